@@ -1,0 +1,221 @@
+"""Hooks, in one place: read activations by layer name, replace them, list and spread layers.
+
+    with Capture(cnn, ["layer1", "layer4"]) as activations:
+        logits = cnn(images)
+    activations["layer4"]  # (B, C, H, W), part of the graph of the logits
+
+Layers are dotted module names. A module that runs several times in one forward pass is addressed
+with its call number, counted from 0: ``"layer1.0.relu#1"`` is the second call.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+T = TypeVar("T")
+
+
+def find_layer(model: nn.Module, layer: str) -> tuple[nn.Module, int | None]:
+    """The module that a layer name means, and its call number if the name has one.
+
+    Raises:
+        KeyError: no such module; the message lists near misses.
+        ValueError: a call number that is no number.
+    """
+    name, _, call = layer.partition("#")
+    modules = dict(model.named_modules())
+    if name not in modules or not name:
+        last = name.rsplit(".", 1)[-1]
+        near = difflib.get_close_matches(name, modules, n=4, cutoff=0.5)
+        near += [other for other in modules if other.endswith(f".{last}") and other not in near][:4]
+        hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
+        raise KeyError(f"no layer {name!r} in {type(model).__name__}{hint}")
+    if call and not call.isdecimal():
+        raise ValueError(f"layer {layer!r}: the call number after '#' must be 0, 1, ...")
+    return modules[name], int(call) if call else None
+
+
+class Capture(Mapping[str, Tensor]):
+    """The activations of some layers during one forward pass.
+
+    The hook keeps the module's output and hands the model a clone, so that an in-place operation
+    behind the layer (torchvision's ReLUs) changes neither the activation nor its gradient.
+
+    Args:
+        model: any module.
+        layers: names, in the order in which the mapping lists them.
+
+    Raises:
+        KeyError: an unknown layer, or one that did not run.
+        TypeError: a layer whose output is no tensor.
+        RuntimeError: a layer named without call number ran twice.
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[str]) -> None:
+        self._found = {layer: find_layer(model, layer) for layer in layers}
+        self._outputs: dict[str, Tensor] = {}
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> Capture:
+        by_module: dict[nn.Module, list[tuple[str, int | None]]] = {}
+        for layer, (module, call) in self._found.items():
+            by_module.setdefault(module, []).append((layer, call))
+        for module, wanted in by_module.items():
+            self._handles.append(module.register_forward_hook(self._keeper(wanted)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _keeper(self, wanted: list[tuple[str, int | None]]) -> Callable[..., Tensor]:
+        calls = 0
+
+        def keep(module: nn.Module, inputs: Any, output: Any) -> Tensor:
+            nonlocal calls
+            if not isinstance(output, Tensor):
+                raise TypeError(f"layer {wanted[0][0]!r} returns {type(output).__name__}, not a tensor")
+            for layer, call in wanted:
+                if call is None and layer in self._outputs:
+                    raise RuntimeError(f"layer {layer!r} ran twice; name the call: '{layer}#0', '{layer}#1', ...")
+                if call is None or call == calls:
+                    self._outputs[layer] = output
+            calls += 1
+            return output.clone()
+
+        return keep
+
+    def __getitem__(self, layer: str) -> Tensor:
+        if layer not in self._found:
+            raise KeyError(f"layer {layer!r} was not captured; captured: {list(self._found)}")
+        if layer not in self._outputs:
+            raise KeyError(f"layer {layer!r} did not run in the forward pass")
+        return self._outputs[layer]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+
+@contextmanager
+def replaced_activation(
+    model: nn.Module, layer: str, replacement: Tensor | Callable[[Tensor], Tensor]
+) -> Iterator[None]:
+    """Within the block, the model goes on with another activation at one layer.
+
+        with replaced_activation(cnn, "layer3", lambda activation: activation + offset * normal):
+            shifted_logits = cnn(images)
+
+    Args:
+        model: any module.
+        layer: dotted name, with call number where the module runs several times.
+        replacement: the new activation, or a function of the old one.
+
+    Raises:
+        KeyError: an unknown layer.
+        ValueError: the replacement has another shape than the activation.
+    """
+    module, wanted_call = find_layer(model, layer)
+    calls = 0
+
+    def replace(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if wanted_call is not None and calls - 1 != wanted_call:
+            return output
+        if wanted_call is None and calls > 1:
+            raise RuntimeError(f"layer {layer!r} ran twice; name the call: '{layer}#0', '{layer}#1', ...")
+        new = replacement if isinstance(replacement, Tensor) else replacement(output.clone())
+        if new.shape != output.shape:
+            raise ValueError(f"layer {layer!r} gives {tuple(output.shape)}, the replacement {tuple(new.shape)}")
+        return new
+
+    handle = module.register_forward_hook(replace)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Within the block every module is in eval mode; after it, each is in its own mode again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def layers_in_order(model: nn.Module, example: Tensor, kind: type[nn.Module] = nn.Conv2d) -> list[str]:
+    """Names of all layers of a kind in the order in which they run.
+
+    Args:
+        model: any module.
+        example: an input, for instance (1, 3, H, W), for one forward pass.
+        kind: which modules; convolutions by default.
+
+    Returns:
+        Dotted names; a module that runs several times appears once per call, as ``name#0``, ....
+
+    Raises:
+        ValueError: no such layer ran.
+    """
+    ran: list[str] = []
+    handles = [
+        module.register_forward_hook(lambda *_, name=name: ran.append(name))
+        for name, module in model.named_modules()
+        if isinstance(module, kind)
+    ]
+    try:
+        with evaluation_mode(model), torch.no_grad():
+            model(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not ran:
+        raise ValueError(f"no {kind.__name__} ran in {type(model).__name__}")
+    seen: dict[str, int] = {}
+    names = []
+    for name in ran:
+        seen[name] = seen.get(name, -1) + 1
+        names.append(f"{name}#{seen[name]}" if ran.count(name) > 1 else name)
+    return names
+
+
+def spread_positions(total: int, count: int) -> list[int]:
+    """Positions 1..total of ``count`` layers spread evenly over the depth.
+
+    ``ceil(p_i * total / 100)`` with ``p_i = ceil(100 * i / (count - 1))``, i = 0..count-1, and 1 in
+    place of 0 (arXiv 2301.08067, section 3). The last position is always ``total``.
+
+        spread_positions(13, 8)  # VGG16: [1, 2, 4, 6, 8, 10, 12, 13]
+
+    Raises:
+        ValueError: fewer layers than positions, or no position at all.
+    """
+    if not 1 <= count <= total:
+        raise ValueError(f"cannot spread {count} positions over {total} layers")
+    if count == 1:
+        return [total]
+    percentages = [math.ceil(100 * i / (count - 1)) for i in range(count)]
+    # Integers throughout: 29 * 100 / 100 in floating point may round up to the next position.
+    return [max(1, -(-percentage * total // 100)) for percentage in percentages]
+
+
+def spread(layers: Sequence[T], count: int) -> list[T]:
+    """``count`` of the layers, spread over the depth as :func:`spread_positions` says."""
+    return [layers[position - 1] for position in spread_positions(len(layers), count)]

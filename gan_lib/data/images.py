@@ -1,0 +1,272 @@
+"""One form for every data set: splits of uint8 images with labels and optional masks.
+
+Images are kept as uint8 and handed out as float in [0, 1]; rows live in memory or in memory-mapped
+shards, so that a data set larger than memory works the same way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gan_lib.storage import Rows, ShardedRows, ShardWriter, read_json, tensor_bytes, write_json
+
+COLUMNS = ("images", "labels", "masks", "marks")
+ROWS_PER_WRITE = 512
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of a split.
+
+    Attributes:
+        images: (B, 3, H, W) float in [0, 1].
+        labels: (B,) int64.
+        masks: (B, 1, H, W) bool, true where the evidence for the label is; or None.
+        marks: (B, 1, H, W) bool, true where a confounding mark is; or None.
+        rows: (B,) int64, the rows of the split.
+    """
+
+    images: Tensor
+    labels: Tensor
+    masks: Tensor | None
+    marks: Tensor | None
+    rows: Tensor
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch on another device."""
+        moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class ImageSplit:
+    """Images and labels of one split.
+
+    Attributes:
+        images: (N, 3, H, W) uint8 rows.
+        labels: (N,) int64.
+        masks: (N, 1, H, W) bool rows, true where the evidence for the label is; or None.
+        marks: (N, 1, H, W) bool rows, true where a confounding mark is; or None.
+        paths: where each image came from; empty for images that were never files.
+    """
+
+    images: Rows
+    labels: Tensor
+    masks: Rows | None = None
+    marks: Rows | None = None
+    paths: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.images.shape)
+        if len(shape) != 4 or shape[1] != 3:
+            raise ValueError(f"images must be (N, 3, H, W), not {shape}")
+        if tuple(self.labels.shape) != (shape[0],):
+            raise ValueError(f"{shape[0]} images need labels ({shape[0]},), not {tuple(self.labels.shape)}")
+        for name in ("masks", "marks"):
+            rows = getattr(self, name)
+            if rows is not None and tuple(rows.shape) != (shape[0], 1, *shape[2:]):
+                raise ValueError(f"{name} must be {(shape[0], 1, *shape[2:])}, not {tuple(rows.shape)}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        height, width = self.images.shape[2:]
+        return height, width
+
+    def batch(self, rows: Tensor | Sequence[int] | slice) -> Batch:
+        """The given rows as a :class:`Batch`."""
+        index = torch.arange(len(self))[torch.as_tensor(rows) if not isinstance(rows, slice) else rows]
+        return Batch(
+            images=self.images[index].float() / 255,
+            labels=self.labels[index],
+            masks=None if self.masks is None else self.masks[index],
+            marks=None if self.marks is None else self.marks[index],
+            rows=index,
+        )
+
+    def batches(self, size: int, shuffle_seed: int | None = None) -> Iterator[Batch]:
+        """All rows in batches, in order or in the seeded random order of ``shuffle_seed``."""
+        for rows in batch_rows(len(self), size, shuffle_seed):
+            yield self.batch(rows)
+
+    def subset(self, rows: Tensor | Sequence[int]) -> ImageSplit:
+        """A split in memory with the given rows only."""
+        index = torch.arange(len(self))[torch.as_tensor(rows)]
+        paths = tuple(self.paths[i] for i in index.tolist()) if self.paths else ()
+        columns = {name: None if (c := getattr(self, name)) is None else c[index] for name in COLUMNS}
+        return ImageSplit(**columns, paths=paths)
+
+
+def batch_rows(count: int, size: int, shuffle_seed: int | None = None) -> Iterator[Tensor]:
+    """Row numbers 0..count-1 in batches of ``size``, in order or shuffled by a seed."""
+    if shuffle_seed is None:
+        order = torch.arange(count)
+    else:
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(shuffle_seed))
+    yield from order.split(size)
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set: named splits over the same classes.
+
+    Attributes:
+        name: what figures call it.
+        class_names: one name per class, in label order.
+        splits: at least ``train`` and ``test``.
+        skipped: files that could not be read, with the reason.
+
+    Raises:
+        ValueError: fewer than two classes, a class with no training image, a label out of range,
+            or a missing split; the message names it.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    splits: Mapping[str, ImageSplit]
+    skipped: tuple[tuple[str, str], ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for required in ("train", "test"):
+            if required not in self.splits:
+                raise ValueError(f"{self.name}: no {required!r} split, only {sorted(self.splits)}")
+        count = len(self.class_names)
+        if count < 2:
+            raise ValueError(f"{self.name}: needs two classes or more, has {list(self.class_names)}")
+        for split_name, split in self.splits.items():
+            if len(split) == 0:
+                raise ValueError(f"{self.name}: the split {split_name!r} is empty")
+            low, high = int(split.labels.min()), int(split.labels.max())
+            if low < 0 or high >= count:
+                raise ValueError(f"{self.name}: {split_name} labels span {low}..{high}, classes 0..{count - 1}")
+        counts = torch.bincount(self.train.labels, minlength=count)
+        empty = [name for name, number in zip(self.class_names, counts.tolist(), strict=True) if not number]
+        if empty:
+            raise ValueError(f"{self.name}: no training image of class {', '.join(map(repr, empty))}")
+
+    def __getitem__(self, split: str) -> ImageSplit:
+        if split not in self.splits:
+            raise KeyError(f"{self.name} has the splits {sorted(self.splits)}, not {split!r}")
+        return self.splits[split]
+
+    @property
+    def train(self) -> ImageSplit:
+        return self.splits["train"]
+
+    @property
+    def test(self) -> ImageSplit:
+        return self.splits["test"]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the contents: class names, images, labels, masks and marks of all splits."""
+        total = hashlib.sha256(repr(self.class_names).encode())
+        for name in sorted(self.splits):
+            total.update(name.encode())
+            for column in COLUMNS:
+                rows = getattr(self.splits[name], column)
+                if isinstance(rows, ShardedRows):
+                    total.update(rows.fingerprint.encode())
+                elif rows is not None:
+                    total.update(column.encode() + tensor_bytes(rows[:]))
+        return total.hexdigest()[:16]
+
+    @classmethod
+    def from_arrays(
+        cls,
+        train: tuple[Any, Any],
+        test: tuple[Any, Any],
+        class_names: Sequence[str] | None = None,
+        name: str = "arrays",
+    ) -> ImageData:
+        """A data set from arrays.
+
+        Args:
+            train: images and labels. Images are (N, H, W), (N, 1, H, W) or (N, 3, H, W), uint8 or
+                float in [0, 1]; grey images become 3-channel. Labels are (N,) integers.
+            test: likewise.
+            class_names: one name per class; by default the numbers.
+            name: what figures call it.
+
+        Raises:
+            ValueError: NaN, infinite or out-of-range values (the first such image is named), or
+                shapes that do not fit.
+        """
+        splits = {
+            split: ImageSplit(as_uint8(images, f"{name}, {split}"), torch.as_tensor(np.asarray(labels)).long())
+            for split, (images, labels) in {"train": train, "test": test}.items()
+        }
+        count = 1 + max((int(s.labels.max()) for s in splits.values() if len(s)), default=-1)
+        names = tuple(class_names) if class_names is not None else tuple(str(i) for i in range(count))
+        return cls(name, names, splits)
+
+    def save(self, folder: Path) -> None:
+        """Write the data set as shards; read it with :meth:`load`."""
+        for name, split in self.splits.items():
+            with ShardWriter(folder / name) as writer:
+                for rows in batch_rows(len(split), ROWS_PER_WRITE):
+                    present = {c: r[rows] for c in COLUMNS if (r := getattr(split, c)) is not None}
+                    writer.write(**present)
+        save_index(folder, self)
+
+    @classmethod
+    def load(cls, folder: Path) -> ImageData:
+        """Read a data set written by :meth:`save`; images stay on disk until they are asked for.
+
+        Raises:
+            FileNotFoundError: no complete data set at ``folder``.
+        """
+        if not (folder / "data.json").is_file():
+            raise FileNotFoundError(f"no complete data set at {folder}")
+        index = read_json(folder / "data.json")
+        splits = {}
+        for name, entry in index["splits"].items():
+            rows = {column: ShardedRows(folder / name, column) for column in entry["columns"]}
+            labels = rows.pop("labels")[:]
+            splits[name] = ImageSplit(**rows, labels=labels, paths=tuple(entry["paths"]))  # type: ignore[arg-type]
+        skipped = tuple((path, reason) for path, reason in index["skipped"])
+        return cls(index["name"], tuple(index["class_names"]), splits, skipped)
+
+
+def save_index(folder: Path, data: ImageData) -> None:
+    """Write the part of a data set that is not rows; its presence marks the folder as complete."""
+    splits = {
+        name: {
+            "columns": [column for column in COLUMNS if getattr(split, column) is not None],
+            "paths": split.paths,
+        }
+        for name, split in data.splits.items()
+    }
+    write_json(
+        folder / "data.json",
+        {"name": data.name, "class_names": data.class_names, "splits": splits, "skipped": data.skipped},
+    )
+
+
+def as_uint8(images: Any, where: str) -> Tensor:
+    """Images as (N, 3, H, W) uint8; see :meth:`ImageData.from_arrays` for what is accepted."""
+    values = torch.as_tensor(np.asarray(images))
+    if values.ndim == 3:
+        values = values[:, None]  # (N, 1, H, W)
+    if values.ndim != 4 or values.shape[1] not in (1, 3):
+        raise ValueError(f"{where}: images must be (N, 1 or 3, H, W), not {tuple(values.shape)}")
+    if values.dtype != torch.uint8:
+        flat = values.flatten(1).double()
+        wrong = ~(flat.isfinite() & (flat >= 0) & (flat <= 1)).all(dim=1)
+        if wrong.any():
+            first = int(wrong.nonzero()[0])
+            kind = "NaN or infinite values" if not flat[first].isfinite().all() else "values outside [0, 1]"
+            raise ValueError(f"{where}: image {first} has {kind} ({int(wrong.sum())} such images)")
+        values = (values.double() * 255).round().to(torch.uint8)
+    return values.expand(-1, 3, -1, -1).contiguous()

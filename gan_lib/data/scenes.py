@@ -1,0 +1,176 @@
+"""Digits in scenes: the embedded data set, whose true evidence is known.
+
+Real handwritten digits (scikit-learn's ``load_digits``) in a random colour, place and size on random
+crops of real photographs (``load_sample_images``), with the exact mask of the digit. Training and
+test digits are disjoint samples; the scenes are independent of the class.
+"""
+
+from __future__ import annotations
+
+import colorsys
+
+import torch
+from sklearn.datasets import load_digits, load_sample_images
+from torch import Tensor
+from torch.nn import functional as F
+
+from gan_lib.data.images import ImageData, ImageSplit
+
+CLASS_NAMES = tuple(str(digit) for digit in range(10))
+DIGIT_SHARE = (0.36, 0.62)  # a digit's box over the image's side
+CROP_SIDE = (90, 220)  # pixels of the photograph seen in one image
+TEST_SHARE = 0.25  # of the digit samples
+MIN_CONTRAST = 0.3  # between the digit's luminance and that of the scene behind it
+LUMINANCE = torch.tensor([0.299, 0.587, 0.114])
+CHUNK = 500
+
+
+def digits_in_scenes(
+    train: int = 2000, test: int = 1000, size: int = 64, seed: int = 0, confounded: bool = False
+) -> ImageData:
+    """Build the data set.
+
+        data = digits_in_scenes(train=2000, test=500)
+        batch = data.test.batch([0, 1, 2])
+
+    Args:
+        train: number of training images.
+        test: number of test images.
+        size: side of the images in pixels.
+        seed: decides everything random.
+        confounded: put a small square, its colour decided by the class, into a background corner of
+            every training image. Test images stay clean, and a third split ``conflict`` holds test
+            images with the square of another class: a CNN that relies on the square fails there.
+
+    Returns:
+        Data of 10 classes with ``masks`` (and ``marks`` when confounded).
+
+    Raises:
+        ValueError: fewer than 10 training images, no test image, or a side under 16 pixels.
+    """
+    if train < 10 or test < 1 or size < 16:
+        raise ValueError(f"needs train >= 10, test >= 1, size >= 16; got {train}, {test}, {size}")
+    generator = torch.Generator().manual_seed(seed)
+    digits, labels = _digit_samples()
+    order = torch.randperm(len(labels), generator=generator)
+    held_out, rest = order[: int(TEST_SHARE * len(order))], order[int(TEST_SHARE * len(order)) :]
+    parts = {"train": (train, rest), "test": (test, held_out)}
+    if confounded:
+        parts["conflict"] = (test, held_out)
+    splits = {}
+    for name, (count, pool) in parts.items():
+        rows = _balanced_rows(labels, pool, count, generator)
+        images, masks, corners = _paste(digits[rows], size, generator)
+        marks = None
+        if confounded:
+            marked = labels[rows]
+            if name == "conflict":
+                marked = (marked + torch.randint(1, 10, (count,), generator=generator)) % 10
+            marks = _corner_squares(corners, size)  # (N, 1, H, W)
+            if name == "test":
+                marks = torch.zeros_like(marks)
+            colours = _class_colours()[marked][:, :, None, None]  # (N, 3, 1, 1)
+            images = torch.where(marks, colours, images)
+        splits[name] = ImageSplit((images * 255).round().to(torch.uint8), labels[rows], masks, marks)
+    return ImageData("confounded digits in scenes" if confounded else "digits in scenes", CLASS_NAMES, splits)
+
+
+def _digit_samples() -> tuple[Tensor, Tensor]:
+    bunch = load_digits()
+    images = torch.as_tensor(bunch.images, dtype=torch.float32)[:, None] / 16  # (1797, 1, 8, 8)
+    return images, torch.as_tensor(bunch.target).long()
+
+
+def _balanced_rows(labels: Tensor, pool: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """``count`` rows of the pool, classes as equally frequent as possible, in random order."""
+    wanted = torch.arange(count) % 10
+    wanted = wanted[torch.randperm(count, generator=generator)]
+    rows = torch.empty(count, dtype=torch.long)
+    for digit in range(10):
+        own = pool[labels[pool] == digit]
+        here = wanted == digit
+        rows[here] = own[torch.randint(len(own), (int(here.sum()),), generator=generator)]
+    return rows
+
+
+def _uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
+    return low + (high - low) * torch.rand(count, generator=generator)
+
+
+def _paste(digits: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Images (N, 3, H, W) in [0, 1], masks (N, 1, H, W), and each image's emptiest corner (N, 2)."""
+    count = len(digits)
+    scenes = _scene_crops(count, size, generator)  # (N, 3, H, W)
+    side = _uniform(count, *DIGIT_SHARE, generator)  # of the image's side
+    centres = (2 * torch.rand(count, 2, generator=generator) - 1) * (1 - side)[:, None]  # x, y in -1..1
+    opacity = torch.cat(
+        [_place(d, s, c, size) for d, s, c in zip(*(t.split(CHUNK) for t in (digits, side, centres)), strict=True)]
+    )  # (N, 1, H, W)
+    masks = opacity > 0.5
+    colours = _visible_colours(scenes, masks, generator)  # (N, 3)
+    images = scenes * (1 - opacity) + colours[:, :, None, None] * opacity
+    corners = torch.where(centres > 0, -1, 1)  # x, y signs of the corner farthest from the digit
+    return images, masks, corners
+
+
+def _place(digits: Tensor, side: Tensor, centres: Tensor, size: int) -> Tensor:
+    """Opacity (B, 1, size, size) of digits drawn with their box's side and centre."""
+    theta = torch.zeros(len(digits), 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = 1 / side
+    theta[:, :, 2] = -centres / side[:, None]
+    grid = F.affine_grid(theta, [len(digits), 1, size, size], align_corners=False)
+    drawn = F.grid_sample(digits, grid, mode="bicubic", align_corners=False)  # (B, 1, size, size)
+    # Eight samples a side leave a soft edge: steepen it around one half.
+    return ((drawn - 0.35) / 0.3).clamp(0, 1)
+
+
+def _scene_crops(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """Random crops (N, 3, size, size) of the photographs."""
+    photographs = [torch.tensor(image).permute(2, 0, 1)[None] / 255.0 for image in load_sample_images().images]
+    choice = torch.randint(len(photographs), (count,), generator=generator)
+    crops = torch.empty(count, 3, size, size)
+    for index, photograph in enumerate(photographs):  # (1, 3, h, w)
+        for rows in (choice == index).nonzero()[:, 0].split(CHUNK):
+            crops[rows] = _random_crops(photograph, len(rows), size, generator)
+    return crops
+
+
+def _random_crops(photograph: Tensor, count: int, size: int, generator: torch.Generator) -> Tensor:
+    height, width = photograph.shape[2:]
+    pixels = _uniform(count, *CROP_SIDE, generator)
+    extent = torch.stack([pixels / width, pixels / height], dim=1)  # (B, 2), share of the photograph
+    centres = (2 * torch.rand(count, 2, generator=generator) - 1) * (1 - extent)
+    flip = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
+    theta = torch.zeros(count, 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1] = extent[:, 0] * flip, extent[:, 1]
+    theta[:, :, 2] = centres
+    # Four samples a pixel, averaged: crops are larger than the image, and must not alias.
+    grid = F.affine_grid(theta, [count, 3, 2 * size, 2 * size], align_corners=False)
+    fine = F.grid_sample(photograph.expand(count, -1, -1, -1), grid, align_corners=False)
+    return F.avg_pool2d(fine, 2)  # (B, 3, size, size)
+
+
+def _visible_colours(scenes: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
+    """A random colour (N, 3) for each image, as a rule with ``MIN_CONTRAST`` to what is behind it."""
+    behind = (scenes * masks).sum((2, 3)) / masks.sum((2, 3)).clamp(min=1)  # (N, 3)
+    candidates = torch.rand(len(scenes), 16, 3, generator=generator)
+    contrast = ((candidates - behind[:, None]) @ LUMINANCE).abs()  # (N, 16)
+    visible = contrast >= MIN_CONTRAST
+    first = torch.where(visible.any(1), visible.int().argmax(1), contrast.argmax(1))
+    return candidates[torch.arange(len(scenes)), first]
+
+
+def _class_colours() -> Tensor:
+    """One saturated colour (10, 3) per class."""
+    return torch.tensor([colorsys.hsv_to_rgb(digit / 10, 0.9, 0.9) for digit in range(10)])
+
+
+def _corner_squares(corners: Tensor, size: int) -> Tensor:
+    """Squares (N, 1, size, size) in the corners with the given signs (x, y)."""
+    side, margin = size // 8, size // 32
+    along = torch.arange(size)
+    low = (along >= margin) & (along < margin + side)  # (size,)
+    high = low.flip(0)
+    columns = torch.where(corners[:, :1] > 0, high, low)  # (N, size)
+    rows = torch.where(corners[:, 1:] > 0, high, low)
+    return (rows[:, :, None] & columns[:, None, :])[:, None]

@@ -1,0 +1,238 @@
+"""Tensors on disk without pickles: checkpoints, and rows of a data set in memory-mapped shards.
+
+Everything is safetensors with JSON metadata, written beside its final name and moved into place, so
+that a kill leaves either the old file or the new one and loading never executes code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; move it into place when the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(path.read_text())
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
+    """Write named tensors and string metadata as one safetensors file, atomically."""
+    # A clone per tensor: safetensors refuses tensors that share memory, as tied weights do.
+    own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(own, temporary, metadata=metadata or None)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read all tensors of a safetensors file.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}")
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+
+
+# -- checkpoints ---------------------------------------------------------------------------------
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write nested state dictionaries (models, optimisers, counters) as one safetensors file.
+
+    Tensors anywhere in ``state`` go into the file's tensors, everything else into its JSON metadata.
+
+    Args:
+        path: file to write; replaced atomically.
+        state: nested dictionaries, lists and tuples of tensors and JSON values; dictionary keys are
+            strings or integers.
+    """
+    tensors: dict[str, Tensor] = {}
+
+    def strip(value: Any, address: str) -> Any:
+        if isinstance(value, Tensor):
+            tensors[address] = value
+            return {"tensor": address}
+        if isinstance(value, Mapping):
+            return {"items": [[key, strip(item, f"{address}.{key}")] for key, item in value.items()]}
+        if isinstance(value, list | tuple):
+            items = [strip(item, f"{address}.{index}") for index, item in enumerate(value)]
+            return {type(value).__name__: items}
+        return value
+
+    save_tensors(path, tensors, state=json.dumps(strip(state, "")))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what :func:`save_checkpoint` wrote."""
+    tensors = load_tensors(path)
+    with safe_open(path, framework="pt") as file:
+        stripped = json.loads(file.metadata()["state"])
+
+    def fill(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if "tensor" in value:
+            return tensors[value["tensor"]]
+        if "items" in value:
+            return {key: fill(item) for key, item in value["items"]}
+        if "tuple" in value:
+            return tuple(fill(item) for item in value["tuple"])
+        return [fill(item) for item in value["list"]]
+
+    filled: dict[str, Any] = fill(stripped)
+    return filled
+
+
+# -- rows of a data set --------------------------------------------------------------------------
+
+
+class Rows(Protocol):
+    """N tensors of one shape, in memory (a plain ``Tensor``) or on disk (:class:`ShardedRows`)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Tensor: ...
+
+    @property
+    def shape(self) -> torch.Size: ...
+
+
+class ShardWriter:
+    """Stream batches of named rows to a folder of safetensors shards.
+
+    Use as a context manager; the index, without which the folder does not count as written, comes
+    last.
+
+        with ShardWriter(folder) as writer:
+            for images, labels in batches:
+                writer.write(images=images, labels=labels)
+        labels = ShardedRows(folder, "labels")[torch.tensor([5, 3])]
+
+    Args:
+        folder: folder to fill.
+        rows_per_shard: rows in every shard but the last.
+    """
+
+    def __init__(self, folder: Path, rows_per_shard: int = 1024) -> None:
+        self.folder, self.rows_per_shard = folder, rows_per_shard
+        self._pending: dict[str, list[Tensor]] = {}
+        self._pending_rows = 0
+        self._shards: list[int] = []
+        self._digest = hashlib.sha256()
+
+    def write(self, **columns: Tensor) -> None:
+        """Append one batch: every column is ``(B, ...)`` with the same B."""
+        counts = {len(column) for column in columns.values()}
+        if len(counts) != 1 or (self._pending and self._pending.keys() != columns.keys()):
+            raise ValueError(f"every batch needs the same columns with equally many rows: {counts}")
+        for name, column in columns.items():
+            self._pending.setdefault(name, []).append(column.detach().cpu())
+        self._pending_rows += counts.pop()
+        if self._pending_rows >= self.rows_per_shard:
+            self._flush(keep_remainder=True)
+
+    def _flush(self, keep_remainder: bool) -> None:
+        whole = {name: torch.cat(parts) for name, parts in self._pending.items()}
+        size, start = self.rows_per_shard, 0
+        while self._pending_rows - start >= size or (not keep_remainder and start < self._pending_rows):
+            shard = {name: column[start : start + size].contiguous() for name, column in whole.items()}
+            save_tensors(self.folder / f"{len(self._shards):05d}.safetensors", shard)
+            for name in sorted(shard):
+                self._digest.update(name.encode() + tensor_bytes(shard[name]))
+            self._shards.append(min(size, self._pending_rows - start))
+            start += size
+        self._pending = {name: [column[start:]] for name, column in whole.items()}
+        self._pending_rows = max(0, self._pending_rows - start)
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            return
+        self._flush(keep_remainder=False)
+        write_json(self.folder / "index.json", {"rows": self._shards, "sha256": self._digest.hexdigest()})
+
+
+class ShardedRows:
+    """One column of a shard folder, read by memory mapping: only the rows asked for are loaded.
+
+    Args:
+        folder: folder written by :class:`ShardWriter`.
+        column: name of the column.
+
+    Raises:
+        FileNotFoundError: the folder was never written to its end.
+        KeyError: the folder has no such column.
+    """
+
+    def __init__(self, folder: Path, column: str) -> None:
+        if not (folder / "index.json").is_file():
+            raise FileNotFoundError(f"no complete shards at {folder}")
+        index = read_json(folder / "index.json")
+        counts = index["rows"]
+        self.fingerprint = f"{index['sha256']}.{column}"
+        self._ends = torch.tensor(counts).cumsum(0)
+        self._shards: list[Tensor] = []
+        for index in range(len(counts)):
+            with safe_open(folder / f"{index:05d}.safetensors", framework="pt") as file:
+                names = list(file.keys())
+                if column not in names:
+                    raise KeyError(f"{folder} has the columns {names}, not {column!r}")
+                self._shards.append(file.get_tensor(column))  # mapped, not read
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size([len(self), *self._shards[0].shape[1:]])
+
+    def __getitem__(self, rows: int | slice | Tensor) -> Tensor:
+        """Rows by number, slice or index tensor; the result is an ordinary tensor in memory."""
+        if isinstance(rows, int):
+            return self[torch.tensor([rows])][0]
+        wanted = torch.arange(len(self))[rows]  # raises IndexError out of range
+        shards = torch.bucketize(wanted, self._ends, right=True)
+        result = torch.empty((len(wanted), *self.shape[1:]), dtype=self._shards[0].dtype)
+        for shard in shards.unique().tolist():
+            here = shards == shard
+            first = int(self._ends[shard]) - len(self._shards[shard])
+            result[here] = self._shards[shard][wanted[here] - first]
+        return result
+
+
+def tensor_bytes(tensor: Tensor) -> bytes:
+    """The tensor's values as bytes, for hashing."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
