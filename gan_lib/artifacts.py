@@ -136,4 +136,3 @@ class ArtifactStore:
         """Finished artifacts of a kind with what each was made from."""
         found = sorted((self.root / kind).glob("*/made_from.json"))
         return {path.parent: read_json(path) for path in found if path.parent.suffix != ".partial"}
-

@@ -86,7 +86,9 @@ class Capture(Mapping[str, Tensor]):
                 raise TypeError(f"layer {wanted[0][0]!r} returns {type(output).__name__}, not a tensor")
             for layer, call in wanted:
                 if call is None and layer in self._outputs:
-                    raise RuntimeError(f"layer {layer!r} ran twice; name the call: '{layer}#0', '{layer}#1', ...")
+                    raise RuntimeError(
+                        f"layer {layer!r} ran twice; name the call: '{layer}#0', '{layer}#1', ..."
+                    )
                 if call is None or call == calls:
                     self._outputs[layer] = output
             calls += 1
@@ -138,7 +140,9 @@ def replaced_activation(
             raise RuntimeError(f"layer {layer!r} ran twice; name the call: '{layer}#0', '{layer}#1', ...")
         new = replacement if isinstance(replacement, Tensor) else replacement(output.clone())
         if new.shape != output.shape:
-            raise ValueError(f"layer {layer!r} gives {tuple(output.shape)}, the replacement {tuple(new.shape)}")
+            raise ValueError(
+                f"layer {layer!r} gives {tuple(output.shape)}, the replacement {tuple(new.shape)}"
+            )
         return new
 
     handle = module.register_forward_hook(replace)
@@ -200,7 +204,8 @@ def spread_positions(total: int, count: int) -> list[int]:
     """Positions 1..total of ``count`` layers spread evenly over the depth.
 
     ``ceil(p_i * total / 100)`` with ``p_i = ceil(100 * i / (count - 1))``, i = 0..count-1, and 1 in
-    place of 0 (arXiv 2301.08067, section 3). The last position is always ``total``.
+    place of 0 (arXiv 2301.08067, section 3). The last position is always ``total``. Where the rounded
+    percentages make two positions coincide (from 14 positions on), the earlier one moves up by one.
 
         spread_positions(13, 8)  # VGG16: [1, 2, 4, 6, 8, 10, 12, 13]
 
@@ -213,7 +218,10 @@ def spread_positions(total: int, count: int) -> list[int]:
         return [total]
     percentages = [math.ceil(100 * i / (count - 1)) for i in range(count)]
     # Integers throughout: 29 * 100 / 100 in floating point may round up to the next position.
-    return [max(1, -(-percentage * total // 100)) for percentage in percentages]
+    positions = [max(1, -(-percentage * total // 100)) for percentage in percentages]
+    for i in reversed(range(count - 1)):
+        positions[i] = min(positions[i], positions[i + 1] - 1)
+    return positions
 
 
 def spread(layers: Sequence[T], count: int) -> list[T]:

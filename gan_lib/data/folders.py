@@ -72,7 +72,9 @@ def image_folder(
     """
     root = Path(root)
     if not root.is_dir():
-        raise NotADirectoryError(f"{root} is not a folder of images" + (", but a file" if root.exists() else ""))
+        raise NotADirectoryError(
+            f"{root} is not a folder of images" + (", but a file" if root.exists() else "")
+        )
     height, width = (size, size) if isinstance(size, int) else size
     class_names, files = _find(root, test_share, seed)
     if limit is not None:
@@ -145,7 +147,10 @@ def _split(files: _Files, test_share: float, seed: int) -> dict[str, _Files]:
         if len(own) < 2:
             raise ValueError(f"class folder {files.paths[own[0]].parent} needs two images to be split")
         is_test[own[: min(len(own) - 1, max(1, round(test_share * len(own))))]] = True
-    return {"train": _chosen(files, np.flatnonzero(~is_test)), "test": _chosen(files, np.flatnonzero(is_test))}
+    return {
+        "train": _chosen(files, np.flatnonzero(~is_test)),
+        "test": _chosen(files, np.flatnonzero(is_test)),
+    }
 
 
 def _limited(files: _Files, limit: int, seed: int) -> _Files:

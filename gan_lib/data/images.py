@@ -104,7 +104,9 @@ class ImageSplit:
         """A split in memory with the given rows only."""
         index = torch.arange(len(self))[torch.as_tensor(rows)]
         paths = tuple(self.paths[i] for i in index.tolist()) if self.paths else ()
-        columns = {name: None if (c := getattr(self, name)) is None else c[index] for name in COLUMNS}
+        columns: dict[str, Any] = {
+            name: None if (c := getattr(self, name)) is None else c[index] for name in COLUMNS
+        }
         return ImageSplit(**columns, paths=paths)
 
 
@@ -149,7 +151,9 @@ class ImageData:
                 raise ValueError(f"{self.name}: the split {split_name!r} is empty")
             low, high = int(split.labels.min()), int(split.labels.max())
             if low < 0 or high >= count:
-                raise ValueError(f"{self.name}: {split_name} labels span {low}..{high}, classes 0..{count - 1}")
+                raise ValueError(
+                    f"{self.name}: {split_name} labels span {low}..{high}, classes 0..{count - 1}"
+                )
         counts = torch.bincount(self.train.labels, minlength=count)
         empty = [name for name, number in zip(self.class_names, counts.tolist(), strict=True) if not number]
         if empty:
@@ -204,7 +208,9 @@ class ImageData:
                 shapes that do not fit.
         """
         splits = {
-            split: ImageSplit(as_uint8(images, f"{name}, {split}"), torch.as_tensor(np.asarray(labels)).long())
+            split: ImageSplit(
+                as_uint8(images, f"{name}, {split}"), torch.as_tensor(np.asarray(labels)).long()
+            )
             for split, (images, labels) in {"train": train, "test": test}.items()
         }
         count = 1 + max((int(s.labels.max()) for s in splits.values() if len(s)), default=-1)
@@ -232,9 +238,9 @@ class ImageData:
         index = read_json(folder / "data.json")
         splits = {}
         for name, entry in index["splits"].items():
-            rows = {column: ShardedRows(folder / name, column) for column in entry["columns"]}
+            rows: dict[str, Any] = {column: ShardedRows(folder / name, column) for column in entry["columns"]}
             labels = rows.pop("labels")[:]
-            splits[name] = ImageSplit(**rows, labels=labels, paths=tuple(entry["paths"]))  # type: ignore[arg-type]
+            splits[name] = ImageSplit(**rows, labels=labels, paths=tuple(entry["paths"]))
         skipped = tuple((path, reason) for path, reason in index["skipped"])
         return cls(index["name"], tuple(index["class_names"]), splits, skipped)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from gan_lib.data.images import ImageData
 from gan_lib.data.scenes import digits_in_scenes
 from gan_lib.data.torchvision_sets import SOURCES, torchvision_data
 
-EMBEDDED = {
+EMBEDDED: dict[str, Callable[..., ImageData]] = {
     "digits_in_scenes": digits_in_scenes,
     "confounded_digits": partial(digits_in_scenes, confounded=True),
 }

@@ -17,10 +17,10 @@ from torch.nn import functional as F
 from gan_lib.data.images import ImageData, ImageSplit
 
 CLASS_NAMES = tuple(str(digit) for digit in range(10))
-DIGIT_SHARE = (0.36, 0.62)  # a digit's box over the image's side
-CROP_SIDE = (90, 220)  # pixels of the photograph seen in one image
+DIGIT_SHARE = (0.45, 0.75)  # a digit's box over the image's side
+CROP_SIDE = (64, 160)  # pixels of the photograph seen in one image
 TEST_SHARE = 0.25  # of the digit samples
-MIN_CONTRAST = 0.3  # between the digit's luminance and that of the scene behind it
+MIN_CONTRAST = 0.35  # between the digit's luminance and that of the scene behind it
 LUMINANCE = torch.tensor([0.299, 0.587, 0.114])
 CHUNK = 500
 
@@ -104,7 +104,10 @@ def _paste(digits: Tensor, size: int, generator: torch.Generator) -> tuple[Tenso
     side = _uniform(count, *DIGIT_SHARE, generator)  # of the image's side
     centres = (2 * torch.rand(count, 2, generator=generator) - 1) * (1 - side)[:, None]  # x, y in -1..1
     opacity = torch.cat(
-        [_place(d, s, c, size) for d, s, c in zip(*(t.split(CHUNK) for t in (digits, side, centres)), strict=True)]
+        [
+            _place(d, s, c, size)
+            for d, s, c in zip(*(t.split(CHUNK) for t in (digits, side, centres)), strict=True)
+        ]
     )  # (N, 1, H, W)
     masks = opacity > 0.5
     colours = _visible_colours(scenes, masks, generator)  # (N, 3)
@@ -126,7 +129,9 @@ def _place(digits: Tensor, side: Tensor, centres: Tensor, size: int) -> Tensor:
 
 def _scene_crops(count: int, size: int, generator: torch.Generator) -> Tensor:
     """Random crops (N, 3, size, size) of the photographs."""
-    photographs = [torch.tensor(image).permute(2, 0, 1)[None] / 255.0 for image in load_sample_images().images]
+    photographs = [
+        torch.tensor(image).permute(2, 0, 1)[None] / 255.0 for image in load_sample_images().images
+    ]
     choice = torch.randint(len(photographs), (count,), generator=generator)
     crops = torch.empty(count, 3, size, size)
     for index, photograph in enumerate(photographs):  # (1, 3, h, w)

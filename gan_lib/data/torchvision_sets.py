@@ -59,14 +59,16 @@ def torchvision_data(name: str, root: str | Path, size: int = 64, limit: int | N
     if name not in SOURCES:
         raise KeyError(f"unknown torchvision data set {name!r}; known: {sorted(SOURCES)}")
     source = SOURCES[name]
-    splits, class_names = {}, ()
+    class_names: tuple[str, ...] = ()
+    splits = {}
     for split, train in (("train", True), ("test", False)):
         try:
             loaded = source.make(str(root), train=train, download=True)
         except (OSError, RuntimeError) as error:  # URLError is an OSError
             files = "\n".join(f"  {Path(root) / file}" for file in source.expected)
             raise FileNotFoundError(
-                f"{name} could not be downloaded ({error}); put its files here, or allow the download:\n{files}"
+                f"{name} could not be downloaded ({error}); put its files here, "
+                f"or allow the download:\n{files}"
             ) from error
         class_names = tuple(str(entry) for entry in loaded.classes)
         values = torch.as_tensor(np.asarray(loaded.data))[:limit]
@@ -84,7 +86,9 @@ def _resized(images: Tensor, size: int) -> Tensor:
     if images.shape[-2:] == (size, size):
         return images
     parts = [
-        F.interpolate(part.float(), size=(size, size), mode="bilinear", antialias=True).round().to(torch.uint8)
+        F.interpolate(part.float(), size=(size, size), mode="bilinear", antialias=True)
+        .round()
+        .to(torch.uint8)
         for part in images.split(RESIZE_CHUNK)
     ]
     return torch.cat(parts)

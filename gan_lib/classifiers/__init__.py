@@ -1,0 +1,18 @@
+"""CNNs by name, wrapped with their normalisation; training, saving and predictions."""
+
+from gan_lib.classifiers.fit import FitOptions, accuracy, fit, predictions
+from gan_lib.classifiers.wrap import Classifier, load_classifier, resolve_target, save_classifier
+from gan_lib.classifiers.zoo import classifier_names, make_classifier
+
+__all__ = [
+    "Classifier",
+    "FitOptions",
+    "accuracy",
+    "classifier_names",
+    "fit",
+    "load_classifier",
+    "make_classifier",
+    "predictions",
+    "resolve_target",
+    "save_classifier",
+]

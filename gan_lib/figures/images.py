@@ -1,0 +1,97 @@
+"""Pictures of images and maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+MAP_COLOURS = "inferno"  # perceptually uniform, readable with any colour vision
+CELL = 1.05  # inches
+OPACITY = 0.65  # of the map in an overlay
+
+
+def overlay(images: Tensor, maps: Tensor, opacity: float = OPACITY) -> Tensor:
+    """Maps (B, 1, H, W) in colour over grey images (B, 3, H, W); returns (B, 3, H, W) in [0, 1]."""
+    grey = images.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    coloured = colormaps[MAP_COLOURS](maps[:, 0].clamp(0, 1).cpu().numpy())[..., :3]  # (B, H, W, 3)
+    colour = torch.from_numpy(np.ascontiguousarray(coloured)).permute(0, 3, 1, 2).to(images)
+    return (1 - opacity) * grey + opacity * colour
+
+
+def _grid(rows: int, columns: int, cell: float) -> tuple[Figure, np.ndarray]:
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(columns * cell, rows * cell),
+        squeeze=False,
+        gridspec_kw={"wspace": 0.06, "hspace": 0.06},
+    )
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+    return figure, axes
+
+
+def _draw(axis: Axes, picture: Tensor) -> None:
+    """One picture: (3, H, W) as it is, (1, H, W) as a map in colour, (1, H, W) bool in white."""
+    if picture.shape[0] == 3:
+        axis.imshow(picture.clamp(0, 1).permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
+    elif picture.dtype == torch.bool:
+        axis.imshow(picture[0].cpu().numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    else:
+        axis.imshow(picture[0].cpu().numpy(), cmap=MAP_COLOURS, vmin=0, vmax=1, interpolation="nearest")
+
+
+def image_grid(
+    images: Tensor, masks: Tensor | None = None, titles: Sequence[str] = (), columns: int = 10
+) -> Figure:
+    """Images (N, 3, H, W), each with its mask (N, 1, H, W) below it when masks are given."""
+    count = len(images)
+    rows = -(-count // columns)
+    layers = [images] if masks is None else [images, masks]
+    figure, axes = _grid(rows * len(layers), columns, CELL)
+    for axis in axes.flat:
+        axis.axis("off")
+    for index in range(count):
+        row, column = divmod(index, columns)
+        for offset, pictures in enumerate(layers):
+            _draw(axes[row * len(layers) + offset, column], pictures[index])
+        if titles:
+            axes[row * len(layers), column].set_title(titles[index], fontsize=8, pad=2)
+    return figure
+
+
+def map_grid(
+    columns: Mapping[str, Tensor], row_labels: Sequence[str] = (), cell: float = CELL, colour_bar: bool = True
+) -> Figure:
+    """One row per image, one named column per kind of picture.
+
+    Args:
+        columns: per title, images (N, 3, H, W), maps (N, 1, H, W) in [0, 1] or masks (bool).
+        row_labels: N labels for the left edge.
+        cell: inches a picture.
+        colour_bar: draw the scale of the maps' colours at the right.
+    """
+    count = len(next(iter(columns.values())))
+    figure, axes = _grid(count, len(columns), cell)
+    for column, (title, pictures) in enumerate(columns.items()):
+        axes[0, column].set_title(title, fontsize=8, pad=3)
+        for row in range(count):
+            _draw(axes[row, column], pictures[row])
+    for row, label in enumerate(row_labels):
+        axes[row, 0].set_ylabel(label, fontsize=8)
+    if colour_bar:
+        scale = plt.cm.ScalarMappable(plt.Normalize(0, 1), MAP_COLOURS)  # type: ignore[attr-defined]
+        bar = figure.colorbar(scale, ax=axes, fraction=0.015, pad=0.01, ticks=[0, 0.5, 1])
+        bar.ax.tick_params(labelsize=7)
+        bar.outline.set_visible(False)  # type: ignore[operator]
+    return figure

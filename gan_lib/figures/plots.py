@@ -1,0 +1,91 @@
+"""Curves, tables as pictures, bars with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+PALETTE = "colorblind"
+
+
+def confusion(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
+    """Confusion of a predictions table (``label``, ``prediction``): counts, one row per true class."""
+    count = len(class_names)
+    counts = np.zeros((count, count), dtype=int)
+    np.add.at(counts, (table["label"].to_numpy(), table["prediction"].to_numpy()), 1)
+    side = 1.6 + 0.36 * count
+    figure, axis = plt.subplots(figsize=(side, side * 0.9))
+    sns.heatmap(
+        counts,
+        annot=count <= 20,
+        fmt="d",
+        annot_kws={"size": 8},
+        cmap="mako_r",
+        vmin=0,
+        square=True,
+        linewidths=0.5,
+        xticklabels=class_names,
+        yticklabels=class_names,
+        cbar_kws={"shrink": 0.7, "label": "images"},
+        ax=axis,
+    )
+    axis.set(xlabel="predicted class", ylabel="true class")
+    axis.tick_params(axis="both", length=0)
+    axis.tick_params(axis="y", rotation=0)
+    return figure
+
+
+def training_curves(logs: Mapping[str, pd.DataFrame], columns: Mapping[str, str], window: int = 15) -> Figure:
+    """Training logs side by side: one panel per column, one line per run, its moving mean over steps.
+
+    Args:
+        logs: per run, a table with a ``step`` column.
+        columns: per column of the tables, the axis label.
+        window: steps of the moving mean.
+    """
+    figure, axes = plt.subplots(1, len(columns), figsize=(3.6 * len(columns), 2.9), squeeze=False)
+    colours = sns.color_palette(PALETTE, len(logs))
+    for axis, (column, label) in zip(axes[0], columns.items(), strict=True):
+        for (run, log), colour in zip(logs.items(), colours, strict=True):
+            axis.plot(log["step"], log[column], color=colour, alpha=0.15, linewidth=0.6)
+            smooth = log[column].rolling(window, min_periods=1, center=True).mean()
+            axis.plot(log["step"], smooth, color=colour, label=run, linewidth=1.4)
+        axis.set(xlabel="step", ylabel=label)
+        sns.despine(ax=axis)
+    figure.tight_layout()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4, frameon=False)
+    return figure
+
+
+def interval_bars(table: pd.DataFrame, panels: Mapping[str, str], by: str = "method") -> Figure:
+    """Horizontal points with 95 % intervals: one panel per measure, one row per method.
+
+    Args:
+        table: columns ``by``, ``measure``, ``mean``, ``low``, ``high``.
+        panels: per measure, its axis label.
+        by: the column that names the rows.
+    """
+    methods = list(dict.fromkeys(table[by]))
+    colours = dict(zip(methods, sns.color_palette(PALETTE, len(methods)), strict=True))
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(3.4 * len(panels), 0.9 + 0.34 * len(methods)), sharey=True, squeeze=False
+    )
+    for axis, (measure, label) in zip(axes[0], panels.items(), strict=True):
+        for row in table[table["measure"] == measure].to_dict("records"):
+            method, mean = row[by], row["mean"]
+            spread = [[mean - row["low"]], [row["high"] - mean]]
+            place = methods.index(method)
+            axis.errorbar(mean, place, xerr=spread, fmt="o", markersize=5, capsize=3, color=colours[method])
+        axis.set(xlabel=label, yticks=range(len(methods)), yticklabels=methods)
+        axis.grid(axis="x", alpha=0.3)
+        sns.despine(ax=axis, left=True)
+        axis.tick_params(axis="y", length=0)
+    axes[0, 0].invert_yaxis()
+    figure.tight_layout()
+    return figure

@@ -1,0 +1,105 @@
+"""Saving figures and tables together with where they came from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock
+from matplotlib.figure import Figure
+
+from gan_lib.storage import atomic_path, read_json, write_json
+
+DPI = 150
+MANIFEST = "manifest.json"
+
+
+@dataclass
+class FigureFolder:
+    """Where one notebook's figures and tables go, each with a row in the manifest.
+
+    Attributes:
+        root: the figure folder, which holds ``manifest.json``.
+        run: ``profile/notebook``, the sub-folder.
+        provenance: notebook, profile, parameters, seed, versions, device, data hashes.
+    """
+
+    root: Path
+    run: str
+    provenance: Mapping[str, Any]
+
+    def save_figure(self, figure: Figure, name: str, caption: str, data: pd.DataFrame | None = None) -> Path:
+        """Write ``name.png``, its data as ``name.csv`` when given, and their manifest rows.
+
+        Returns:
+            Path of the picture.
+        """
+        path = self.root / self.run / f"{name}.png"
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, dpi=DPI, bbox_inches="tight", format="png", metadata={"Software": None})
+        self._record(path, caption)
+        if data is not None:
+            self.save_table(data, name, f"Data of the figure: {caption}")
+        return path
+
+    def save_table(self, table: pd.DataFrame, name: str, caption: str) -> Path:
+        """Write ``name.csv`` and its manifest row; returns its path."""
+        path = self.root / self.run / f"{name}.csv"
+        with atomic_path(path) as temporary:
+            table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+        self._record(path, caption)
+        return path
+
+    def _record(self, path: Path, caption: str) -> None:
+        row = {"run": self.run, "caption": caption, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        merge_manifest(
+            self.root, {path.relative_to(self.root).as_posix(): row}, {self.run: dict(self.provenance)}
+        )
+
+
+def read_manifest(root: Path) -> dict[str, Any]:
+    """The manifest of a figure folder: ``files`` and ``runs``; empty when there is none."""
+    path = root / MANIFEST
+    return read_json(path) if path.is_file() else {"files": {}, "runs": {}}
+
+
+def merge_manifest(
+    root: Path, files: Mapping[str, Any], runs: Mapping[str, Any], replaces_runs: bool = False
+) -> list[str]:
+    """Add rows to the manifest of a figure folder.
+
+    Args:
+        root: the figure folder.
+        files: rows by path relative to ``root``.
+        runs: provenance by run.
+        replaces_runs: drop the rows that these runs had before.
+
+    Returns:
+        Paths whose rows were dropped and not set again.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / f".{MANIFEST}.lock"):
+        manifest = read_manifest(root)
+        known = manifest["files"]
+        stale = [
+            path for path, row in known.items() if replaces_runs and row["run"] in runs and path not in files
+        ]
+        kept = {path: row for path, row in known.items() if path not in stale}
+        write_json(root / MANIFEST, {"files": {**kept, **files}, "runs": {**manifest["runs"], **runs}})
+    return stale
+
+
+def check_manifest(root: Path) -> list[str]:
+    """What is wrong with a figure folder: files missing, or changed since they were recorded."""
+    problems = []
+    for name, row in read_manifest(root)["files"].items():
+        path = root / name
+        if not path.is_file():
+            problems.append(f"{name}: missing")
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != row["sha256"]:
+            problems.append(f"{name}: changed since it was recorded")
+    return problems

@@ -1,0 +1,200 @@
+"""What a notebook works with: its parameters, the artifact store, and a folder for its figures.
+
+Every costly step is a method that looks into the store first. So notebooks share results without
+knowing of each other, and each can also run alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from gan_lib.artifacts import ArtifactStore
+from gan_lib.classifiers import (
+    Classifier,
+    FitOptions,
+    fit,
+    load_classifier,
+    make_classifier,
+    predictions,
+    save_classifier,
+)
+from gan_lib.conditions import ConditionMaker, StoredConditions, compute_conditions
+from gan_lib.data import ImageData, ImageSplit, load_data
+from gan_lib.figures import FigureFolder
+from gan_lib.generators import Discriminator, Generator, make_generator
+from gan_lib.pipeline.profiles import PATHS, declared_parameters
+from gan_lib.runtime import device_name, make_fabric, versions
+from gan_lib.training import TrainingOptions, load_generator, save_generator, train_supervised
+
+
+@dataclass(frozen=True)
+class TrainedClassifier:
+    """A classifier from the store: the CNN, its training ``history``, and ``key``, its address."""
+
+    cnn: Classifier
+    history: pd.DataFrame
+    key: str
+
+
+@dataclass(frozen=True)
+class TrainedGenerator:
+    """A generator from the store, its training ``log``, and ``key``, its address."""
+
+    generator: Generator
+    log: pd.DataFrame
+    key: str
+
+
+class Workbench:
+    """The parameters and places of one notebook run.
+
+        bench = Workbench("02_gan_training", globals())
+        data = bench.data("digits_in_scenes", train_images=4000, test_images=1000)
+
+    Args:
+        notebook: name of the notebook, which lies in the working directory.
+        namespace: the notebook's ``globals()``; the names that its parameters cell declares are
+            read from it.
+
+    Raises:
+        FileNotFoundError: the working directory has no such notebook.
+    """
+
+    def __init__(self, notebook: str, namespace: Mapping[str, Any]) -> None:
+        path = Path(f"{notebook}.ipynb")
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is not in {Path.cwd()}: run it from the notebooks' folder")
+        parameters = {name: namespace[name] for name in declared_parameters(path)}
+        self.data_dir = Path(parameters["data_dir"])
+        self.store = ArtifactStore(self.data_dir / "artifacts")
+        self.fabric = make_fabric(parameters["device"], parameters["precision"])
+        self.provenance: dict[str, Any] = {
+            "notebook": notebook,
+            "profile": parameters["profile"],
+            "parameters": {name: value for name, value in parameters.items() if name not in PATHS},
+            "seed": parameters["seed"],
+            "versions": versions(),
+            "device": device_name(self.fabric.device),
+            "data": {},
+        }
+        run = f"{parameters['profile']}/{notebook}"
+        self.figures = FigureFolder(Path(parameters["figures_dir"]), run, self.provenance)
+
+    def data(
+        self,
+        name: str,
+        size: int = 64,
+        train_images: int | None = None,
+        test_images: int | None = None,
+        seed: int = 0,
+    ) -> ImageData:
+        """A data set by name or folder (:func:`gan_lib.data.load_data`), at most so many images of it.
+
+        The embedded data sets are built at the wanted size; of others a seeded choice is kept.
+        """
+        wanted = {"train": train_images, "test": test_images}
+        if name in ("digits_in_scenes", "confounded_digits"):
+            counts = {split: count for split, count in wanted.items() if count is not None}
+            loaded = load_data(name, self.store, self.data_dir, size=size, seed=seed, **counts)
+        else:
+            loaded = load_data(name, self.store, self.data_dir, size=size)
+            splits = {split: _limited(rows, wanted.get(split), seed) for split, rows in loaded.splits.items()}
+            loaded = ImageData(loaded.name, loaded.class_names, splits, loaded.skipped)
+        self.provenance["data"][name] = loaded.fingerprint
+        return loaded
+
+    def classifier(
+        self,
+        architecture: str,
+        data: ImageData,
+        options: FitOptions,
+        weights: str | None = None,
+        head: str = "linear",
+    ) -> TrainedClassifier:
+        """A CNN trained on a data set; with ``weights``, fine-tuned from them (0 epochs: as they are)."""
+
+        def make(folder: Path) -> None:
+            cnn = make_classifier(architecture, data.class_names, weights, head, options.seed)
+            history = fit(cnn, data.train, options, folder, self.fabric)
+            save_classifier(cnn, folder)
+            history.to_csv(folder / "history.csv", index=False)
+
+        made_from = {
+            "architecture": architecture,
+            "weights": weights,
+            "head": head,
+            "data": data.fingerprint,
+            "options": asdict(options),
+        }
+        folder = self.store.get("classifier", "gan_lib.classifiers", made_from, make)
+        return TrainedClassifier(load_classifier(folder), pd.read_csv(folder / "history.csv"), folder.name)
+
+    def predictions(self, trained: TrainedClassifier, split: ImageSplit, split_key: str) -> pd.DataFrame:
+        """The table of what a classifier predicts for a split (:func:`gan_lib.classifiers.predictions`)."""
+
+        def make(folder: Path) -> None:
+            predictions(trained.cnn, split, fabric=self.fabric).to_csv(
+                folder / "predictions.csv", index=False
+            )
+
+        made_from = {"classifier": trained.key, "split": split_key}
+        folder = self.store.get("predictions", "gan_lib.classifiers", made_from, make)
+        return pd.read_csv(folder / "predictions.csv", keep_default_na=False)
+
+    def conditions(
+        self, trained: TrainedClassifier, maker: ConditionMaker, split: ImageSplit, split_key: str
+    ) -> StoredConditions:
+        """Conditions and targets of a split, for the class that the CNN predicts."""
+
+        def make(folder: Path) -> None:
+            compute_conditions(maker, split, folder, device=self.fabric.device)
+
+        made_from = {
+            "classifier": trained.key,
+            "split": split_key,
+            "layers": maker.layers,
+            "positions": maker.positions,
+            "leak_free": maker.leak_free,
+        }
+        return StoredConditions(self.store.get("conditions", "gan_lib.conditions", made_from, make))
+
+    def generator(
+        self,
+        variant: str,
+        sizes: Mapping[str, int],
+        discriminator: Mapping[str, Any],
+        images: ImageSplit,
+        conditions: StoredConditions,
+        options: TrainingOptions,
+    ) -> TrainedGenerator:
+        """A generator trained with Grad-CAM as its target (:func:`gan_lib.training.train_supervised`)."""
+
+        def make(folder: Path) -> None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(options.seed)
+                generator, critic = make_generator(variant, **sizes), Discriminator(**discriminator)
+            train_supervised(generator, critic, images, conditions, folder, options, self.fabric)
+            save_generator(generator, folder)
+
+        made_from = {
+            "variant": variant,
+            "sizes": dict(sizes),
+            "discriminator": dict(discriminator),
+            "conditions": conditions.fingerprint,
+            "options": asdict(options),
+        }
+        folder = self.store.get("generator", "gan_lib.training", made_from, make)
+        return TrainedGenerator(load_generator(folder), pd.read_csv(folder / "log.csv"), folder.name)
+
+
+def _limited(split: ImageSplit, count: int | None, seed: int) -> ImageSplit:
+    if count is None or count >= len(split):
+        return split
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+    return split.subset(order[:count].sort().values)
