@@ -35,7 +35,7 @@ class Explainer(Attribution):
         """Maps (B, 1, H, W) in [0, 1] of images (B, 3, H, W)."""
         raise NotImplementedError
 
-    def attribute(self, inputs: Tensor, target: Target = None, **_: Any) -> Tensor:  # type: ignore[override]
+    def attribute(self, inputs: Tensor, target: Target = None, **_: Any) -> Tensor:
         """Maps (B, 1, H, W) in [0, 1] that explain a class.
 
         Args:

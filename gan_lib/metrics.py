@@ -1,7 +1,8 @@
 """Measures of an explanation, one score per image first, then a summary with an interval.
 
-All are :class:`torchmetrics.Metric`: ``update`` with batches, ``compute`` for the summary, states
-that add up over processes.
+The measures are :class:`torchmetrics.Metric`: ``update`` with batches, ``compute`` for the summary,
+states that add up over processes. :func:`explanation_scores` applies all of them to a method's maps,
+:func:`summarise` states the result over images and seeds.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -158,3 +160,78 @@ def class_probability(cnn: nn.Module, images: Tensor, target: Tensor) -> Tensor:
     with evaluation_mode(cnn), torch.no_grad():
         probabilities = cnn(images).float().softmax(1)  # (B, K)
     return probabilities.gather(1, target[:, None])[:, 0]
+
+
+def explanation_scores(
+    cnn: nn.Module, images: Tensor, maps: Tensor, explained: Tensor, reference: Tensor, batch_size: int = 128
+) -> pd.DataFrame:
+    """Every measure of one method's maps, image by image.
+
+    Args:
+        cnn: the CNN that the maps explain.
+        images: (N, 3, H, W) in [0, 1].
+        maps: (N, 1, H, W) in [0, 1].
+        explained: (N,) the class that the maps explain.
+        reference: (N, 1, H, W) in [0, 1], the maps that Dice compares with.
+        batch_size: images per pass over the CNN.
+
+    Returns:
+        One row per image: ``dice``, and for each fill ``drop_black``, ``increase_black``,
+        ``drop_blur``, ``increase_blur``; drops and increases in per cent.
+    """
+    dice = Dice()
+    drops = {fill: AverageDrop() for fill in FILLS}
+    increases = {fill: IncreaseInConfidence() for fill in FILLS}
+    for rows in torch.arange(len(images)).split(batch_size):
+        pictures, shown, target = images[rows], maps[rows], explained[rows]
+        dice.update(shown, reference[rows])
+        before = class_probability(cnn, pictures, target)
+        for fill in FILLS:
+            after = class_probability(cnn, masked_images(pictures, shown, fill), target)
+            drops[fill].update(before, after)
+            increases[fill].update(before, after)
+    columns = {"dice": dice.per_image}
+    for fill in FILLS:
+        columns[f"drop_{fill}"] = drops[fill].per_image
+        columns[f"increase_{fill}"] = increases[fill].per_image
+    return pd.DataFrame({name: scores.numpy() for name, scores in columns.items()})
+
+
+def summarise(scores: pd.DataFrame, by: str = "method", resamples: int = RESAMPLES) -> pd.DataFrame:
+    """Means with bootstrap 95 % intervals, over images and, for what was learned, over seeds.
+
+    The bootstrap has two levels: it draws seeds, then images, the same images for all drawn seeds, so
+    that the interval covers both another training run and other images.
+
+    Args:
+        scores: one row per image and seed; columns ``by``, ``seed``, ``image``, and the measures.
+            Methods without a seed carry one and the same value.
+        by: the column that names the methods.
+        resamples: bootstrap resamples.
+
+    Returns:
+        One row per method and measure: ``mean``, ``low``, ``high``, ``n`` (images that count),
+        ``skipped`` and ``seeds``.
+    """
+    rows = []
+    measures = [name for name in scores.columns if name not in (by, "seed", "image")]
+    for method, own in scores.groupby(by, sort=False):
+        for measure in measures:
+            table = own.pivot(index="seed", columns="image", values=measure).to_numpy()  # (S, N)
+            counted = table[:, ~np.isnan(table).any(axis=0)]
+            low, high = _two_level_interval(counted, resamples)
+            row = {by: method, "measure": measure, "mean": counted.mean(), "low": low, "high": high}
+            rows.append(
+                {**row, "n": counted.shape[1], "skipped": table.shape[1] - counted.shape[1], "seeds": len(table)}
+            )
+    return pd.DataFrame(rows)
+
+
+def _two_level_interval(scores: np.ndarray, resamples: int) -> tuple[float, float]:
+    rng = np.random.default_rng(0)
+    seeds, images = scores.shape
+    means = [
+        scores[rng.integers(0, seeds, seeds)][:, rng.integers(0, images, images)].mean() for _ in range(resamples)
+    ]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)

@@ -199,6 +199,7 @@ class ShardedRows:
     def __init__(self, folder: Path, column: str) -> None:
         if not (folder / "index.json").is_file():
             raise FileNotFoundError(f"no complete shards at {folder}")
+        self.folder, self.column = folder, column
         index = read_json(folder / "index.json")
         counts = index["rows"]
         self.fingerprint = f"{index['sha256']}.{column}"
@@ -210,6 +211,9 @@ class ShardedRows:
                 if column not in names:
                     raise KeyError(f"{folder} has the columns {names}, not {column!r}")
                 self._shards.append(file.get_tensor(column))  # mapped, not read
+
+    def __reduce__(self) -> tuple[type[ShardedRows], tuple[Path, str]]:
+        return ShardedRows, (self.folder, self.column)  # another process maps the files itself
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0

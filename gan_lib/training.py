@@ -63,6 +63,7 @@ class TrainingOptions:
         discriminator_every: the discriminator is updated at every so many steps (the paper's
             "strategy 2"; 100 in the published code).
         adversarial: ``bce`` or ``hinge``.
+        warmup_steps: steps over which both learning rates rise from zero.
         final_learning_rate: share of the learning rate that is left at the end; it falls as a cosine.
         ema_decay: of the moving average of the generator's weights; 0 switches the average off.
         checkpoint_every: steps between checkpoints.
@@ -78,6 +79,7 @@ class TrainingOptions:
     discriminator_weight: float = 0.3
     discriminator_every: int = 1
     adversarial: str = "bce"
+    warmup_steps: int = 0
     final_learning_rate: float = 1.0
     ema_decay: float = 0.999
     checkpoint_every: int = 200
@@ -248,6 +250,7 @@ def _set_learning_rates(state: _State, total: int, options: TrainingOptions) -> 
     # A function of the step alone, so that no schedule needs to be saved.
     cosine = (1 + torch.cos(torch.tensor(torch.pi * state.step / max(1, total))).item()) / 2
     share = options.final_learning_rate + (1 - options.final_learning_rate) * cosine
+    share *= min(1.0, (state.step + 1) / max(1, options.warmup_steps))
     for optimizer, rate in (
         (state.generator_optimizer, options.learning_rate),
         (state.discriminator_optimizer, options.discriminator_learning_rate),

@@ -25,7 +25,7 @@ WITH_AUXILIARY_HEADS = ("inception_v3", "googlenet")
 def slim_vgg(num_classes: int) -> nn.Module:
     """torchvision's VGG with batch norm, nine narrow convolutions and global average pooling."""
     layers = [16, "M", 16, 16, "M", 32, 32, 32, "M", 64, 64, 64]
-    vgg = VGG(make_layers(layers, batch_norm=True), num_classes=num_classes, init_weights=False)  # type: ignore[arg-type]
+    vgg = VGG(make_layers(layers, batch_norm=True), num_classes=num_classes, init_weights=False)
     vgg.avgpool = nn.AdaptiveAvgPool2d(1)
     vgg.classifier = nn.Sequential(nn.Linear(64, num_classes))
     return vgg
@@ -232,5 +232,5 @@ def _own_factory(name: str) -> Callable[[int], nn.Module]:
 def _imagenet_names(architecture: str) -> tuple[str, ...]:
     if architecture not in models.list_models(module=models):
         raise ValueError(f"{architecture} needs class_names")
-    categories: list[str] = models.get_model_weights(architecture).DEFAULT.meta["categories"]  # type: ignore[attr-defined]
+    categories: list[str] = models.get_model_weights(architecture).DEFAULT.meta["categories"]
     return tuple(categories)

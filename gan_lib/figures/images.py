@@ -90,8 +90,8 @@ def map_grid(
     for row, label in enumerate(row_labels):
         axes[row, 0].set_ylabel(label, fontsize=8)
     if colour_bar:
-        scale = plt.cm.ScalarMappable(plt.Normalize(0, 1), MAP_COLOURS)  # type: ignore[attr-defined]
+        scale = plt.cm.ScalarMappable(plt.Normalize(0, 1), MAP_COLOURS)
         bar = figure.colorbar(scale, ax=axes, fraction=0.015, pad=0.01, ticks=[0, 0.5, 1])
         bar.ax.tick_params(labelsize=7)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
     return figure

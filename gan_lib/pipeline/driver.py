@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import resource
@@ -18,6 +17,7 @@ from typing import Any, Literal
 
 import papermill
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import run_sync
 from papermill.exceptions import PapermillExecutionError
 
 from gan_lib.artifacts import code_version, digest
@@ -201,7 +201,7 @@ def _kernel() -> Iterator[AsyncKernelManager]:
             yield kernel
         finally:
             if kernel.has_kernel:
-                asyncio.run(kernel.shutdown_kernel(now=True))
+                run_sync(kernel.shutdown_kernel)(now=True)
 
 
 @contextmanager

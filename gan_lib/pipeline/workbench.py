@@ -6,13 +6,14 @@ knowing of each other, and each can also run alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from joblib import Parallel, delayed
 
 from gan_lib.artifacts import ArtifactStore
 from gan_lib.classifiers import (
@@ -29,7 +30,7 @@ from gan_lib.data import ImageData, ImageSplit, load_data
 from gan_lib.figures import FigureFolder
 from gan_lib.generators import Discriminator, Generator, make_generator
 from gan_lib.pipeline.profiles import PATHS, declared_parameters
-from gan_lib.runtime import device_name, make_fabric, versions
+from gan_lib.runtime import Precision, device_name, make_fabric, progress, versions
 from gan_lib.training import TrainingOptions, load_generator, save_generator, train_supervised
 
 
@@ -49,6 +50,27 @@ class TrainedGenerator:
     generator: Generator
     log: pd.DataFrame
     key: str
+
+
+@dataclass(frozen=True)
+class GeneratorJob:
+    """One generator to be trained.
+
+    Attributes:
+        variant: ``lsft`` or ``gsft``.
+        sizes: fields of :class:`gan_lib.generators.GeneratorSizes`.
+        discriminator: arguments of :class:`gan_lib.generators.Discriminator`.
+        images: training images.
+        conditions: their conditions and targets.
+        options: schedule and seed.
+    """
+
+    variant: str
+    sizes: Mapping[str, int]
+    discriminator: Mapping[str, Any]
+    images: ImageSplit
+    conditions: StoredConditions
+    options: TrainingOptions
 
 
 class Workbench:
@@ -164,33 +186,44 @@ class Workbench:
         }
         return StoredConditions(self.store.get("conditions", "gan_lib.conditions", made_from, make))
 
-    def generator(
-        self,
-        variant: str,
-        sizes: Mapping[str, int],
-        discriminator: Mapping[str, Any],
-        images: ImageSplit,
-        conditions: StoredConditions,
-        options: TrainingOptions,
-    ) -> TrainedGenerator:
-        """A generator trained with Grad-CAM as its target (:func:`gan_lib.training.train_supervised`)."""
+    def generators(self, jobs: Sequence[GeneratorJob], workers: int = 1) -> list[TrainedGenerator]:
+        """Generators trained with Grad-CAM as their target (:func:`gan_lib.training.train_supervised`).
 
-        def make(folder: Path) -> None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(options.seed)
-                generator, critic = make_generator(variant, **sizes), Discriminator(**discriminator)
-            train_supervised(generator, critic, images, conditions, folder, options, self.fabric)
-            save_generator(generator, folder)
+        Args:
+            jobs: what to train; what the store has is not trained again.
+            workers: processes that train side by side. Small networks gain from it on a CPU, whose
+                cores they cannot fill one by one; a GPU is better left to one.
+        """
+        precision = self.fabric._precision.precision
+        folders = Parallel(n_jobs=min(workers, len(jobs)), return_as="generator")(
+            delayed(_train)(job, self.store, self.fabric.device.type, precision) for job in jobs
+        )
+        trained = []
+        for folder in progress(folders, "training generators", len(jobs)):
+            generator, log = load_generator(folder), pd.read_csv(folder / "log.csv")
+            trained.append(TrainedGenerator(generator, log, folder.name))
+        return trained
 
-        made_from = {
-            "variant": variant,
-            "sizes": dict(sizes),
-            "discriminator": dict(discriminator),
-            "conditions": conditions.fingerprint,
-            "options": asdict(options),
-        }
-        folder = self.store.get("generator", "gan_lib.training", made_from, make)
-        return TrainedGenerator(load_generator(folder), pd.read_csv(folder / "log.csv"), folder.name)
+
+def _train(job: GeneratorJob, store: ArtifactStore, device: str, precision: Precision) -> Path:
+    def make(folder: Path) -> None:
+        torch.manual_seed(job.options.seed)
+        generator, discriminator = (
+            make_generator(job.variant, **job.sizes),
+            Discriminator(**job.discriminator),
+        )
+        fabric = make_fabric(device, precision)
+        train_supervised(generator, discriminator, job.images, job.conditions, folder, job.options, fabric)
+        save_generator(generator, folder)
+
+    made_from = {
+        "variant": job.variant,
+        "sizes": dict(job.sizes),
+        "discriminator": dict(job.discriminator),
+        "conditions": job.conditions.fingerprint,
+        "options": asdict(job.options),
+    }
+    return store.get("generator", "gan_lib.training", made_from, make)
 
 
 def _limited(split: ImageSplit, count: int | None, seed: int) -> ImageSplit:
