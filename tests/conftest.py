@@ -1,0 +1,62 @@
+"""Tiny models and data that every test can afford."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gan_lib.data import ImageData, digits_in_scenes
+
+torch.set_num_threads(2)
+
+
+class TinyNet(nn.Module):
+    """Three convolutions with in-place ReLUs, the case in which naive hooks go wrong."""
+
+    def __init__(self, classes: int = 4) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(6, 8, 3, padding=1, stride=2),
+            nn.BatchNorm2d(8),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(8, 8, 3, padding=1),
+            nn.ReLU(inplace=True),
+        )
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images).mean((2, 3)))
+
+
+TINY_LAYERS = ["features.0", "features.2", "features.5"]
+
+
+@pytest.fixture
+def tiny_net() -> nn.Module:
+    torch.manual_seed(0)
+    return TinyNet().eval()
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="session")
+def scenes() -> ImageData:
+    return digits_in_scenes(train=60, test=20, size=32, seed=3)
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Real images and weights, where ``GAN_LIB_TEST_DATA`` names their folder."""
+    folder = os.environ.get("GAN_LIB_TEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("GAN_LIB_TEST_DATA names no folder of real test data")
+    return Path(folder)
