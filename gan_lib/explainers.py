@@ -7,7 +7,6 @@ Each is a :class:`captum.attr.Attribution` whose ``attribute(inputs, target=None
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from captum.attr import Attribution
@@ -35,17 +34,28 @@ class Explainer(Attribution):
         """Maps (B, 1, H, W) in [0, 1] of images (B, 3, H, W)."""
         raise NotImplementedError
 
-    def attribute(self, inputs: Tensor, target: Target = None, **_: Any) -> Tensor:
+    def attribute(self, inputs: Tensor, target: Target = None, batch_size: int | None = None) -> Tensor:
         """Maps (B, 1, H, W) in [0, 1] that explain a class.
 
         Args:
             inputs: (B, 3, H, W) in [0, 1].
             target: ``None`` for the predicted class, one class, or one per image.
+            batch_size: images at a time, to bound the memory; by default all.
 
         Raises:
             ValueError: a wrong number of targets.
         """
-        return self.maps(inputs, target)
+        if batch_size is None or len(inputs) <= batch_size:
+            return self.maps(inputs, target)
+        if target is None or isinstance(target, int):
+            return torch.cat([self.maps(part, target) for part in inputs.split(batch_size)])
+        targets = torch.as_tensor(target)
+        if targets.shape != inputs.shape[:1]:
+            raise ValueError(
+                f"{len(inputs)} images need one target, or {len(inputs)}; got {tuple(targets.shape)}"
+            )
+        pairs = zip(inputs.split(batch_size), targets.split(batch_size), strict=True)
+        return torch.cat([self.maps(part, own) for part, own in pairs])
 
 
 class GradCAM(Explainer):

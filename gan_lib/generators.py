@@ -61,15 +61,18 @@ def stem_conv(channels_in: int, channels_out: int, stride: int) -> nn.Conv2d:
     return nn.Conv2d(channels_in, channels_out, 2 * stride, stride, padding=stride // 2)
 
 
-def quieten(convs: Sequence[nn.Module]) -> None:
-    """Scale the initial weights of residual branches down by the square root of their number.
+def quieten(blocks: Sequence[nn.Module]) -> None:
+    """Scale the initial weights of residual blocks' last convolutions by ``len(blocks) ** -0.5``.
 
     Residuals that add up at full size make the output saturate at the first steps; a sigmoid that is
     0 everywhere is a minimum of the mean absolute error that no gradient leads out of.
     """
-    for conv in convs:
-        for parameter in conv.parameters():
-            nn.init.zeros_(parameter) if parameter.ndim == 1 else parameter.data.mul_(len(convs) ** -0.5)
+    for block in blocks:
+        last = [module for module in block.modules() if isinstance(module, nn.Conv2d)][-1]
+        with torch.no_grad():
+            last.weight.mul_(len(blocks) ** -0.5)
+            if last.bias is not None:
+                last.bias.zero_()
 
 
 class SFTLayers(nn.Module):
@@ -214,7 +217,7 @@ class LSFTGenerator(Generator):
         self.transforms = SFTLayers(sizes.conditions, sizes.width, sizes.condition_channels, sizes.sft_hidden)
         self.sft_blocks = nn.ModuleList(SFTBlock(sizes.width) for _ in range(sizes.conditions))
         self.plain_blocks = nn.ModuleList(PlainBlock(sizes.width) for _ in range(sizes.conditions - 1))
-        quieten([block.conv for block in self.sft_blocks] + [block.convs[-1] for block in self.plain_blocks])
+        quieten([*self.sft_blocks, *self.plain_blocks])
 
     def body(self, features: Tensor, conditions: Tensor) -> Tensor:
         batch, count = conditions.shape[:2]
@@ -242,7 +245,7 @@ class GSFTGenerator(Generator):
             sizes.blocks + 1, sizes.width, sizes.condition_channels, sizes.sft_hidden, shared=True
         )
         self.sft_blocks = nn.ModuleList(SFTBlock(sizes.width) for _ in range(sizes.blocks))
-        quieten([block.conv for block in self.sft_blocks])
+        quieten([*self.sft_blocks])
 
     def body(self, features: Tensor, conditions: Tensor) -> Tensor:
         condition = self.condition_network(conditions)  # (B, Q, h, w)

@@ -222,7 +222,12 @@ def summarise(scores: pd.DataFrame, by: str = "method", resamples: int = RESAMPL
             low, high = _two_level_interval(counted, resamples)
             row = {by: method, "measure": measure, "mean": counted.mean(), "low": low, "high": high}
             rows.append(
-                {**row, "n": counted.shape[1], "skipped": table.shape[1] - counted.shape[1], "seeds": len(table)}
+                {
+                    **row,
+                    "n": counted.shape[1],
+                    "skipped": table.shape[1] - counted.shape[1],
+                    "seeds": len(table),
+                }
             )
     return pd.DataFrame(rows)
 
@@ -231,7 +236,8 @@ def _two_level_interval(scores: np.ndarray, resamples: int) -> tuple[float, floa
     rng = np.random.default_rng(0)
     seeds, images = scores.shape
     means = [
-        scores[rng.integers(0, seeds, seeds)][:, rng.integers(0, images, images)].mean() for _ in range(resamples)
+        scores[rng.integers(0, seeds, seeds)][:, rng.integers(0, images, images)].mean()
+        for _ in range(resamples)
     ]
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
+import threading
 from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Any, Literal, TypeVar
 
+import psutil
 import torch
 from lightning_fabric import Fabric
 from tqdm.auto import tqdm as notebook_tqdm
@@ -46,6 +49,44 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in RECORDED_PACKAGES}}
 
 
+class PeakMemory:
+    """Within the block, watch the memory of this process and of all that it started.
+
+        with PeakMemory() as peak:
+            work()
+        peak.gib
+
+    It is the highest sum of resident sizes seen, twice a second; memory that processes share counts
+    in each.
+    """
+
+    gib = 0.0
+
+    def __enter__(self) -> PeakMemory:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        own = psutil.Process()
+        while True:
+            self.gib = max(self.gib, sum(map(_resident, [own, *own.children(recursive=True)])) / 2**30)
+            if self._stop.wait(0.5):
+                return
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return process.memory_info().rss
+    except psutil.NoSuchProcess:  # it ended between the listing and the question
+        return 0
+
+
 def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
     """Wrap an iterable in a progress bar: a widget in JupyterLab, a terminal line, or nothing.
 
@@ -58,6 +99,4 @@ def progress(items: Iterable[T], description: str, total: int | None = None) -> 
 
 
 def _is_headless() -> bool:
-    import os
-
     return "GAN_LIB_HEADLESS" in os.environ

@@ -6,7 +6,14 @@ from conftest import TINY_LAYERS
 from torch import nn
 from torchvision.models import resnet18, vgg16
 
-from gan_lib.capture import Capture, evaluation_mode, layers_in_order, replaced_activation, spread, spread_positions
+from gan_lib.capture import (
+    Capture,
+    evaluation_mode,
+    layers_in_order,
+    replaced_activation,
+    spread,
+    spread_positions,
+)
 
 
 def hook_count(model: nn.Module) -> int:
@@ -80,7 +87,10 @@ def test_replacing_an_activation_decides_what_follows(tiny_net, images):
     with replaced_activation(tiny_net, "features.5", torch.zeros_like):
         logits = tiny_net(images)
     assert torch.allclose(logits, tiny_net.head.bias.expand(3, -1))
-    with pytest.raises(ValueError, match="replacement"), replaced_activation(tiny_net, "features.5", torch.zeros(1)):
+    with (
+        pytest.raises(ValueError, match="replacement"),
+        replaced_activation(tiny_net, "features.5", torch.zeros(1)),
+    ):
         tiny_net(images)
     assert hook_count(tiny_net) == 0
 

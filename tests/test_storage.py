@@ -37,9 +37,14 @@ def test_checkpoint_keeps_nested_state(tmp_path):
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     save_tensors(tmp_path / "w.safetensors", {"a": torch.ones(2)})
-    with pytest.raises(RuntimeError), atomic_path(tmp_path / "w.safetensors") as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+
+    def fail():
+        with atomic_path(tmp_path / "w.safetensors") as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        fail()
     assert load_tensors(tmp_path / "w.safetensors")["a"].tolist() == [1, 1]
     assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
     with pytest.raises(FileNotFoundError, match="no weights"):
@@ -67,9 +72,14 @@ def test_shards_give_back_the_rows(tmp_path, batch):
 
 
 def test_shards_that_were_not_finished_do_not_count(tmp_path):
-    with pytest.raises(ValueError, match="stop"), ShardWriter(tmp_path, 2) as writer:
-        writer.write(values=torch.zeros(3))
-        raise ValueError("stop")
+
+    def fail():
+        with ShardWriter(tmp_path, 2) as writer:
+            writer.write(values=torch.zeros(3))
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        fail()
     with pytest.raises(FileNotFoundError, match="no complete shards"):
         ShardedRows(tmp_path, "values")
     with pytest.raises(ValueError, match="same columns"), ShardWriter(tmp_path, 2) as writer:
@@ -107,7 +117,9 @@ def test_code_version_follows_code_and_imports_but_not_texts(tmp_path, monkeypat
     def version(text):
         source.write_text(text)
         spec = artifacts.importlib.util.spec_from_file_location("probe", source)
-        monkeypatch.setattr(artifacts.importlib.util, "find_spec", lambda name: spec if name == "probe" else None)
+        monkeypatch.setattr(
+            artifacts.importlib.util, "find_spec", lambda name: spec if name == "probe" else None
+        )
         code_version.cache_clear()
         return code_version("probe")
 

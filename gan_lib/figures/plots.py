@@ -11,6 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 PALETTE = "colorblind"
+PANELS_PER_ROW = 3
 
 
 def confusion(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
@@ -73,10 +74,13 @@ def interval_bars(table: pd.DataFrame, panels: Mapping[str, str], by: str = "met
     """
     methods = list(dict.fromkeys(table[by]))
     colours = dict(zip(methods, sns.color_palette(PALETTE, len(methods)), strict=True))
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(3.4 * len(panels), 0.9 + 0.34 * len(methods)), sharey=True, squeeze=False
-    )
-    for axis, (measure, label) in zip(axes[0], panels.items(), strict=True):
+    columns = min(len(panels), PANELS_PER_ROW)
+    rows = -(-len(panels) // columns)
+    size = (3.3 * columns, rows * (0.8 + 0.3 * len(methods)))
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis, (measure, label) in zip(axes.flat, panels.items(), strict=False):
         for row in table[table["measure"] == measure].to_dict("records"):
             method, mean = row[by], row["mean"]
             spread = [[mean - row["low"]], [row["high"] - mean]]
@@ -86,6 +90,6 @@ def interval_bars(table: pd.DataFrame, panels: Mapping[str, str], by: str = "met
         axis.grid(axis="x", alpha=0.3)
         sns.despine(ax=axis, left=True)
         axis.tick_params(axis="y", length=0)
-    axes[0, 0].invert_yaxis()
+    axes[0, 0].set_ylim(len(methods) - 0.5, -0.5)
     figure.tight_layout()
     return figure

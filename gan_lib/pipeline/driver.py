@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from papermill.exceptions import PapermillExecutionError
 from gan_lib.artifacts import code_version, digest
 from gan_lib.figures.save import check_manifest, merge_manifest, read_manifest
 from gan_lib.pipeline.profiles import Profile, bind, find_notebooks
-from gan_lib.runtime import versions
+from gan_lib.runtime import PeakMemory, versions
 from gan_lib.storage import read_json, write_json
 
 EXECUTION_TIMEOUT = 6 * 3600  # seconds a cell may take
@@ -38,7 +37,7 @@ class Result:
         notebook: its name without ending.
         state: ``completed``, ``unchanged`` (nothing to do) or ``failed``.
         seconds: how long it ran.
-        peak_memory: of the largest kernel so far, in GiB.
+        peak_memory: of this process and all it started, in GiB.
         files: figures and tables, relative to the figure folder.
         error: the failing cell and the error, when it failed.
     """
@@ -150,7 +149,8 @@ def _run_one(
             "data_dir": os.path.relpath(places.data, notebook.parent),
             "figures_dir": os.path.relpath(staging, notebook.parent),
         }
-        error = _execute(notebook, runs / notebook.name, given)
+        with PeakMemory() as peak:
+            error = _execute(notebook, runs / notebook.name, given)
         files = () if error else _publish(Path(staging), places.figures)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (
