@@ -107,10 +107,24 @@ class _State:
             raise ValueError(f"{path} was made with other options: {saved['options']}")
         for name, part in self._parts().items():
             part.load_state_dict(saved[name])
+        for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
+            _match_layout(optimizer)
         self.step = saved["step"]
 
     def _parts(self) -> dict[str, Any]:
         return {name: part for name, part in vars(self).items() if name != "step"}
+
+
+def _match_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Give loaded moments the memory layout of their parameters.
+
+    The fused Adam walks through parameter and moments side by side in memory: with a channels-last
+    parameter and contiguous moments, as a checkpoint holds them, it is silently wrong.
+    """
+    for parameter, moments in optimizer.state.items():
+        for name, moment in moments.items():
+            if moment.shape == parameter.shape:
+                moments[name] = torch.empty_like(parameter).copy_(moment)
 
 
 def train_supervised(

@@ -149,10 +149,12 @@ def _with_weights(recipe: Recipe, weights: str | Path) -> Classifier:
     if problem is None:
         classifier.backbone.load_state_dict(state)
         return classifier
-    try:
-        return build(recipe, imagenet_state=state)
-    except RuntimeError:  # not an ImageNet state of this CNN either: say why it is not one of ours
-        raise ValueError(f"{weights} does not fit {recipe.architecture}: {problem}") from None
+    if recipe.architecture in models.list_models(module=models):
+        try:
+            return build(recipe, imagenet_state=state)
+        except RuntimeError:  # no ImageNet state of this CNN either
+            pass
+    raise ValueError(f"{weights} does not fit {recipe.architecture}: {problem}")
 
 
 def _misfit(model: nn.Module, state: dict[str, Tensor]) -> str | None:

@@ -153,10 +153,7 @@ def _run_one(
             error = _execute(notebook, runs / notebook.name, given)
         files = () if error else _publish(Path(staging), places.figures)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (
-        2**20 if sys.platform != "darwin" else 2**30
-    )
-    return Result(notebook.stem, "failed" if error else "completed", seconds, peak, files, error)
+    return Result(notebook.stem, "failed" if error else "completed", seconds, peak.gib, files, error)
 
 
 def _execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str:

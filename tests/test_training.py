@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+
+import gan_lib.training as training
+from gan_lib.classifiers import make_classifier
+from gan_lib.conditions import ConditionMaker, compute_conditions
+from gan_lib.generators import Discriminator, make_generator
+from gan_lib.objectives import discriminator_accuracy, discriminator_loss, generator_loss
+from gan_lib.training import LOG_COLUMNS, TrainingOptions, load_generator, save_generator, train_supervised
+
+SIZES = {"width": 8, "condition_hidden": 8, "condition_channels": 4, "sft_hidden": 4, "stem_stride": 4}
+OPTIONS = TrainingOptions(
+    epochs=3, batch_size=16, learning_rate=2e-3, ema_decay=0.8, checkpoint_every=3, seed=4
+)
+
+
+@pytest.fixture(scope="module")
+def stored(scenes, tmp_path_factory):
+    cnn = make_classifier("slim_vgg", scenes.class_names)
+    maker = ConditionMaker(cnn, scenes.train.image_size)
+    return compute_conditions(maker, scenes.train, tmp_path_factory.mktemp("conditions"))
+
+
+def train(scenes, stored, folder, options=OPTIONS, **extra):
+    torch.manual_seed(options.seed)
+    generator, discriminator = make_generator("lsft", **SIZES), Discriminator(8, 4)
+    log = train_supervised(generator, discriminator, scenes.train, stored, folder, options, **extra)
+    return generator, discriminator, log
+
+
+def test_the_error_falls_and_every_step_is_logged(scenes, stored, tmp_path):
+    options = replace(OPTIONS, epochs=8)
+    generator, _, log = train(scenes, stored, tmp_path, options)
+    assert tuple(log.columns) == LOG_COLUMNS
+    assert log["step"].tolist() == list(range(8 * 4))
+    assert log["reconstruction"].tail(4).mean() < log["reconstruction"].head(4).mean()
+    assert log["discriminator_accuracy"].between(0, 1).all()
+    assert not generator.training
+    assert next(generator.parameters()).device.type == "cpu"
+    assert all(parameter.requires_grad for parameter in generator.parameters())
+
+
+@pytest.mark.parametrize("killed_at", [1, 4, 7, 11])
+def test_killed_and_resumed_ends_with_the_same_weights(scenes, stored, tmp_path, monkeypatch, killed_at):
+    whole, critic, log = train(scenes, stored, tmp_path / "whole")
+    one_step, calls = training._step, []
+
+    def killed(*arguments):
+        calls.append(1)
+        if len(calls) == killed_at + 1:
+            raise KeyboardInterrupt
+        return one_step(*arguments)
+
+    monkeypatch.setattr(training, "_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(scenes, stored, tmp_path / "killed")
+    monkeypatch.undo()
+    resumed, resumed_critic, resumed_log = train(scenes, stored, tmp_path / "killed")
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+    for name, value in critic.state_dict().items():
+        assert torch.equal(resumed_critic.state_dict()[name], value), name
+    pd.testing.assert_frame_equal(resumed_log, log)
+
+
+def test_a_checkpoint_of_another_schedule_is_refused(scenes, stored, tmp_path):
+    train(scenes, stored, tmp_path)
+    with pytest.raises(ValueError, match="other options"):
+        train(scenes, stored, tmp_path, replace(OPTIONS, epochs=4))
+
+
+def test_discriminator_schedule(scenes, stored, tmp_path):
+    """Updated at steps 0 and 100 only: with 12 steps, once."""
+    options = replace(OPTIONS, discriminator_every=100, checkpoint_every=1000)
+    torch.manual_seed(options.seed)
+    generator, discriminator = make_generator("lsft", **SIZES), Discriminator(8, 4, normalise=False)
+    updates = []
+    original = torch.optim.Adam.step
+
+    def counting(self, *arguments, **keywords):
+        updates.append(len(self.param_groups[0]["params"]))
+        return original(self, *arguments, **keywords)
+
+    torch.optim.Adam.step = counting
+    try:
+        train_supervised(generator, discriminator, scenes.train, stored, tmp_path, options)
+    finally:
+        torch.optim.Adam.step = original
+    assert updates.count(len(list(generator.parameters()))) == 12
+    assert updates.count(len(list(discriminator.parameters()))) == 1
+
+
+def test_averaged_weights_are_used(scenes, stored, tmp_path):
+    averaged, _, _ = train(scenes, stored, tmp_path / "a")
+    last, _, _ = train(scenes, stored, tmp_path / "b", replace(OPTIONS, ema_decay=0.0))
+    assert not torch.equal(averaged.output.weight, last.output.weight)
+
+
+def test_learning_rates_follow_warmup_and_cosine():
+    options = TrainingOptions(
+        learning_rate=1.0, discriminator_learning_rate=0.5, warmup_steps=10, final_learning_rate=0.1
+    )
+    generator, discriminator = make_generator("lsft", **SIZES), Discriminator(8, 4)
+    optimizers = [torch.optim.Adam(network.parameters()) for network in (generator, discriminator)]
+    average = torch.optim.swa_utils.AveragedModel(generator)
+    for step, expected in ((0, 0.1), (9, 0.99), (50, 0.55), (100, 0.1)):
+        state = training._State(generator, discriminator, *optimizers, average, step)
+        training._set_learning_rates(state, 100, options)
+        assert optimizers[0].param_groups[0]["lr"] == pytest.approx(expected, abs=0.03)
+        assert optimizers[1].param_groups[0]["lr"] == pytest.approx(expected / 2, abs=0.02)
+
+
+def test_what_does_not_belong_together_is_refused(scenes, stored, tmp_path):
+    with pytest.raises(ValueError, match="20 images but 60 conditions"):
+        train_supervised(make_generator("lsft", **SIZES), Discriminator(8), scenes.test, stored, tmp_path)
+    with pytest.raises(ValueError, match="8 conditions for a generator of 3"):
+        train_supervised(
+            make_generator("lsft", **SIZES, conditions=3), Discriminator(8), scenes.train, stored, tmp_path
+        )
+
+
+def test_a_loss_that_explodes_stops_the_training(scenes, stored, tmp_path):
+    generator = make_generator("lsft", **SIZES)
+    torch.nn.init.constant_(generator.stem.weight, math.nan)
+    with pytest.raises(FloatingPointError, match="step 0"):
+        train_supervised(generator, Discriminator(8, 4), scenes.train, stored, tmp_path, OPTIONS)
+
+
+def test_tensorboard(scenes, stored, tmp_path):
+    train(scenes, stored, tmp_path, replace(OPTIONS, epochs=1), tensorboard=True)
+    assert list((tmp_path / "tensorboard").rglob("events*"))
+
+
+def test_generator_is_saved_without_pickle(tmp_path):
+    generator = make_generator("gsft", **SIZES, blocks=2)
+    save_generator(generator, tmp_path)
+    loaded = load_generator(tmp_path)
+    assert all(
+        torch.equal(value, loaded.state_dict()[name]) for name, value in generator.state_dict().items()
+    )
+    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".json"}
+    with pytest.raises(FileNotFoundError, match="no generator"):
+        load_generator(tmp_path / "nowhere")
+
+
+def test_objectives():
+    real, fake = torch.tensor([2.0, -1.0]), torch.tensor([-2.0, 3.0])
+    expected = (
+        math.log1p(math.exp(-2))
+        + math.log1p(math.exp(1))
+        + math.log1p(math.exp(-2))
+        + math.log1p(math.exp(3))
+    ) / 4
+    assert discriminator_loss(real, fake).item() == pytest.approx(expected)
+    assert discriminator_loss(real, fake, "hinge").item() == pytest.approx((0 + 2 + 0 + 4) / 4)
+    assert generator_loss(fake, "hinge").item() == pytest.approx(-0.5)
+    assert generator_loss(fake).item() == pytest.approx(
+        (math.log1p(math.exp(2)) + math.log1p(math.exp(-3))) / 2
+    )
+    assert discriminator_accuracy(real, fake).item() == 0.5
+    with pytest.raises(ValueError, match="hinge"):
+        generator_loss(fake, "wasserstein")
+    with pytest.raises(ValueError, match="hinge"):
+        discriminator_loss(real, fake, "wasserstein")
