@@ -26,7 +26,7 @@ lab: $(RUN)
 	$(BIN)/gan-lib lab
 
 bench: $(DEV)
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-columns=median,rounds
+	$(BIN)/python -m pytest tests/benchmarks --override-ini addopts=
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,0 +1,41 @@
+"""Every notebook runs, as it stands, at the smoke profile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from gan_lib.pipeline import Places, load_profile, run_notebooks
+from gan_lib.pipeline.profiles import find_notebooks
+
+ROOT = Path(__file__).parent.parent.parent
+NAMES = [path.stem for path in find_notebooks(ROOT / "notebooks")]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("smoke")
+    places = Places.of(ROOT, figures=folder / "figures", data=folder / "data")
+    profile = load_profile("smoke", places.notebooks / "profiles")
+    return places, {result.notebook: result for result in run_notebooks(profile, places)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_at_smoke(results, name):
+    places, by_name = results
+    assert name in by_name, "an earlier notebook failed"
+    result = by_name[name]
+    assert result.state == "completed", result.error
+    pictures = [file for file in result.files if file.endswith(".png")]
+    assert pictures
+    for file in pictures:
+        with Image.open(places.figures / file) as picture:
+            assert min(picture.size) > 150
+
+
+def test_a_second_run_has_nothing_to_do(results):
+    places, _ = results
+    profile = load_profile("smoke", places.notebooks / "profiles")
+    assert {result.state for result in run_notebooks(profile, places)} == {"unchanged"}

@@ -1,0 +1,117 @@
+"""The project keeps its own rules: rooms, notebooks, packages, figures."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from gan_lib.figures import check_manifest, read_manifest
+from gan_lib.pipeline.profiles import bind, declared_parameters, find_notebooks, load_profile
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = find_notebooks(ROOT / "notebooks")
+ROOMS = [
+    "storage",
+    "artifacts",
+    "runtime",
+    "data",
+    "capture",
+    "classifiers",
+    "conditions",
+    "generators",
+    "objectives",
+    "training",
+    "explainers",
+    "metrics",
+    "figures",
+    "pipeline",
+    "cli",
+]
+
+
+def rooms_imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        yield from (name.split(".")[1] for name in names if name.startswith("gan_lib."))
+
+
+def test_every_room_imports_only_from_those_above_it():
+    for path in (ROOT / "gan_lib").rglob("*.py"):
+        room = path.relative_to(ROOT / "gan_lib").parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue
+        for other in rooms_imported(path):
+            assert ROOMS.index(other) <= ROOMS.index(room), (
+                f"{path.name} imports from {other}, which is below {room}"
+            )
+
+
+def test_files_stay_short():
+    for path in (ROOT / "gan_lib").rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 360, path
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_committed_clean(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    assert "papermill" not in notebook.metadata
+    assert not any("papermill" in cell.metadata for cell in notebook.cells)
+    assert notebook.cells[0].cell_type == "markdown"
+
+
+def test_shared_parameters_have_one_default():
+    """The defaults in the notebooks are the cpu profile, so they must agree."""
+    seen = {}
+    for path in NOTEBOOKS:
+        for name, value in declared_parameters(path).items():
+            assert seen.setdefault(name, value) == value or name == "profile", f"{path.stem}: {name}"
+    assert {"profile", "data_dir", "figures_dir", "device", "precision", "seed"} <= seen.keys()
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "notebooks/profiles").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_profiles_fit_the_notebooks(path):
+    bind(load_profile(path.stem, path.parent), NOTEBOOKS, NOTEBOOKS)
+
+
+def test_environment_and_package_agree():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    (pip,) = [entry["pip"] for entry in environment if isinstance(entry, dict)]
+    assert pip[-1] == "--editable ."
+    pinned = {}
+    for line in pip[:-1]:
+        requirement = Requirement(line)
+        assert str(requirement.specifier).startswith("=="), f"{line} is no exact version"
+        pinned[requirement.name] = str(requirement.specifier).removeprefix("==")
+    wanted = {Requirement(line).name: Requirement(line) for line in project["dependencies"]}
+    assert pinned.keys() == wanted.keys()
+    for name, requirement in wanted.items():
+        assert requirement.specifier.contains(pinned[name]), (
+            f"{name} {pinned[name]} is not {requirement.specifier}"
+        )
+    python = next(entry for entry in environment if str(entry).startswith("python="))
+    assert Requirement(f"python{project['requires-python']}").specifier.contains(
+        python.removeprefix("python=")
+    )
+
+
+def test_committed_figures_are_those_of_the_manifest():
+    assert not check_manifest(ROOT / "figures")
+    cpu = {name for name in read_manifest(ROOT / "figures")["files"] if name.startswith("cpu/")}
+    there = {
+        p.relative_to(ROOT / "figures").as_posix() for p in (ROOT / "figures/cpu").rglob("*") if p.is_file()
+    }
+    assert cpu == there
