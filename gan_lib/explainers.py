@@ -7,6 +7,7 @@ Each is a :class:`captum.attr.Attribution` whose ``attribute(inputs, target=None
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from captum.attr import Attribution
@@ -45,17 +46,22 @@ class Explainer(Attribution):
         Raises:
             ValueError: a wrong number of targets.
         """
-        if batch_size is None or len(inputs) <= batch_size:
-            return self.maps(inputs, target)
-        if target is None or isinstance(target, int):
-            return torch.cat([self.maps(part, target) for part in inputs.split(batch_size)])
-        targets = torch.as_tensor(target)
-        if targets.shape != inputs.shape[:1]:
-            raise ValueError(
-                f"{len(inputs)} images need one target, or {len(inputs)}; got {tuple(targets.shape)}"
-            )
-        pairs = zip(inputs.split(batch_size), targets.split(batch_size), strict=True)
-        return torch.cat([self.maps(part, own) for part, own in pairs])
+        size = batch_size or max(1, len(inputs))
+        parts = inputs.split(size)
+        targets: list[Target] = [target] * len(parts)
+        if target is not None and torch.as_tensor(target).ndim > 0:
+            given = torch.as_tensor(target)
+            if given.shape != inputs.shape[:1]:
+                raise ValueError(f"{len(inputs)} images need one target each, got {tuple(given.shape)}")
+            targets = list(given.split(size))
+        device = next(self.cnn.parameters()).device
+        pairs = zip(parts, targets, strict=True)
+        return torch.cat([self.maps(part.to(device), own) for part, own in pairs]).to(inputs.device)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the networks to a device; images given from elsewhere follow, their maps come back."""
+        self.cnn.to(device)
+        return self
 
 
 class GradCAM(Explainer):
@@ -105,6 +111,10 @@ class GANExplainer(Explainer):
                 f"{len(maker.positions)} conditions for a generator of {generator.sizes.conditions}"
             )
         self.maker, self.generator = maker, generator
+
+    def to(self, device: torch.device | str) -> Self:
+        self.generator.to(device)
+        return super().to(device)
 
     def maps(self, images: Tensor, target: Target) -> Tensor:
         conditions = self.maker(images, target).cgma  # (B, n, H, W)

@@ -7,6 +7,7 @@ states that add up over processes. :func:`explanation_scores` applies all of the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -146,13 +147,21 @@ def masked_images(images: Tensor, maps: Tensor, fill: str = "black") -> Tensor:
     Raises:
         ValueError: an unknown fill.
     """
+    return _blend(images, filling(images, fill), maps)
+
+
+def filling(images: Tensor, fill: str) -> Tensor:
+    """What stands in place of the hidden parts of images (B, 3, H, W); see :func:`masked_images`."""
     if fill == "black":
-        return images * maps
+        return torch.zeros_like(images)
     if fill == "blur":
         sigma = max(images.shape[-2:]) / 10
-        blurred = gaussian_blur(images, kernel_size=[2 * int(2 * sigma) + 1] * 2, sigma=[sigma, sigma])
-        return images * maps + blurred * (1 - maps)
+        return gaussian_blur(images, kernel_size=[2 * int(2 * sigma) + 1] * 2, sigma=[sigma, sigma])
     raise ValueError(f"fill is one of {FILLS}, not {fill!r}")
+
+
+def _blend(images: Tensor, hidden: Tensor, maps: Tensor) -> Tensor:
+    return images * maps + hidden * (1 - maps)
 
 
 def class_probability(cnn: nn.Module, images: Tensor, target: Tensor) -> Tensor:
@@ -163,38 +172,53 @@ def class_probability(cnn: nn.Module, images: Tensor, target: Tensor) -> Tensor:
 
 
 def explanation_scores(
-    cnn: nn.Module, images: Tensor, maps: Tensor, explained: Tensor, reference: Tensor, batch_size: int = 128
+    cnn: nn.Module,
+    images: Tensor,
+    maps: Mapping[tuple[str, int], Tensor],
+    explained: Tensor,
+    reference: Tensor,
+    batch_size: int = 128,
 ) -> pd.DataFrame:
-    """Every measure of one method's maps, image by image.
+    """Every measure of several methods' maps, image by image.
 
     Args:
         cnn: the CNN that the maps explain.
         images: (N, 3, H, W) in [0, 1].
-        maps: (N, 1, H, W) in [0, 1].
+        maps: by method and training seed, (N, 1, H, W) in [0, 1].
         explained: (N,) the class that the maps explain.
         reference: (N, 1, H, W) in [0, 1], the maps that Dice compares with.
         batch_size: images per pass over the CNN.
 
     Returns:
-        One row per image: ``dice``, and for each fill ``drop_black``, ``increase_black``,
-        ``drop_blur``, ``increase_blur``; drops and increases in per cent.
+        One row per method, seed and image: ``method``, ``seed``, ``image``, ``dice``, and for each
+        fill ``drop_black``, ``increase_black``, ``drop_blur``, ``increase_blur``, in per cent.
     """
-    dice = Dice()
-    drops = {fill: AverageDrop() for fill in FILLS}
-    increases = {fill: IncreaseInConfidence() for fill in FILLS}
+    metrics = {key: _metrics() for key in maps}
+    device = next(cnn.parameters()).device
     for rows in torch.arange(len(images)).split(batch_size):
-        pictures, shown, target = images[rows], maps[rows], explained[rows]
-        dice.update(shown, reference[rows])
+        pictures, target = images[rows].to(device), explained[rows].to(device)
         before = class_probability(cnn, pictures, target)
-        for fill in FILLS:
-            after = class_probability(cnn, masked_images(pictures, shown, fill), target)
-            drops[fill].update(before, after)
-            increases[fill].update(before, after)
-    columns = {"dice": dice.per_image}
+        hidden = {fill: filling(pictures, fill) for fill in FILLS}
+        for key, own in metrics.items():
+            own["dice"].update(maps[key][rows], reference[rows])
+            shown = maps[key][rows].to(device)
+            for fill in FILLS:
+                after = class_probability(cnn, _blend(pictures, hidden[fill], shown), target)
+                own[f"drop_{fill}"].update(before, after)
+                own[f"increase_{fill}"].update(before, after)
+    tables = []
+    for (method, seed), own in metrics.items():
+        scores = {name: metric.per_image.numpy() for name, metric in own.items()}
+        tables.append(pd.DataFrame({"method": method, "seed": seed, "image": range(len(images)), **scores}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _metrics() -> dict[str, PerImageMetric]:
+    metrics: dict[str, PerImageMetric] = {"dice": Dice()}
     for fill in FILLS:
-        columns[f"drop_{fill}"] = drops[fill].per_image
-        columns[f"increase_{fill}"] = increases[fill].per_image
-    return pd.DataFrame({name: scores.numpy() for name, scores in columns.items()})
+        metrics[f"drop_{fill}"] = AverageDrop()
+        metrics[f"increase_{fill}"] = IncreaseInConfidence()
+    return metrics
 
 
 def summarise(scores: pd.DataFrame, by: str = "method", resamples: int = RESAMPLES) -> pd.DataFrame:

@@ -56,8 +56,8 @@ class PeakMemory:
             work()
         peak.gib
 
-    It is the highest sum of resident sizes seen, twice a second; memory that processes share counts
-    in each.
+    It is the highest sum of proportional set sizes seen, twice a second: memory that several
+    processes share counts once. Where the system does not tell them, resident sizes are added up.
     """
 
     gib = 0.0
@@ -75,15 +75,17 @@ class PeakMemory:
     def _watch(self) -> None:
         own = psutil.Process()
         while True:
-            self.gib = max(self.gib, sum(map(_resident, [own, *own.children(recursive=True)])) / 2**30)
+            self.gib = max(self.gib, sum(map(_memory, [own, *own.children(recursive=True)])) / 2**30)
             if self._stop.wait(0.5):
                 return
 
 
-def _resident(process: psutil.Process) -> int:
+def _memory(process: psutil.Process) -> int:
     try:
+        if sys.platform == "linux":
+            return process.memory_full_info().pss
         return process.memory_info().rss
-    except psutil.NoSuchProcess:  # it ended between the listing and the question
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # it ended between the listing and the question
         return 0
 
 

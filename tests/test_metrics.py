@@ -79,14 +79,17 @@ def test_masked_images():
 def test_scores_of_a_perfect_and_an_empty_map(tiny_net, images):
     explained = tiny_net(images).argmax(1)
     ones = torch.ones(3, 1, 16, 16)
-    table = explanation_scores(tiny_net, images, ones, explained, ones, batch_size=2)
-    assert table["dice"].tolist() == [1, 1, 1]
-    assert table["drop_black"].abs().max() < 1e-3
+    maps = {("full", 0): ones, ("empty", 4): torch.zeros_like(ones)}
+    table = explanation_scores(tiny_net, images, maps, explained, ones, batch_size=2)
+    full, empty = table[table["method"] == "full"], table[table["method"] == "empty"]
+    assert full["dice"].tolist() == [1, 1, 1]
+    assert full["drop_black"].abs().max() < 1e-3
+    assert empty["seed"].tolist() == [4, 4, 4]
+    assert empty["dice"].tolist() == [0, 0, 0]
     probability = class_probability(tiny_net, images, explained)
     black = class_probability(tiny_net, torch.zeros_like(images), explained)
-    empty = explanation_scores(tiny_net, images, torch.zeros_like(ones), explained, ones)
     expected = 100 * (probability - black).clamp(min=0) / probability
-    assert torch.allclose(torch.tensor(empty["drop_black"]), expected, atol=1e-3)
+    assert torch.allclose(torch.tensor(empty["drop_black"].to_numpy()), expected, atol=1e-3)
 
 
 def test_summary_over_seeds_and_images():

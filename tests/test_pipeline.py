@@ -22,7 +22,19 @@ seed = 0
 value = 1.0
 names = ["a"]
 """
+# What Workbench and FigureFolder write, without the seconds that importing them takes.
 BODY = """
+import hashlib, json, pathlib
+
+run = profile + "/{name}"
+root = pathlib.Path(figures_dir)
+(root / run).mkdir(parents=True)
+(root / run / "first.csv").write_text(str(value))
+row = {{"run": run, "caption": "The value", "sha256": hashlib.sha256(str(value).encode()).hexdigest()}}
+manifest = {{"files": {{run + "/first.csv": row}}, "runs": {{run: {{"seed": seed}}}}}}
+(root / "manifest.json").write_text(json.dumps(manifest))
+"""
+WITH_WORKBENCH = """
 import pandas as pd
 from gan_lib.pipeline import Workbench
 
@@ -32,7 +44,8 @@ bench.figures.save_table(pd.DataFrame({{"value": [value]}}), "first", "The value
 
 
 def write_notebook(folder, name, *cells, parameters=PARAMETERS):
-    notebook = nbformat.v4.new_notebook()
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
     tagged = nbformat.v4.new_code_cell(parameters.strip(), metadata={"tags": ["parameters"]})
     notebook.cells = [tagged, *(nbformat.v4.new_code_cell(textwrap.dedent(cell).strip()) for cell in cells)]
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,14 +65,10 @@ def run(places, only=(), force=False, **parameters):
     return list(run_notebooks(Profile("p", parameters), places, only, force))
 
 
-def test_runs_files_skips_and_runs_again(places):
-    results = run(places, value=2)
-    assert [(result.notebook, result.state) for result in results] == [
-        ("01_first", "completed"),
-        ("02_second", "completed"),
-    ]
-    assert results[0].files == ("p/01_first/first.csv",)
-    assert results[0].peak_memory > 0.05
+def test_provenance_of_what_a_workbench_saves(places):
+    write_notebook(places.notebooks, "01_first", WITH_WORKBENCH.format(name="01_first"))
+    (result,) = run(places, ["01"], value=2)
+    assert result.state == "completed", result.error
     manifest = read_manifest(places.figures)
     entry = manifest["runs"]["p/01_first"]
     assert entry["parameters"]["value"] == 2
@@ -69,6 +78,16 @@ def test_runs_files_skips_and_runs_again(places):
     assert entry["versions"]["torch"]
     assert "CPU" in entry["device"] or "NVIDIA" in entry["device"]
     assert str(places.data) not in json.dumps(manifest)
+
+
+def test_runs_files_skips_and_runs_again(places):
+    results = run(places, value=2)
+    assert [(result.notebook, result.state) for result in results] == [
+        ("01_first", "completed"),
+        ("02_second", "completed"),
+    ]
+    assert results[0].files == ("p/01_first/first.csv",)
+    assert results[0].peak_memory > 0.05
     assert not list((places.data / "runs" / "p").glob(".0*"))  # nothing is left in staging
 
     assert [result.state for result in run(places, value=2)] == ["unchanged"] * 2
@@ -103,7 +122,9 @@ def test_a_dead_kernel_is_a_failure(places):
 
 def test_figures_that_a_notebook_no_longer_makes_go_away(places):
     run(places, ["01"])
-    write_notebook(places.notebooks, "01_first", BODY.format(name="01_first").replace('"first"', '"second"'))
+    write_notebook(
+        places.notebooks, "01_first", BODY.format(name="01_first").replace("first.csv", "second.csv")
+    )
     run(places, ["01"])
     assert [path.name for path in (places.figures / "p/01_first").iterdir()] == ["second.csv"]
     assert set(read_manifest(places.figures)["files"]) == {"p/01_first/second.csv"}

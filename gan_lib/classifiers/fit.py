@@ -25,7 +25,7 @@ class FitOptions:
     """How a classifier is trained: AdamW with a one-cycle learning rate.
 
     Attributes:
-        epochs: passes over the training images.
+        epochs: passes over the training images; 0 leaves the weights as they are.
         batch_size: images per step.
         learning_rate: the cycle's maximum.
         weight_decay: of AdamW.
@@ -70,7 +70,7 @@ def fit(
     optimizer = torch.optim.AdamW(
         classifier.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
     )
-    steps = -(-len(train) // options.batch_size) * options.epochs
+    steps = max(1, -(-len(train) // options.batch_size) * options.epochs)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, total_steps=steps)
     parts: dict[str, Any] = {"classifier": classifier, "optimizer": optimizer, "schedule": schedule}
     history: list[dict[str, float]] = []
@@ -89,7 +89,7 @@ def fit(
             states: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
             save_checkpoint(checkpoint, {**states, "history": history, "options": asdict(options)})
     classifier.to("cpu").eval()
-    return pd.DataFrame(history)
+    return pd.DataFrame(history, columns=["epoch", "loss", "accuracy"])
 
 
 def _epoch(
