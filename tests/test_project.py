@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -115,3 +116,15 @@ def test_committed_figures_are_those_of_the_manifest():
         p.relative_to(ROOT / "figures").as_posix() for p in (ROOT / "figures/cpu").rglob("*") if p.is_file()
     }
     assert cpu == there
+
+
+def test_readme_states_the_results_of_the_committed_table():
+    results = pd.read_csv(ROOT / "figures/cpu/02_gan_training/results.csv").set_index(["method", "measure"])
+    readme = (ROOT / "README.md").read_text()
+    digits = {"dice": 2, "drop_black": 1, "drop_blur": 1, "increase_blur": 1}
+    for method in results.index.get_level_values("method").unique():
+        cells = []
+        for measure, places in digits.items():
+            row = results.loc[(method, measure)]
+            cells.append(f"{row['mean']:.{places}f} [{row['low']:.{places}f}, {row['high']:.{places}f}]")
+        assert f"| {' | '.join([method, *cells])} |" in readme, method

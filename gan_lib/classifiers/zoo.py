@@ -55,9 +55,8 @@ def slim_mobilenet(num_classes: int) -> nn.Module:
     """torchvision's MobileNetV2 with six inverted residual blocks and a quarter of the head."""
     settings = [
         [1, 16, 1, 1],
-        [3, 16, 1, 1],
         [3, 32, 2, 2],
-        [3, 64, 2, 2],
+        [3, 64, 3, 2],
     ]  # expansion, width, repeats, stride
     net = MobileNetV2(num_classes, inverted_residual_setting=settings, dropout=0.0)
     net.features[-1] = Conv2dNormActivation(settings[-1][1], 128, 1, activation_layer=nn.ReLU6)

@@ -51,6 +51,12 @@ def _draw(axis: Axes, picture: Tensor) -> None:
         axis.imshow(picture[0].cpu().numpy(), cmap=MAP_COLOURS, vmin=0, vmax=1, interpolation="nearest")
 
 
+def _label(axis: Axes, text: str) -> None:
+    """Text in the upper left corner of a picture, readable on any."""
+    ground = {"facecolor": "black", "alpha": 0.65, "pad": 1.5, "linewidth": 0}
+    axis.text(0.05, 0.95, text, transform=axis.transAxes, va="top", color="white", fontsize=8, bbox=ground)
+
+
 def image_grid(
     images: Tensor, masks: Tensor | None = None, titles: Sequence[str] = (), columns: int = 10
 ) -> Figure:
@@ -66,7 +72,7 @@ def image_grid(
         for offset, pictures in enumerate(layers):
             _draw(axes[row * len(layers) + offset, column], pictures[index])
         if titles:
-            axes[row * len(layers), column].set_title(titles[index], fontsize=8, pad=2)
+            _label(axes[row * len(layers), column], titles[index])
     return figure
 
 
