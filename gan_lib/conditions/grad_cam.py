@@ -65,7 +65,9 @@ def grad_cam(
     if not layers:
         raise ValueError("Grad-CAM needs at least one layer")
     with torch.enable_grad(), evaluation_mode(cnn), Capture(cnn, layers) as captured:
-        logits = cnn(images.detach().requires_grad_())  # (B, K)
+        # Channels last is the faster layout for convolutions, on a CPU as on a GPU.
+        inputs = images.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+        logits = cnn(inputs)  # (B, K)
         chosen = resolve_target(logits, target)  # (B,)
         score = logits.gather(1, chosen[:, None]).sum()  # images do not mix in eval mode
         activations = [captured[layer] for layer in layers]  # L times (B, C, H_l, W_l)

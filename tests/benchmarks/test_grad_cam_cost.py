@@ -52,5 +52,5 @@ def test_eight_maps(record, benchmark):
             "8 Grad-CAMs, ResNet18, 224 px, batch 8", "ours", other, seconds["ours"] / seconds[other], ROUNDS
         )
     benchmark.pedantic(ours, rounds=3)
-    assert seconds["ours"] <= 1.05 * seconds["torch-cam"]  # two medians of the same work differ by noise
+    assert seconds["ours"] <= seconds["torch-cam"]
     assert 5 * seconds["ours"] <= seconds["Captum, a layer at a time"]
