@@ -5,7 +5,8 @@
     activations["layer4"]  # (B, C, H, W), part of the graph of the logits
 
 Layers are dotted module names. A module that runs several times in one forward pass is addressed
-with its call number, counted from 0: ``"layer1.0.relu#1"`` is the second call.
+with its call number, counted from 0: ``"layer1.0.relu#1"`` is the second call. What a module is given
+is addressed as ``"fc@input"``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from torch.utils.hooks import RemovableHandle
 
 T = TypeVar("T")
 
+INPUT = "@input"
+
 
 def find_layer(model: nn.Module, layer: str) -> tuple[nn.Module, int | None]:
     """The module that a layer name means, and its call number if the name has one.
@@ -30,7 +33,7 @@ def find_layer(model: nn.Module, layer: str) -> tuple[nn.Module, int | None]:
         KeyError: no such module; the message lists near misses.
         ValueError: a call number that is no number.
     """
-    name, _, call = layer.partition("#")
+    name, _, call = layer.removesuffix(INPUT).partition("#")
     modules = dict(model.named_modules())
     if name not in modules or not name:
         last = name.rsplit(".", 1)[-1]
@@ -77,22 +80,23 @@ class Capture(Mapping[str, Tensor]):
             handle.remove()
         self._handles.clear()
 
-    def _keeper(self, wanted: list[tuple[str, int | None]]) -> Callable[..., Tensor]:
+    def _keeper(self, wanted: list[tuple[str, int | None]]) -> Callable[..., Any]:
         calls = 0
 
-        def keep(module: nn.Module, inputs: Any, output: Any) -> Tensor:
+        def keep(module: nn.Module, inputs: Any, output: Any) -> Any:
             nonlocal calls
-            if not isinstance(output, Tensor):
-                raise TypeError(f"layer {wanted[0][0]!r} returns {type(output).__name__}, not a tensor")
             for layer, call in wanted:
+                value = inputs[0] if layer.endswith(INPUT) else output
+                if not isinstance(value, Tensor):
+                    raise TypeError(f"layer {layer!r} gives {type(value).__name__}, not a tensor")
                 if call is None and layer in self._outputs:
                     raise RuntimeError(
                         f"layer {layer!r} ran twice; name the call: '{layer}#0', '{layer}#1', ..."
                     )
                 if call is None or call == calls:
-                    self._outputs[layer] = output
+                    self._outputs[layer] = value
             calls += 1
-            return output.clone()
+            return output.clone() if isinstance(output, Tensor) else output
 
         return keep
 
@@ -164,13 +168,15 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def layers_in_order(model: nn.Module, example: Tensor, kind: type[nn.Module] = nn.Conv2d) -> list[str]:
+def layers_in_order(
+    model: nn.Module, example: Tensor, kind: type[nn.Module] | tuple[type[nn.Module], ...] = nn.Conv2d
+) -> list[str]:
     """Names of all layers of a kind in the order in which they run.
 
     Args:
         model: any module.
         example: an input, for instance (1, 3, H, W), for one forward pass.
-        kind: which modules; convolutions by default.
+        kind: which modules, one class or several; convolutions by default.
 
     Returns:
         Dotted names; a module that runs several times appears once per call, as ``name#0``, ....
@@ -178,26 +184,60 @@ def layers_in_order(model: nn.Module, example: Tensor, kind: type[nn.Module] = n
     Raises:
         ValueError: no such layer ran.
     """
-    ran: list[str] = []
-    handles = [
-        module.register_forward_hook(lambda *_, name=name: ran.append(name))
-        for name, module in model.named_modules()
-        if isinstance(module, kind)
+    ran = [name for name, module, _ in _calls(model, example) if isinstance(module, kind)]
+    if not ran:
+        raise ValueError(f"no {kind} ran in {type(model).__name__}")
+    return [_numbered(ran, index) for index in range(len(ran))]
+
+
+def last_places(model: nn.Module, example: Tensor, before: str) -> str:
+    """The last layer before another one whose output still has places: (B, C, H, W) with H * W > 1.
+
+    Where a container ends with that output, the layer inside that made it is named.
+
+    Args:
+        model: any module.
+        example: an input, for instance (1, 3, H, W), for one forward pass.
+        before: name of the other layer, for instance of the linear one that gives the logits.
+
+    Raises:
+        ValueError: there is none.
+    """
+    calls = _calls(model, example)
+    end = next((index for index, call in enumerate(calls) if call[0] == before), len(calls))
+    placed = [
+        index
+        for index, (name, _, output) in enumerate(calls[:end])
+        if name and isinstance(output, Tensor) and output.ndim == 4 and output[0, 0].numel() > 1
     ]
+    if not placed:
+        raise ValueError(f"no layer of {type(model).__name__} before {before!r} has places")
+    last = calls[placed[-1]][2]
+    makers = [i for i in placed if calls[i][2] is last and not any(calls[i][1].children())]
+    return _numbered([name for name, _, _ in calls], makers[-1] if makers else placed[-1])
+
+
+def _calls(model: nn.Module, example: Tensor) -> list[tuple[str, nn.Module, Any]]:
+    """Name, module and output of every call in one forward pass, in the order of finishing."""
+    calls: list[tuple[str, nn.Module, Any]] = []
+
+    def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda module, _, output: calls.append((name, module, output))
+
+    handles = [module.register_forward_hook(note(name)) for name, module in model.named_modules()]
     try:
         with evaluation_mode(model), torch.no_grad():
             model(example)
     finally:
         for handle in handles:
             handle.remove()
-    if not ran:
-        raise ValueError(f"no {kind.__name__} ran in {type(model).__name__}")
-    seen: dict[str, int] = {}
-    names = []
-    for name in ran:
-        seen[name] = seen.get(name, -1) + 1
-        names.append(f"{name}#{seen[name]}" if ran.count(name) > 1 else name)
-    return names
+    return calls
+
+
+def _numbered(ran: Sequence[str], index: int) -> str:
+    """The name at an index, with its call number where the name ran several times."""
+    name = ran[index]
+    return f"{name}#{ran[:index].count(name)}" if ran.count(name) > 1 else name
 
 
 def spread_positions(total: int, count: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""The command line: ``gan-lib run``, ``gan-lib figures``, ``gan-lib lab``."""
+"""The command line: ``gan-lib run``, ``explain``, ``figures`` and ``lab``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
+from gan_lib.explainers import BASELINES
 from gan_lib.figures import check_manifest, read_manifest
 from gan_lib.pipeline import Places, ProfileError, Result, load_profile, parse_override, run_notebooks
+from gan_lib.pipeline.explain import explain_images, find_images, load_explainers, resolve_class
 from gan_lib.pipeline.profiles import Profile
 
 app = typer.Typer(
@@ -71,6 +73,53 @@ def _tell(result: Result, places: Places) -> None:
         typer.echo(
             f"Earlier results are untouched. The executed notebooks are in {places.data / 'runs'}.", err=True
         )
+        raise typer.Exit(1)
+
+
+@app.command()
+def explain(
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders that are searched for them.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="A CNN with pretrained explainers (a folder in data/pretrained), or, for the baselines, "
+            "any of torchvision's."
+        ),
+    ] = "slim_vgg",
+    weights: Annotated[
+        str | None, typer.Option(help="The CNN's weights: a safetensors file, or torchvision's by name.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="lsft, gsft, contrastive-lsft, contrastive-gsft, " + ", ".join(BASELINES))
+    ] = "contrastive-lsft",
+    target: Annotated[
+        str | None, typer.Option(help="Class to be explained, by name or number; by default the predicted.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder that receives maps and table.")] = Path("outputs"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    root: Root = Path(),
+) -> None:
+    """Explain images: maps, overlays and a table, with pretrained explainers or baselines."""
+    try:
+        loaded = load_explainers(root.resolve() / "data" / "pretrained", model, method, weights, device)
+        files = list(find_images(images))
+        if not files:
+            raise FileNotFoundError(f"no images in {', '.join(map(str, images))}")
+        result = explain_images(
+            files,
+            loaded.cnn,
+            loaded.by_folder,
+            loaded.image_size,
+            out,
+            resolve_class(loaded.cnn, target),
+            warn=lambda text: typer.echo(text, err=True),
+        )
+    except (FileNotFoundError, KeyError, ValueError) as error:
+        typer.echo(f"error: {error.args[0] if error.args else error}", err=True)
+        raise typer.Exit(2) from None
+    skipped = f", {len(result.skipped)} skipped" if result.skipped else ""
+    typer.echo(f"{result.images} images explained{skipped}: {out}/explanations.csv")
+    if not result.images:
         raise typer.Exit(1)
 
 

@@ -10,7 +10,13 @@ import torch
 from gan_lib.metrics import (
     AverageDrop,
     Dice,
+    DiceAtArea,
+    DistinctValues,
     IncreaseInConfidence,
+    MassInside,
+    MeanArea,
+    PointingGame,
+    RankCorrelation,
     bootstrap,
     class_probability,
     explanation_scores,
@@ -109,3 +115,93 @@ def test_summary_over_seeds_and_images():
     assert learned["high"] - learned["low"] > 1  # seeds differ far more than images
     assert (learned["seeds"], learned["n"]) == (3, 50)
     assert (fixed["mean"], fixed["n"], fixed["skipped"]) == (0, 49, 1)
+
+
+def region(*rows):
+    mask = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
+    mask[..., list(rows), :] = True
+    return mask
+
+
+def test_dice_at_area_asks_for_the_order_only():
+    maps = torch.arange(16.0).view(1, 1, 4, 4) / 16  # highest in the last rows
+    dice = DiceAtArea()
+    dice.update(maps, region(3))
+    dice.update(maps**8, region(2))
+    dice.update(maps, region(1, 2, 3))
+    dice.update(maps, region())
+    assert dice.per_image[:3].tolist() == [1.0, 0.0, 1.0]
+    assert dice.compute().skipped == 1
+
+
+def test_pointing_game():
+    maps = torch.zeros(1, 1, 4, 4)
+    maps[..., 1, 2] = 1
+    game, tolerant = PointingGame(), PointingGame(tolerance=1)
+    for metric in (game, tolerant):
+        metric.update(maps, region(2))
+        metric.update(maps, region(1))
+        metric.update(maps, region(3))
+    game.update(torch.ones(1, 1, 4, 4), region(0))  # a flat map points nowhere
+    game.update(maps, region())
+    assert game.per_image[:4].tolist() == [0, 1, 0, 0]
+    assert math.isnan(game.per_image[4])
+    assert tolerant.per_image.tolist() == [1, 1, 0]
+
+
+def test_mass_inside():
+    maps = torch.full((1, 1, 4, 4), 0.25)
+    maps[..., 0, :] = 1
+    inside, top = MassInside(), MassInside(top=True)
+    inside.update(maps, region(0))
+    top.update(maps, region(0))
+    inside.update(torch.zeros(1, 1, 4, 4), region(0))
+    assert inside.per_image[0] == pytest.approx(4 / 7)
+    assert top.per_image.tolist() == [1.0]
+    assert inside.compute().skipped == 1
+
+
+def test_distinct_values_and_area():
+    maps = torch.linspace(0, 1, 16).view(1, 1, 4, 4)
+    values, area = DistinctValues(), MeanArea()
+    values.update(maps, region(0))
+    values.update((maps > 0.5).float(), region(0, 3))
+    values.update(maps, region())
+    area.update(maps)
+    assert values.per_image[:2].tolist() == [4, 2]
+    assert values.compute().skipped == 1
+    assert area.compute().mean == pytest.approx(0.5)
+
+
+def test_rank_correlation_is_scipys_with_ties():
+    from scipy.stats import spearmanr
+
+    generator = torch.Generator().manual_seed(0)
+    first = (torch.rand(3, 1, 8, 8, generator=generator) * 5).round()
+    second = first + (torch.rand(3, 1, 8, 8, generator=generator) * 3).round()
+    metric = RankCorrelation()
+    metric.update(first, second)
+    metric.update(first[:1], torch.zeros(1, 1, 8, 8))
+    expected = [spearmanr(a.flatten(), b.flatten()).statistic for a, b in zip(first, second, strict=True)]
+    assert metric.per_image[:3].tolist() == pytest.approx(expected, abs=1e-6)
+    assert metric.compute().skipped == 1
+
+
+def test_scores_at_matched_area(tiny_net, images):
+    """A map of ones has no drop at all; reduced to its highest pixels it has."""
+    explained = tiny_net(images).argmax(1)
+    evidence = torch.zeros(3, 1, 16, 16, dtype=torch.bool)
+    evidence[..., :4, :] = True
+    maps = {("ones", 0): torch.ones(3, 1, 16, 16), ("evidence", 0): evidence.float()}
+    scores = explanation_scores(tiny_net, images, maps, explained, evidence=evidence, areas=[0.25])
+    ones, own = scores[scores["method"] == "ones"], scores[scores["method"] == "evidence"]
+    assert (ones["drop_black"] == 0).all()
+    assert (ones["area"] == 1).all()
+    # Equal values are taken in reading order: here that is the same quarter.
+    assert ones["drop_black@25"].to_numpy() == pytest.approx(own["drop_black"].to_numpy(), abs=1e-3)
+    assert own["drop_black@25"].to_numpy() == pytest.approx(own["drop_black"].to_numpy(), abs=1e-3)
+    assert (own["evidence_dice"] == 1).all()
+    assert (own["pointing"] == 1).all()
+    assert (ones["pointing"] == 0).all()
+    assert (ones["distinct_values"] == 1).all()
+    assert "dice" not in scores

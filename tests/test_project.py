@@ -26,6 +26,7 @@ ROOMS = [
     "classifiers",
     "conditions",
     "generators",
+    "masking",
     "objectives",
     "training",
     "explainers",

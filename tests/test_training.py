@@ -7,12 +7,25 @@ import pandas as pd
 import pytest
 import torch
 
-import gan_lib.training as training
 from gan_lib.classifiers import make_classifier
-from gan_lib.conditions import ConditionMaker, compute_conditions
-from gan_lib.generators import Discriminator, make_generator
+from gan_lib.conditions import ConditionMaker, FeatureMaker, compute_conditions
+from gan_lib.data import ImageSplit
+from gan_lib.generators import Discriminator, ProjectionDiscriminator, make_generator
 from gan_lib.objectives import discriminator_accuracy, discriminator_loss, generator_loss
-from gan_lib.training import LOG_COLUMNS, TrainingOptions, load_generator, save_generator, train_supervised
+from gan_lib.runtime import make_fabric
+from gan_lib.training import (
+    ContrastiveOptions,
+    TrainingOptions,
+    contrastive,
+    load_generator,
+    save_generator,
+    supervised,
+    train_contrastive,
+    train_supervised,
+)
+from gan_lib.training.loop import GANState, set_learning_rates
+
+LOG_COLUMNS = ["step", "epoch", "reconstruction", "adversarial", "discriminator", "discriminator_accuracy"]
 
 SIZES = {"width": 8, "condition_hidden": 8, "condition_channels": 4, "sft_hidden": 4, "stem_stride": 4}
 OPTIONS = TrainingOptions(
@@ -37,7 +50,7 @@ def train(scenes, stored, folder, options=OPTIONS, **extra):
 def test_the_error_falls_and_every_step_is_logged(scenes, stored, tmp_path):
     options = replace(OPTIONS, epochs=8)
     generator, _, log = train(scenes, stored, tmp_path, options)
-    assert tuple(log.columns) == LOG_COLUMNS
+    assert list(log.columns) == LOG_COLUMNS
     assert log["step"].tolist() == list(range(8 * 4))
     assert log["reconstruction"].tail(4).mean() < log["reconstruction"].head(4).mean()
     assert log["discriminator_accuracy"].between(0, 1).all()
@@ -49,7 +62,7 @@ def test_the_error_falls_and_every_step_is_logged(scenes, stored, tmp_path):
 @pytest.mark.parametrize("killed_at", [1, 4, 7, 11])
 def test_killed_and_resumed_ends_with_the_same_weights(scenes, stored, tmp_path, monkeypatch, killed_at):
     whole, critic, log = train(scenes, stored, tmp_path / "whole")
-    one_step, calls = training._step, []
+    one_step, calls = supervised._step, []
 
     def killed(*arguments):
         calls.append(1)
@@ -57,7 +70,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(scenes, stored, tmp_path,
             raise KeyboardInterrupt
         return one_step(*arguments)
 
-    monkeypatch.setattr(training, "_step", killed)
+    monkeypatch.setattr(supervised, "_step", killed)
     with pytest.raises(KeyboardInterrupt):
         train(scenes, stored, tmp_path / "killed")
     monkeypatch.undo()
@@ -110,8 +123,8 @@ def test_learning_rates_follow_warmup_and_cosine():
     optimizers = [torch.optim.Adam(network.parameters()) for network in (generator, discriminator)]
     average = torch.optim.swa_utils.AveragedModel(generator)
     for step, expected in ((0, 0.1), (9, 0.99), (50, 0.55), (100, 0.1)):
-        state = training._State(generator, discriminator, *optimizers, average, step)
-        training._set_learning_rates(state, 100, options)
+        state = GANState(generator, discriminator, *optimizers, average, step)
+        set_learning_rates(state, 100, options)
         assert optimizers[0].param_groups[0]["lr"] == pytest.approx(expected, abs=0.03)
         assert optimizers[1].param_groups[0]["lr"] == pytest.approx(expected / 2, abs=0.02)
 
@@ -168,3 +181,128 @@ def test_objectives():
         generator_loss(fake, "wasserstein")
     with pytest.raises(ValueError, match="hinge"):
         discriminator_loss(real, fake, "wasserstein")
+
+
+# -- contrastive -------------------------------------------------------------------------------------
+
+CONTRASTIVE = ContrastiveOptions(
+    epochs=3,
+    batch_size=8,
+    learning_rate=2e-3,
+    warmup_steps=3,
+    ema_decay=0.8,
+    held_out=20,
+    validate_every=4,
+    checkpoint_every=3,
+    adversarial_weight=0.1,
+    seed=4,
+)
+
+
+@pytest.fixture(scope="module")
+def maker(scenes):
+    cnn = make_classifier("slim_vgg", scenes.class_names)
+    return FeatureMaker(cnn, scenes.train.image_size, 2)
+
+
+def train_by_contrast(scenes, maker, folder, options=CONTRASTIVE, variant="lsft"):
+    torch.manual_seed(options.seed)
+    sizes = {"width": 8, "condition_channels": 4, "sft_hidden": 4, "stem_stride": 8, "detail": 4, "blocks": 2}
+    generator = make_generator(variant, conditions=3, features=maker.channels, **sizes)
+    discriminator = ProjectionDiscriminator(10, 4, 4)
+    log = train_contrastive(generator, discriminator, maker, scenes.train, folder, options)
+    return generator, discriminator, log
+
+
+@pytest.mark.parametrize("variant", ["lsft", "gsft"])
+def test_the_objective_falls_without_labels_or_masks(scenes, maker, tmp_path, variant):
+    blind = ImageSplit(scenes.train.images, torch.zeros(len(scenes.train), dtype=torch.long))
+    options = replace(CONTRASTIVE, epochs=6)
+    weights = {name: value.clone() for name, value in maker.cnn.state_dict().items()}
+    _, _, log = train_by_contrast(replace(scenes, splits={"train": blind}), maker, tmp_path, options, variant)
+    assert log["step"].tolist() == list(range(6 * 5))
+    assert log["fidelity"].tail(6).mean() < log["fidelity"].head(6).mean()
+    criterion = log["criterion"].dropna()
+    assert criterion.index.tolist() == [3, 7, 11, 15, 19, 23, 27, 29]
+    assert criterion.min() < criterion.iloc[0]
+    assert log["area"].between(0, 1).all() or log["area"].max() <= 2  # mosaics count per part
+    for name, value in maker.cnn.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+    assert all(parameter.requires_grad for parameter in maker.net.parameters())
+
+
+@pytest.mark.parametrize("killed_at", [2, 4, 9])
+def test_killed_contrastive_training_resumes(scenes, maker, tmp_path, monkeypatch, killed_at):
+    whole, critic, log = train_by_contrast(scenes, maker, tmp_path / "whole")
+    one_step, calls = contrastive._Trainer.step, []
+
+    def killed(*arguments):
+        calls.append(1)
+        if len(calls) == killed_at + 1:
+            raise KeyboardInterrupt
+        return one_step(*arguments)
+
+    monkeypatch.setattr(contrastive._Trainer, "step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_by_contrast(scenes, maker, tmp_path / "killed")
+    monkeypatch.undo()
+    resumed, resumed_critic, resumed_log = train_by_contrast(scenes, maker, tmp_path / "killed")
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+    for name, value in critic.state_dict().items():
+        assert torch.equal(resumed_critic.state_dict()[name], value), name
+    pd.testing.assert_frame_equal(resumed_log, log)
+
+
+def test_the_weights_with_the_lowest_criterion_are_kept(scenes, maker, tmp_path, monkeypatch):
+    """With a criterion that only the second validation likes, its weights are the result."""
+    seen = []
+
+    def criterion(self, rows):
+        seen.append({name: value.clone() for name, value in self.state.average.module.state_dict().items()})
+        return 0.0 if len(seen) == 2 else 1.0
+
+    monkeypatch.setattr(contrastive._Trainer, "criterion", criterion)
+    generator, _, _ = train_by_contrast(scenes, maker, tmp_path)
+    assert len(seen) == 4
+    for name, value in generator.state_dict().items():
+        assert torch.equal(value, seen[1][name]), name
+
+
+def test_mosaics_ask_for_either_part(scenes, maker, tmp_path):
+    state = GANState.new(
+        make_generator("lsft", conditions=3, features=maker.channels, width=8, stem_stride=8),
+        ProjectionDiscriminator(10, 4, 4),
+        CONTRASTIVE,
+        make_fabric("cpu"),
+    )
+    trainer = contrastive._Trainer(state, maker, scenes.train, CONTRASTIVE, make_fabric("cpu"))
+    trainer.classes = torch.arange(60) % 3
+    rows = torch.arange(12)
+    plain = trainer.task(rows, step=0)
+    assert plain.parts == 1
+    assert (plain.other_classes == -1).all()
+    task = trainer.task(rows, step=1)
+    pictures = scenes.train.batch(rows).images
+    assert task.parts == 2
+    assert len(task.pictures) == 6
+    assert (task.classes != task.other_classes).all()
+    for index in range(6):
+        # The asked image is on the left in half of the mosaics, on the right in the others.
+        left, right = task.pictures[index].split(32, dim=-1)
+        asked, other = (right, left) if index % 2 else (left, right)
+        assert torch.equal(asked, pictures[index])
+        assert int(trainer.classes[index]) == int(task.classes[index])
+        partner = next(row for row in range(12) if torch.equal(pictures[row], other))
+        assert int(trainer.classes[partner]) == int(task.other_classes[index])
+        assert torch.equal(task.originals[index], trainer.embeddings[index])
+    trainer.classes = torch.zeros(60, dtype=torch.long)
+    assert trainer.task(rows, step=1).parts == 1  # no two classes, no mosaics
+
+
+def test_contrastive_training_refuses_what_does_not_fit(scenes, maker, tmp_path):
+    generator = make_generator("lsft", conditions=2, width=8, stem_stride=8)
+    with pytest.raises(ValueError, match="channels"):
+        train_contrastive(generator, ProjectionDiscriminator(10, 4), maker, scenes.train, tmp_path)
+    with pytest.raises(ValueError, match="too few"):
+        train_by_contrast(scenes, maker, tmp_path, replace(CONTRASTIVE, held_out=60))

@@ -1,7 +1,7 @@
 """CNNs by name, wrapped with their normalisation; training, saving and predictions."""
 
 from gan_lib.classifiers.fit import FitOptions, accuracy, fit, predictions
-from gan_lib.classifiers.wrap import Classifier, load_classifier, resolve_target, save_classifier
+from gan_lib.classifiers.wrap import Classifier, folded, load_classifier, resolve_target, save_classifier
 from gan_lib.classifiers.zoo import classifier_names, make_classifier
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "accuracy",
     "classifier_names",
     "fit",
+    "folded",
     "load_classifier",
     "make_classifier",
     "predictions",

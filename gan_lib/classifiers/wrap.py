@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
 
 from gan_lib.storage import load_tensors, read_json, save_tensors, write_json
 
@@ -61,6 +63,19 @@ class Classifier(nn.Module):
         return logits
 
 
+def folded(cnn: nn.Module) -> nn.Module | None:
+    """A copy in eval mode with batch normalisation folded into the convolutions: the same logits, faster.
+
+    Layers keep their names; a convolution's activation is then what the normalisation made of it.
+    ``None`` for a CNN that torch.fx cannot trace.
+    """
+    try:
+        copied: nn.Module = fuse(copy.deepcopy(cnn).eval(), inplace=True)
+    except (torch.fx.proxy.TraceError, NotImplementedError, TypeError, RuntimeError):
+        return None
+    return copied.to(memory_format=torch.channels_last).eval()
+
+
 def resolve_target(logits: Tensor, target: int | Sequence[int] | Tensor | None) -> Tensor:
     """The class (B,) that each image is asked about.
 
@@ -95,19 +110,28 @@ def save_classifier(classifier: Classifier, folder: Path) -> None:
     write_json(folder / "classifier.json", asdict(classifier.recipe))
 
 
-def load_classifier(folder: Path) -> Classifier:
+def load_classifier(folder: Path, weights: str | Path | None = None) -> Classifier:
     """Read a classifier written by :func:`save_classifier`, in eval mode.
 
+    Args:
+        folder: holds ``classifier.json``, and as a rule ``classifier.safetensors``.
+        weights: in place of the latter, a safetensors file or the name of torchvision weights. A
+            folder without weights may name torchvision's in ``weights.json``.
+
     Raises:
-        FileNotFoundError: no classifier at ``folder``.
+        FileNotFoundError: no classifier at ``folder``, or weights that cannot be had.
     """
-    from gan_lib.classifiers.zoo import build  # the zoo builds on this module
+    from gan_lib.classifiers.zoo import build, with_weights  # the zoo builds on this module
 
     if not (folder / "classifier.json").is_file():
         raise FileNotFoundError(f"no classifier at {folder}")
     fields = read_json(folder / "classifier.json")
     known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
     recipe = Recipe(**known)
+    if weights is None and (folder / "weights.json").is_file():
+        weights = read_json(folder / "weights.json")
+    if weights is not None:
+        return with_weights(recipe, weights).eval()
     classifier = build(recipe)
     classifier.load_state_dict(load_tensors(folder / "classifier.safetensors"))
     return classifier.eval()

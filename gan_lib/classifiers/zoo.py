@@ -114,7 +114,7 @@ def make_classifier(
         torch.manual_seed(seed)
         if weights is None:
             return build(recipe)
-        return _with_weights(recipe, weights)
+        return with_weights(recipe, weights)
 
 
 def build(recipe: Recipe, imagenet_state: dict[str, Tensor] | None = None) -> Classifier:
@@ -140,7 +140,8 @@ def build(recipe: Recipe, imagenet_state: dict[str, Tensor] | None = None) -> Cl
     return Classifier(model, recipe)
 
 
-def _with_weights(recipe: Recipe, weights: str | Path) -> Classifier:
+def with_weights(recipe: Recipe, weights: str | Path) -> Classifier:
+    """A classifier from its recipe, with weights as :func:`make_classifier` takes them."""
     is_file = str(weights).endswith(".safetensors")
     state = load_tensors(Path(weights)) if is_file else _torchvision_state(recipe.architecture, str(weights))
     classifier = build(recipe)

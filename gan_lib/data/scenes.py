@@ -127,14 +127,29 @@ def _place(digits: Tensor, side: Tensor, centres: Tensor, size: int) -> Tensor:
     return ((drawn - 0.35) / 0.3).clamp(0, 1)
 
 
+def photographs(size: tuple[int, int]) -> Tensor:
+    """scikit-learn's two sample photographs, their middle at a size (H, W): (2, 3, H, W) in [0, 1]."""
+    wanted = []
+    for photograph in _sample_images():  # (1, 3, h, w)
+        height, width = photograph.shape[2:]
+        side = min(height / size[0], width / size[1])
+        rows, columns = int(side * size[0]), int(side * size[1])
+        top, left = (height - rows) // 2, (width - columns) // 2
+        crop = photograph[..., top : top + rows, left : left + columns]
+        wanted.append(F.interpolate(crop, size=size, mode="bilinear", antialias=True, align_corners=False))
+    return torch.cat(wanted)
+
+
+def _sample_images() -> list[Tensor]:
+    return [torch.tensor(image).permute(2, 0, 1)[None] / 255.0 for image in load_sample_images().images]
+
+
 def _scene_crops(count: int, size: int, generator: torch.Generator) -> Tensor:
     """Random crops (N, 3, size, size) of the photographs."""
-    photographs = [
-        torch.tensor(image).permute(2, 0, 1)[None] / 255.0 for image in load_sample_images().images
-    ]
-    choice = torch.randint(len(photographs), (count,), generator=generator)
+    scenes = _sample_images()
+    choice = torch.randint(len(scenes), (count,), generator=generator)
     crops = torch.empty(count, 3, size, size)
-    for index, photograph in enumerate(photographs):  # (1, 3, h, w)
+    for index, photograph in enumerate(scenes):  # (1, 3, h, w)
         for rows in (choice == index).nonzero()[:, 0].split(CHUNK):
             crops[rows] = _random_crops(photograph, len(rows), size, generator)
     return crops

@@ -6,7 +6,7 @@ knowing of each other, and each can also run alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,20 @@ from gan_lib.classifiers import (
     predictions,
     save_classifier,
 )
-from gan_lib.conditions import ConditionMaker, StoredConditions, compute_conditions
+from gan_lib.conditions import ConditionMaker, FeatureMaker, StoredConditions, compute_conditions
 from gan_lib.data import ImageData, ImageSplit, load_data
 from gan_lib.figures import FigureFolder
-from gan_lib.generators import Discriminator, Generator, make_generator
+from gan_lib.generators import Discriminator, Generator, ProjectionDiscriminator, make_generator
 from gan_lib.pipeline.profiles import PATHS, declared_parameters
 from gan_lib.runtime import Precision, device_name, make_fabric, progress, versions
-from gan_lib.training import TrainingOptions, load_generator, save_generator, train_supervised
+from gan_lib.training import (
+    ContrastiveOptions,
+    TrainingOptions,
+    load_generator,
+    save_generator,
+    train_contrastive,
+    train_supervised,
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,31 @@ class GeneratorJob:
     images: ImageSplit
     conditions: StoredConditions
     options: TrainingOptions
+
+
+@dataclass(frozen=True)
+class ContrastiveJob:
+    """One generator to be trained by contrast.
+
+    Attributes:
+        variant: ``lsft`` or ``gsft``.
+        sizes: fields of :class:`gan_lib.generators.GeneratorSizes`, without conditions and features.
+        discriminator: arguments of :class:`gan_lib.generators.ProjectionDiscriminator`, without classes.
+        cnn: the CNN to be explained.
+        layers: number of its layers that the generator is conditioned on.
+        images: training images.
+        images_key: what they are, for the address.
+        options: schedule, objective and seed.
+    """
+
+    variant: str
+    sizes: Mapping[str, int]
+    discriminator: Mapping[str, Any]
+    cnn: TrainedClassifier
+    layers: int
+    images: ImageSplit
+    images_key: str
+    options: ContrastiveOptions
 
 
 class Workbench:
@@ -194,9 +226,25 @@ class Workbench:
             workers: processes that train side by side. Small networks gain from it on a CPU, whose
                 cores they cannot fill one by one; a GPU is better left to one.
         """
+        return self._trained(_train, jobs, workers)
+
+    def contrastive_generators(
+        self, jobs: Sequence[ContrastiveJob], workers: int = 1
+    ) -> list[TrainedGenerator]:
+        """Generators trained by contrast (:func:`gan_lib.training.train_contrastive`).
+
+        Args:
+            jobs: what to train; what the store has is not trained again.
+            workers: processes that train side by side.
+        """
+        return self._trained(_train_contrastive, jobs, workers)
+
+    def _trained(
+        self, train: Callable[..., Path], jobs: Sequence[Any], workers: int
+    ) -> list[TrainedGenerator]:
         precision = self.fabric._precision.precision
         folders = Parallel(n_jobs=min(workers, len(jobs)), return_as="generator")(
-            delayed(_train)(job, self.store, self.fabric.device.type, precision) for job in jobs
+            delayed(train)(job, self.store, self.fabric.device.type, precision) for job in jobs
         )
         trained = []
         for folder in progress(folders, "training generators", len(jobs)):
@@ -223,7 +271,31 @@ def _train(job: GeneratorJob, store: ArtifactStore, device: str, precision: Prec
         "conditions": job.conditions.fingerprint,
         "options": asdict(job.options),
     }
-    return store.get("generator", "gan_lib.training", made_from, make)
+    return store.get("generator", "gan_lib.training.supervised", made_from, make)
+
+
+def _train_contrastive(job: ContrastiveJob, store: ArtifactStore, device: str, precision: Precision) -> Path:
+    def make(folder: Path) -> None:
+        cnn = job.cnn.cnn.requires_grad_(False)
+        maker = FeatureMaker(cnn, job.images.image_size, job.layers)
+        torch.manual_seed(job.options.seed)
+        sizes = {**job.sizes, "conditions": len(maker.channels), "features": maker.channels}
+        generator = make_generator(job.variant, **sizes)
+        discriminator = ProjectionDiscriminator(len(cnn.class_names), **job.discriminator)
+        fabric = make_fabric(device, precision)
+        train_contrastive(generator, discriminator, maker, job.images, folder, job.options, fabric)
+        save_generator(generator, folder)
+
+    made_from = {
+        "variant": job.variant,
+        "sizes": dict(job.sizes),
+        "discriminator": dict(job.discriminator),
+        "classifier": job.cnn.key,
+        "layers": job.layers,
+        "images": job.images_key,
+        "options": asdict(job.options),
+    }
+    return store.get("contrastive", "gan_lib.training.contrastive", made_from, make)
 
 
 def _limited(split: ImageSplit, count: int | None, seed: int) -> ImageSplit:

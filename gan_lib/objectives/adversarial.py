@@ -1,4 +1,4 @@
-"""What the networks are trained for: adversarial and reconstruction objectives."""
+"""Adversarial objectives, for discriminator and generator."""
 
 from __future__ import annotations
 

@@ -1,0 +1,257 @@
+"""Trained generators as explainers, and their pretrained form on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from gan_lib.capture import evaluation_mode
+from gan_lib.classifiers import Classifier, load_classifier
+from gan_lib.conditions import ConditionMaker, FeatureMaker
+from gan_lib.data import photographs
+from gan_lib.explainers.base import Explainer, Target
+from gan_lib.generators import Generator
+from gan_lib.storage import read_json, write_json
+from gan_lib.training import load_generator, save_generator
+
+CHECKPOINT = "explainer.json"
+SAME_CNN = 0.9  # least correlation with the logits of the CNN that an explainer was trained on
+
+
+class GeneratorExplainer(Explainer):
+    """A trained generator as an explainer; a variant says what the generator is conditioned on.
+
+    Args:
+        cnn: the CNN to be explained.
+        image_size: height and width that the generator was trained at.
+        generator: the trained generator.
+    """
+
+    kind: str
+
+    def __init__(self, cnn: nn.Module, image_size: tuple[int, int], generator: Generator) -> None:
+        super().__init__(cnn)
+        self.image_size, self.generator = image_size, generator
+        # The faster layout for convolutions, on a CPU as on a GPU.
+        generator.to(memory_format=torch.channels_last)
+
+    def conditions(self, images: Tensor, target: Target) -> Tensor | Sequence[Tensor]:
+        """What the generator sees beside the images."""
+        raise NotImplementedError
+
+    def settings(self) -> dict[str, Any]:
+        """What :meth:`conditions` depends on, as JSON values: arguments of :meth:`build`."""
+        raise NotImplementedError
+
+    @classmethod
+    def build(
+        cls, cnn: nn.Module, image_size: tuple[int, int], generator: Generator, **settings: Any
+    ) -> Self:
+        """The explainer with these settings."""
+        raise NotImplementedError
+
+    def to(self, device: torch.device | str) -> Self:
+        self.generator.to(device)
+        return super().to(device)
+
+    def maps(self, images: Tensor, target: Target) -> Tensor:
+        images = images.contiguous(memory_format=torch.channels_last)
+        conditions = self.conditions(images, target)
+        with evaluation_mode(self.generator), torch.no_grad():
+            made: Tensor = self.generator(images, conditions)
+        return made.float()
+
+    def save(self, folder: Path, trained_on: Mapping[str, Any] | None = None) -> None:
+        """Write the generator, and what it was trained on, to a folder.
+
+        Args:
+            folder: receives ``generator.safetensors``, ``generator.json`` and ``explainer.json``.
+            trained_on: anything worth knowing about the training, as JSON values.
+        """
+        save_generator(self.generator, folder)
+        about = {
+            "kind": self.kind,
+            "image_size": list(self.image_size),
+            "settings": self.settings(),
+            "cnn": _signature(self.cnn, self.image_size),
+            "trained_on": dict(trained_on or {}),
+        }
+        write_json(folder / CHECKPOINT, about)
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, cnn: nn.Module | None = None, weights: str | Path | None = None
+    ) -> Self:
+        """Read an explainer written by :meth:`save`.
+
+            explainer = ContrastiveExplainer.from_pretrained("data/pretrained/slim_vgg/contrastive-lsft")
+            maps = explainer.attribute(images, target=3)
+
+        Args:
+            folder: the explainer's folder.
+            cnn: the CNN to be explained. By default the one whose files lie in the folder or in the
+                folder above it.
+            weights: for that CNN, where they do not lie there: a safetensors file, or the name of
+                torchvision weights.
+
+        Raises:
+            FileNotFoundError: no explainer there, or no weights of its CNN; the message says which
+                file to put where.
+            ValueError: an explainer of another kind, or a CNN that it was not trained on; the message
+                says why.
+        """
+        folder = Path(folder)
+        if not (folder / CHECKPOINT).is_file():
+            raise FileNotFoundError(f"no explainer at {folder}: it holds no {CHECKPOINT}")
+        about = read_json(folder / CHECKPOINT)
+        kind = next((own for own in (cls, *KINDS.values()) if about["kind"] == getattr(own, "kind", "")), cls)
+        if not issubclass(kind, cls):
+            raise ValueError(f"{folder} holds a {about['kind']} explainer, not a {cls.kind} one")
+        if cnn is None:
+            home = folder if (folder / "classifier.json").is_file() else folder.parent
+            cnn = load_classifier(home, weights)
+        size = (about["image_size"][0], about["image_size"][1])
+        reason = _misfit(cnn, size, about)
+        if reason:
+            raise ValueError(f"the explainer at {folder} does not fit this CNN: {reason}")
+        return kind.build(cnn, size, load_generator(folder), **about["settings"])
+
+
+class GANExplainer(GeneratorExplainer):
+    """A generator trained with Grad-CAM as its target, conditioned on cumulative Grad-CAM averages.
+
+        explainer = GANExplainer(ConditionMaker(cnn, (64, 64)), load_generator(folder))
+        maps = explainer.attribute(images, target=3)
+
+    Args:
+        maker: makes the conditions that the generator was trained with.
+        generator: the trained generator.
+
+    Raises:
+        ValueError: another number of conditions than the generator's.
+    """
+
+    kind = "supervised"
+
+    def __init__(self, maker: ConditionMaker, generator: Generator) -> None:
+        super().__init__(maker.cnn, maker.image_size, generator)
+        if len(maker.positions) != generator.sizes.conditions:
+            raise ValueError(
+                f"{len(maker.positions)} conditions for a generator of {generator.sizes.conditions}"
+            )
+        self.maker = maker
+
+    @classmethod
+    def build(
+        cls, cnn: nn.Module, image_size: tuple[int, int], generator: Generator, **settings: Any
+    ) -> Self:
+        return cls(ConditionMaker(cnn, image_size, **settings), generator)
+
+    def settings(self) -> dict[str, Any]:
+        maker = self.maker
+        return {"layers": maker.layers, "count": len(maker.positions), "leak_free": maker.leak_free}
+
+    def conditions(self, images: Tensor, target: Target) -> Tensor:
+        return self.maker(images, target).cgma
+
+
+class ContrastiveExplainer(GeneratorExplainer):
+    """A generator trained by contrast, conditioned on the CNN's activations: no backward pass.
+
+        explainer = ContrastiveExplainer(FeatureMaker(cnn, (64, 64)), load_generator(folder))
+        maps = explainer.attribute(images)    # one forward pass of the CNN, one of the generator
+
+    Args:
+        maker: makes the conditions that the generator was trained with.
+        generator: the trained generator.
+
+    Raises:
+        ValueError: other activations than the generator's.
+    """
+
+    kind = "contrastive"
+
+    def __init__(self, maker: FeatureMaker, generator: Generator) -> None:
+        super().__init__(maker.cnn, maker.image_size, generator)
+        if maker.channels != tuple(generator.sizes.features):
+            raise ValueError(
+                f"the CNN's layers have {maker.channels} channels, the generator takes "
+                f"{tuple(generator.sizes.features)}"
+            )
+        self.maker = maker
+
+    @classmethod
+    def build(
+        cls, cnn: nn.Module, image_size: tuple[int, int], generator: Generator, **settings: Any
+    ) -> Self:
+        return cls(FeatureMaker(cnn, image_size, **settings), generator)
+
+    def settings(self) -> dict[str, Any]:
+        return {"layers": self.maker.layers, "fold": self.maker.fold}
+
+    def to(self, device: torch.device | str) -> Self:
+        self.maker.to(device)
+        return super().to(device)
+
+    def conditions(self, images: Tensor, target: Target) -> Sequence[Tensor]:
+        return self.maker(images, target).activations
+
+
+KINDS: dict[str, type[GeneratorExplainer]] = {
+    kind.kind: kind for kind in (GANExplainer, ContrastiveExplainer)
+}
+
+
+def _probe_logits(cnn: nn.Module, image_size: tuple[int, int]) -> Tensor:
+    """What a CNN says about two photographs: (2, K)."""
+    probes = photographs(image_size).to(next(cnn.parameters()).device)
+    with evaluation_mode(cnn), torch.no_grad():
+        logits: Tensor = cnn(probes).float().cpu()  # (2, K)
+    return logits
+
+
+def _signature(cnn: nn.Module, image_size: tuple[int, int]) -> dict[str, Any]:
+    """What tells one CNN from another, as JSON values."""
+    logits = _probe_logits(cnn, image_size)
+    signature: dict[str, Any] = {
+        "probe_logits": [[round(value, 3) for value in row] for row in logits.tolist()]
+    }
+    if isinstance(cnn, Classifier):
+        recipe = cnn.recipe
+        signature |= {
+            "architecture": recipe.architecture,
+            "mean": list(recipe.mean),
+            "std": list(recipe.std),
+        }
+    return signature
+
+
+def _misfit(cnn: nn.Module, image_size: tuple[int, int], about: Mapping[str, Any]) -> str:
+    """Why an explainer does not fit a CNN; empty when it does."""
+    known = about["cnn"]
+    modules = dict(cnn.named_modules())
+    lacking = [name for name in about["settings"]["layers"] if name.partition("#")[0] not in modules]
+    if lacking:
+        trained = known.get("architecture", "another CNN")
+        return f"it was trained on {trained}; this one has no layer {lacking[0]!r}"
+    if isinstance(cnn, Classifier):
+        for name in ("mean", "std"):
+            if name in known and list(getattr(cnn.recipe, name)) != known[name]:
+                return f"it was trained with images normalised by the {name} {known[name]}"
+    logits, expected = _probe_logits(cnn, image_size), torch.tensor(known["probe_logits"])
+    if logits.shape != expected.shape:
+        return f"it was trained on a CNN of {expected.shape[1]} classes, this one has {logits.shape[1]}"
+    correlation = min(
+        float(torch.corrcoef(torch.stack([own, other]))[0, 1])
+        for own, other in zip(logits, expected, strict=True)
+    )
+    if not correlation >= SAME_CNN:
+        return (
+            f"its weights are others: on a probe image the logits correlate by {correlation:.2f} with "
+            f"those of the CNN that it was trained on, at least {SAME_CNN} is needed"
+        )
+    return ""

@@ -1,0 +1,146 @@
+"""Building blocks of the generators: sizes, spatial feature transforms, residual blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SLOPE = 0.1  # of every LeakyReLU
+STEM_STRIDES = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True)
+class GeneratorSizes:
+    """Sizes of a generator; the defaults are the paper's.
+
+    Attributes:
+        conditions: number n of conditions.
+        width: channels of the features.
+        condition_hidden: channels inside the condition network.
+        condition_channels: channels of a processed condition.
+        sft_hidden: channels inside an SFT layer's two branches.
+        blocks: residual blocks of GSFT; LSFT has 2n - 1.
+        stem_stride: 1 (paper), 2, 4 or 8: features are that much smaller than the image, and the
+            generator that much cheaper, squared.
+        detail: channels of a branch at half the image's size that draws what a coarse stem loses;
+            0 for none (paper).
+        features: channels of every condition when they are activations of the CNN; empty when they
+            are maps.
+    """
+
+    conditions: int = 8
+    width: int = 64
+    condition_hidden: int = 128
+    condition_channels: int = 32
+    sft_hidden: int = 32
+    blocks: int = 32
+    stem_stride: int = 1
+    detail: int = 0
+    features: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        optional = ("features", "detail")
+        if min(size for name, size in vars(self).items() if name not in optional) < 1 or self.detail < 0:
+            raise ValueError(f"sizes must be at least 1: {self}")
+        if self.features and len(self.features) != self.conditions:
+            raise ValueError(f"{self.conditions} conditions, but features of {len(self.features)}")
+        if self.stem_stride not in STEM_STRIDES:
+            raise ValueError(f"stem_stride is one of {STEM_STRIDES}, not {self.stem_stride}")
+
+
+def conv3x3(channels_in: int, channels_out: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels_out, 3, stride, padding=1)
+
+
+def stem_conv(channels_in: int, channels_out: int, stride: int) -> nn.Conv2d:
+    """First convolution: 3x3, or for a stride over 1 one that sees every pixel twice a side."""
+    if stride == 1:
+        return conv3x3(channels_in, channels_out)
+    return nn.Conv2d(channels_in, channels_out, 2 * stride, stride, padding=stride // 2)
+
+
+def quieten(blocks: Sequence[nn.Module]) -> None:
+    """Scale the initial weights of residual blocks' last convolutions by ``len(blocks) ** -0.5``.
+
+    Residuals that add up at full size make the output saturate at the first steps; a sigmoid that is
+    0 everywhere is a minimum of the mean absolute error that no gradient leads out of.
+    """
+    for block in blocks:
+        last = [module for module in block.modules() if isinstance(module, nn.Conv2d)][-1]
+        with torch.no_grad():
+            last.weight.mul_(len(blocks) ** -0.5)
+            if last.bias is not None:
+                last.bias.zero_()
+
+
+class SFTLayers(nn.Module):
+    """Spatial feature transforms ``h * (1 + a) + b``, whose scale a and shift b follow from a condition.
+
+    Each of the L transforms has two branches, one for a and one for b: conv3x3 -> LeakyReLU -> conv3x3
+    on its condition, with weights of its own. Neither branch looks at the features, so all L layers
+    are evaluated at once, as two grouped convolutions in place of 4L small ones.
+
+    Args:
+        count: number L of transforms.
+        width: channels C of the features.
+        condition_channels: channels Q of a condition.
+        hidden: channels between the two convolutions of each branch.
+        shared: all transforms read the same condition (GSFT), instead of one each (LSFT).
+    """
+
+    def __init__(
+        self,
+        count: int,
+        width: int = 64,
+        condition_channels: int = 32,
+        hidden: int = 32,
+        shared: bool = False,
+    ) -> None:
+        super().__init__()
+        self.count = count
+        inputs = 1 if shared else count
+        self.first = nn.Conv2d(inputs * condition_channels, count * 2 * hidden, 3, padding=1, groups=inputs)
+        self.second = nn.Conv2d(count * 2 * hidden, count * 2 * width, 3, padding=1, groups=2 * count)
+
+    def forward(self, conditions: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Scale and shift, (B, C, h, w) each, of every transform.
+
+        Args:
+            conditions: (B, L * Q, h, w), condition after condition; (B, Q, h, w) when shared.
+        """
+        both = self.second(F.leaky_relu(self.first(conditions), SLOPE))  # (B, L * 2 * C, h, w)
+        pieces = both.chunk(2 * self.count, dim=1)  # scale, shift, scale, shift, ...
+        return list(zip(pieces[::2], pieces[1::2], strict=True))
+
+
+class SFTBlock(nn.Module):
+    """Residual block ``h + relu(conv(h * (1 + scale) + shift))``."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = conv3x3(width, width)
+
+    def forward(self, features: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        return features + F.relu(self.conv(features * (1 + scale) + shift))
+
+
+class PlainBlock(nn.Module):
+    """Residual block of three convolutions, C -> C -> 2C -> C."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(
+            conv3x3(width, width),
+            nn.LeakyReLU(SLOPE),
+            conv3x3(width, 2 * width),
+            nn.LeakyReLU(SLOPE),
+            conv3x3(2 * width, width),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        residual: Tensor = self.convs(features)
+        return features + residual

@@ -1,0 +1,153 @@
+"""Localisation: does the map lie where the evidence is known to be?"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gan_lib.masking import top_share
+from gan_lib.metrics.base import PerImageMetric
+
+
+class Dice(PerImageMetric):
+    """Sorensen-Dice overlap ``2 |A and B| / (|A| + |B|)`` of two maps, both thresholded.
+
+    An image on which both thresholded maps are empty does not count.
+
+    Args:
+        threshold: a pixel belongs to the region when its value exceeds this.
+        seed: of the bootstrap.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, threshold: float = 0.5, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.threshold = threshold
+
+    def update(self, maps: Tensor, target: Tensor) -> None:
+        """Maps and target (B, 1, H, W) in [0, 1]; a boolean mask is a target as well."""
+        region = (maps > self.threshold).flatten(1)  # (B, H * W)
+        other = (target if target.dtype == torch.bool else target > self.threshold).flatten(1)
+        both = (region & other).sum(1).float()
+        total = region.sum(1) + other.sum(1)
+        self.append(torch.where(total > 0, 2 * both / total, torch.nan))
+
+
+class DiceAtArea(PerImageMetric):
+    """Dice of the evidence and of the map's highest pixels, as many as the evidence has.
+
+    No threshold is involved, so that it asks for the order of the pixels only. An image without
+    evidence does not count.
+    """
+
+    higher_is_better = True
+
+    def update(self, maps: Tensor, evidence: Tensor) -> None:
+        """Maps (B, 1, H, W) and evidence (B, 1, H, W) bool."""
+        top = top_share(maps, evidence.float().mean((1, 2, 3)))
+        both = (top & evidence).sum((1, 2, 3)).float()
+        total = evidence.sum((1, 2, 3))
+        self.append(torch.where(total > 0, both / total, torch.nan))
+
+
+class PointingGame(PerImageMetric):
+    """Whether the map's highest pixel lies on the evidence (Zhang et al., ECCV 2016): 0 or 1.
+
+    A map without any highest pixel, a constant one, does not hit; an image without evidence does not
+    count.
+
+    Args:
+        tolerance: pixels by which the highest pixel may miss.
+        seed: of the bootstrap.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, tolerance: int = 0, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.tolerance = tolerance
+
+    def update(self, maps: Tensor, evidence: Tensor) -> None:
+        """Maps (B, 1, H, W) and evidence (B, 1, H, W) bool."""
+        size = 2 * self.tolerance + 1
+        near = torch.nn.functional.max_pool2d(evidence.float(), size, stride=1, padding=self.tolerance)
+        flat = maps.flatten(1)  # (B, H * W)
+        hit = near.flatten(1).gather(1, flat.argmax(1, keepdim=True))[:, 0]
+        hit = torch.where(flat.amax(1) > flat.amin(1), hit, 0.0)
+        self.append(torch.where(evidence.flatten(1).any(1), hit, torch.nan))
+
+
+class MassInside(PerImageMetric):
+    """Share of the map's mass that lies inside a region, 0..1; a map of zeros does not count.
+
+    Args:
+        top: look at the highest pixels only, as many as the region has.
+        seed: of the bootstrap.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, top: bool = False, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.top = top
+
+    def update(self, maps: Tensor, region: Tensor) -> None:
+        """Maps (B, 1, H, W) and region (B, 1, H, W) bool."""
+        region = region.expand_as(maps)
+        if self.top:
+            maps = maps * top_share(maps, region.float().mean((1, 2, 3)))
+        total = maps.sum((1, 2, 3))
+        self.append(torch.where(total > 0, (maps * region).sum((1, 2, 3)) / total, torch.nan))
+
+
+class MeanArea(PerImageMetric):
+    """A map's mean, 0..1: how much of the image it shows. Neither high nor low is better as such."""
+
+    higher_is_better = False
+
+    def update(self, maps: Tensor) -> None:
+        """Maps (B, 1, H, W) in [0, 1]."""
+        self.append(maps.mean((1, 2, 3)))
+
+
+class DistinctValues(PerImageMetric):
+    """How many different values, in 256 steps, a map has inside a region: 1 for a flat or binary map."""
+
+    higher_is_better = True
+
+    def update(self, maps: Tensor, region: Tensor) -> None:
+        """Maps (B, 1, H, W) in [0, 1] and region (B, 1, H, W) bool; empty regions do not count."""
+        steps = (maps * 255).round().int()
+        counts = [own[inside].unique().numel() for own, inside in zip(steps, region, strict=True)]
+        scores = torch.tensor(counts, dtype=torch.float32)
+        self.append(torch.where(scores > 0, scores, torch.nan))
+
+
+class RankCorrelation(PerImageMetric):
+    """Spearman's correlation of the pixels of two maps, -1..1; constant maps do not count.
+
+    After the CNN's weights were randomised it should be low: a map that stays the same does not
+    explain the CNN (Adebayo et al., NeurIPS 2018).
+    """
+
+    higher_is_better = False
+
+    def update(self, maps: Tensor, others: Tensor) -> None:
+        """Maps (B, 1, H, W) each."""
+        first, second = (_centred_ranks(given.flatten(1)) for given in (maps, others))  # (B, H * W)
+        norms = first.norm(dim=1) * second.norm(dim=1)
+        self.append(torch.where(norms > 0, (first * second).sum(1) / norms, torch.nan))
+
+
+def _centred_ranks(values: Tensor) -> Tensor:
+    """Ranks (B, N) of values (B, N), equal values sharing their mean rank, minus the mean of all."""
+    ordered, order = values.sort(dim=1)
+    places = torch.arange(values.shape[1], dtype=torch.float64, device=values.device)
+    ranks = torch.empty_like(values, dtype=torch.float64)
+    for row, (own, index) in enumerate(zip(ordered, order, strict=True)):
+        _, group, count = own.unique_consecutive(return_inverse=True, return_counts=True)
+        means = torch.zeros(len(count), dtype=torch.float64, device=values.device)
+        means = means.index_add(0, group, places) / count
+        ranks[row, index] = means[group]
+    return ranks - ranks.mean(1, keepdim=True)

@@ -1,0 +1,102 @@
+"""What makes a map an explanation without any map to learn from: contrast, area, smoothness.
+
+An explanation shows ``x * m + fill * (1 - m)``, its complement ``x * (1 - m) + fill * m``. The first
+should be, to the CNN, what the image was; the second should not.
+"""
+
+from __future__ import annotations
+
+import torch
+from pytorch_metric_learning.losses import SupConLoss
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def contrastive_loss(
+    explained: Tensor,
+    originals: Tensor,
+    complements: Tensor,
+    classes: Tensor,
+    other_classes: Tensor,
+    temperature: float = 0.1,
+) -> Tensor:
+    """Supervised contrastive loss (Khosla et al., NeurIPS 2020) in the CNN's own embedding.
+
+    An explained image is attracted by the originals of its class and by the other explained images of
+    its class. It is repelled by those of other classes and by all complements. One exception: the
+    complement of a mosaic rightly shows the class that was not asked for, and does not repel
+    explanations of that class.
+
+    Args:
+        explained: (B, D) embeddings of explained images.
+        originals: (B, D) of the images that were explained; of a mosaic, of its asked part alone.
+        complements: (B, D).
+        classes: (B,) the class that each explanation is asked for.
+        other_classes: (B,) the class that a complement rightly shows, -1 where there is none.
+        temperature: of the cosine similarities.
+    """
+    count = len(explained)
+    embeddings = torch.cat([explained, originals, complements])  # (3B, D)
+    same = classes[:, None] == classes[None, :]  # (B, B)
+    itself = torch.eye(count, dtype=torch.bool, device=same.device)
+    repels = classes[:, None] != other_classes[None, :]
+    nothing = torch.zeros_like(same)
+    positive = torch.cat([same & ~itself, same, nothing], dim=1)  # (B, 3B)
+    negative = torch.cat([~same, ~same, repels], dim=1)
+    pairs = (*positive.nonzero(as_tuple=True), *negative.nonzero(as_tuple=True))
+    loss: Tensor = SupConLoss(temperature)(embeddings, indices_tuple=pairs)
+    return loss
+
+
+def fidelity_loss(explained_logits: Tensor, complement_logits: Tensor, classes: Tensor) -> Tensor:
+    """Cross-entropy of the class on explained images, and of *not* the class on their complements.
+
+    ``mean(-log p_c(explained)) + mean(-log(1 - p_c(complement)))`` for logits (B, K) and classes (B,).
+    """
+    shown = F.cross_entropy(explained_logits, classes)
+    own = complement_logits.gather(1, classes[:, None])[:, 0]  # (B,)
+    others = complement_logits.scatter(1, classes[:, None], -torch.inf).logsumexp(1)
+    hidden = F.softplus(own - others).mean()  # -log(1 - p) = softplus(own - others)
+    return shown + hidden
+
+
+def area_loss(maps: Tensor, low: float, high: float) -> Tensor:
+    """Squared distance of each map's mean (B, 1, H, W) from the band [low, high], relative to it.
+
+    Zero inside the band, so that it leaves the right area to the image. A penalty on the area itself
+    ends in maps of nothing or of everything.
+    """
+    area = maps.mean((1, 2, 3))  # (B,)
+    return (F.relu(low - area) / low).square().mean() + (F.relu(area - high) / high).square().mean()
+
+
+def total_variation(maps: Tensor) -> Tensor:
+    """Mean absolute difference of neighbouring pixels of maps (B, 1, H, W), down and across."""
+    down = (maps[..., 1:, :] - maps[..., :-1, :]).abs().mean()
+    across = (maps[..., 1:] - maps[..., :-1]).abs().mean()
+    return down + across
+
+
+def mask_of_area(logits: Tensor, area: Tensor, softness: float = 0.15) -> Tensor:
+    """Soft masks of given areas from the order of a map's pixels, differentiable.
+
+    ``sigmoid((s - q) / t)`` where q is the image's quantile at its area and t a share of the
+    deviation of s, so that neither scaling nor shifting s changes the mask: only the ranking counts.
+
+    Args:
+        logits: (B, 1, H, W) scores s.
+        area: (B,) share of the image, 0..1.
+        softness: t over the deviation of s.
+    """
+    flat = logits.flatten(1)  # (B, H * W)
+    # Standardised within the graph: otherwise the gradient would keep shifting and scaling s.
+    deviation = flat.std(1, keepdim=True) + 1e-3
+    standard = (flat - flat.mean(1, keepdim=True)) / deviation  # (B, H * W)
+    rank = ((1 - area) * (flat.shape[1] - 1)).long()  # (B,)
+    quantile = standard.detach().sort(dim=1).values.gather(1, rank[:, None])  # (B, 1)
+    return ((standard - quantile) / softness).sigmoid().view_as(logits)
+
+
+def saturation_loss(logits: Tensor, limit: float = 6.0) -> Tensor:
+    """Mean squared excess of logits over +-limit: a saturated sigmoid neither learns nor ranks pixels."""
+    return F.relu(logits.abs() - limit).square().mean()

@@ -1,0 +1,327 @@
+"""Contrastive training of a GAN explainer: no Grad-CAM, no labels, no masks.
+
+The generator sees the image and the CNN's features. It learns from what the CNN itself makes of the
+explained image and of its complement (:mod:`gan_lib.objectives.contrastive`), and from a projection
+discriminator that tells explained images from originals. All classes are the CNN's own predictions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from gan_lib.capture import INPUT, Capture, evaluation_mode
+from gan_lib.conditions import FeatureMaker, pooled
+from gan_lib.data import ImageSplit
+from gan_lib.data.mosaics import mosaic
+from gan_lib.generators import Generator, ProjectionDiscriminator
+from gan_lib.masking import blend, filling
+from gan_lib.objectives import (
+    area_loss,
+    contrastive_loss,
+    discriminator_accuracy,
+    discriminator_loss,
+    fidelity_loss,
+    generator_loss,
+    mask_of_area,
+    saturation_loss,
+    total_variation,
+)
+from gan_lib.runtime import make_fabric
+from gan_lib.training.loop import GANState, Schedule, frozen, train_gan
+
+
+@dataclass(frozen=True)
+class ContrastiveOptions(Schedule):
+    """Schedule and objective of the contrastive training.
+
+    Attributes:
+        contrastive_weight: of the supervised contrastive loss.
+        fidelity_weight: of the CNN's cross-entropy on explained images and complements.
+        adversarial_weight: of the generator's adversarial loss; 0 leaves the discriminator out.
+        area_weight: of the penalty outside the area band.
+        area: the band, as shares of the image.
+        smoothness_weight: of the maps' total variation.
+        temperature: of the contrastive loss.
+        ranked: share of the images whose mask is drawn at a random area from the order of the map's
+            pixels alone, so that the order holds at every area and maps stay graded.
+        ranked_area: between which shares of the image that area is drawn, log-uniformly.
+        mosaics: kinds of mosaics (:func:`gan_lib.data.mosaics.mosaic`), in turn; empty for none.
+        mosaic_every: every so many steps is one with mosaics.
+        fills: what stands in place of what is hidden, in turn.
+        held_out: images at the end of the split that are only used for the criterion.
+        validate_every: steps between evaluations of the criterion, the objective on them.
+    """
+
+    epochs: int = 6
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    adversarial: str = "hinge"
+    warmup_steps: int = 50
+    final_learning_rate: float = 0.02
+    clip_gradient: float = 1.0
+    ema_decay: float = 0.98
+    contrastive_weight: float = 1.0
+    fidelity_weight: float = 1.0
+    adversarial_weight: float = 0.1
+    area_weight: float = 5.0
+    area: tuple[float, float] = (0.05, 0.25)
+    smoothness_weight: float = 0.5
+    temperature: float = 0.1
+    ranked: float = 0.5
+    ranked_area: tuple[float, float] = (0.02, 0.3)
+    mosaics: tuple[str, ...] = ("beside", "above")
+    mosaic_every: int = 2
+    fills: tuple[str, ...] = ("black", "blur", "black")
+    held_out: int = 200
+    validate_every: int = 50
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A batch to be explained.
+
+    Attributes:
+        pictures: (B, 3, H, W), images or mosaics.
+        classes: (B,) the class that is asked for.
+        other_classes: (B,) the class of a mosaic's other part, or -1.
+        originals: (B, D) embeddings of the images alone.
+        parts: how many images make up a picture.
+    """
+
+    pictures: Tensor
+    classes: Tensor
+    other_classes: Tensor
+    originals: Tensor
+    parts: int
+
+
+class _Trainer:
+    """The objective of one batch, for training and for the criterion."""
+
+    def __init__(
+        self,
+        state: GANState,
+        maker: FeatureMaker,
+        images: ImageSplit,
+        options: ContrastiveOptions,
+        fabric: Fabric,
+    ) -> None:
+        self.state, self.maker, self.images = state, maker, images
+        self.options, self.fabric = options, fabric
+        self.classes, self.embeddings = self._originals()  # (N,), (N, D)
+
+    def _originals(self) -> tuple[Tensor, Tensor]:
+        """What the CNN predicts and sees, for every image."""
+        made = [
+            (features.explained, features.embedding.float())
+            for batch in self.images.batches(128)
+            for features in [self.maker(batch.images.to(self.fabric.device))]
+        ]
+        classes, embeddings = zip(*made, strict=True)
+        return torch.cat(classes), torch.cat(embeddings)
+
+    def prepare(self, count: int = 256) -> None:
+        """Show the generator the activations of the first images."""
+        pictures = self.images.batch(range(min(count, len(self.images)))).images
+        activations = self.maker(pictures.to(self.fabric.device)).activations
+        self.state.generator.prepare(activations)
+
+    def task(self, rows: Tensor, step: int) -> _Task:
+        """The images of some rows, or at every ``mosaic_every``-th step mosaics of them."""
+        pictures = self.images.batch(rows).images.to(self.fabric.device)  # (B, 3, H, W)
+        classes, originals = self.classes[rows], self.embeddings[rows]
+        options = self.options
+        if options.mosaics and step % options.mosaic_every == options.mosaic_every - 1:
+            other = _partners(classes)
+            # Half as many mosaics as images: each is twice as large, or takes two images.
+            rows_of_pairs = (other >= 0).nonzero()[: max(2, len(rows) // 2), 0]
+            if len(rows_of_pairs) > 1:
+                kind = options.mosaics[step // options.mosaic_every % len(options.mosaics)]
+                return self._mosaics(pictures, classes, originals, rows_of_pairs, other, kind)
+        return _Task(pictures, classes, torch.full_like(classes, -1), originals, 1)
+
+    @staticmethod
+    def _mosaics(
+        pictures: Tensor, classes: Tensor, originals: Tensor, rows: Tensor, other: Tensor, kind: str
+    ) -> _Task:
+        partners = other[rows]
+        # Half of the mosaics ask for the first part, half for the second.
+        asks_second = torch.arange(len(rows), device=rows.device) % 2 == 1
+        first, second = torch.where(asks_second, partners, rows), torch.where(asks_second, rows, partners)
+        joined, _ = mosaic(pictures[first], pictures[second], kind)
+        parts = 2 if kind in ("beside", "above") else 1
+        return _Task(joined, classes[rows], classes[partners], originals[rows], parts)
+
+    def objective(
+        self, generator: torch.nn.Module, task: _Task, seed: int
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Losses by name, and the explained images (B, 3, H, W)."""
+        options = self.options
+        conditions = self.maker(task.pictures, task.classes).activations
+        with self.fabric.autocast():
+            logits = generator.logits(task.pictures, conditions).float()  # type: ignore[operator]
+        maps = logits.sigmoid()  # (B, 1, H, W)
+        low, high = (limit / task.parts for limit in options.area)
+        masks = self._masks(logits, maps, task.parts, seed)
+        hidden = filling(task.pictures, options.fills[(seed // 2) % len(options.fills)])
+        shown, rest = blend(task.pictures, hidden, masks), blend(task.pictures, hidden, 1 - masks)
+        cnn, head = self.maker.net, self.maker.head + INPUT
+        both = torch.cat([shown, rest]).contiguous(memory_format=torch.channels_last)
+        with frozen(cnn), evaluation_mode(cnn), Capture(cnn, [head]) as captured, self.fabric.autocast():
+            shown_logits, rest_logits = cnn(both).float().chunk(2)  # (B, K)
+            shown_embedding, rest_embedding = pooled(captured[head]).float().chunk(2)  # (B, D)
+        losses = {
+            "contrastive": contrastive_loss(
+                shown_embedding,
+                task.originals,
+                rest_embedding,
+                task.classes,
+                task.other_classes,
+                options.temperature,
+            ),
+            "fidelity": fidelity_loss(shown_logits, rest_logits, task.classes),
+            "area_penalty": area_loss(maps, low, high),
+            "smoothness": total_variation(maps),
+            "saturation": saturation_loss(logits),
+            "area": maps.mean() * task.parts,
+        }
+        return losses, shown
+
+    def _masks(self, logits: Tensor, maps: Tensor, parts: int, seed: int) -> Tensor:
+        """Every image's map, or its mask at a random area."""
+        options = self.options
+        generator = torch.Generator().manual_seed(1_000_003 * options.seed + seed)
+        draws = torch.rand(2, len(maps), generator=generator).to(maps.device)
+        low, high = options.ranked_area
+        ranked = mask_of_area(logits, low * (high / low) ** draws[0] / parts)
+        return torch.where((draws[1] < options.ranked)[:, None, None, None], ranked, maps)
+
+    def weighted(self, losses: dict[str, Tensor]) -> Tensor:
+        """The generator's objective without the adversarial part."""
+        options = self.options
+        return (
+            options.contrastive_weight * losses["contrastive"]
+            + options.fidelity_weight * losses["fidelity"]
+            + options.area_weight * losses["area_penalty"]
+            + options.smoothness_weight * losses["smoothness"]
+            + losses["saturation"]
+        )
+
+    def step(self, rows: Tensor) -> dict[str, float]:
+        """One update of the generator and, when it is due, of the discriminator."""
+        state, options = self.state, self.options
+        task = self.task(rows, state.step)
+        losses, shown = self.objective(state.generator, task, state.step)
+        total = self.weighted(losses)
+        if options.adversarial_weight > 0:
+            with frozen(state.discriminator), self.fabric.autocast():
+                fooled = state.discriminator(shown, task.classes).float()  # (B,)
+            losses["adversarial"] = generator_loss(fooled, options.adversarial)
+            total = total + options.adversarial_weight * losses["adversarial"]
+        state.update_generator(total, options, self.fabric)
+        if options.adversarial_weight > 0:
+            losses |= self._discriminate(task, shown.detach())
+        return {name: loss.item() for name, loss in losses.items()}
+
+    def _discriminate(self, task: _Task, shown: Tensor) -> dict[str, Tensor]:
+        is_due = self.state.step % self.options.discriminator_every == 0
+        with torch.set_grad_enabled(is_due), self.fabric.autocast():
+            logits = self.state.discriminator(torch.cat([task.pictures, shown]), task.classes.repeat(2))
+        real, fake = logits.float().chunk(2)
+        loss = discriminator_loss(real, fake, self.options.adversarial)
+        if is_due:
+            self.state.update_discriminator(self.options.discriminator_weight * loss, self.fabric)
+        return {
+            "discriminator": loss.detach(),
+            "discriminator_accuracy": discriminator_accuracy(real, fake),
+        }
+
+    @torch.no_grad()
+    def criterion(self, rows: Tensor) -> float:
+        """The averaged generator's objective on rows that it is not trained on: no label, no mask."""
+        generator = self.state.average.module
+        totals = []
+        for index, part in enumerate(rows.split(64)):
+            losses, _ = self.objective(generator, self.task(part, step=0), seed=index)
+            totals.append(self.weighted(losses) * len(part))
+        return float(torch.stack(totals).sum() / len(rows))
+
+
+def train_contrastive(
+    generator: Generator,
+    discriminator: ProjectionDiscriminator,
+    maker: FeatureMaker,
+    images: ImageSplit,
+    folder: Path,
+    options: ContrastiveOptions | None = None,
+    fabric: Fabric | None = None,
+    tensorboard: bool = False,
+) -> pd.DataFrame:
+    """Train a generator by contrast, with no map to learn from.
+
+        maker = FeatureMaker(cnn, (64, 64))
+        generator = make_generator("lsft", conditions=5, features=maker.channels)
+        log = train_contrastive(generator, ProjectionDiscriminator(10), maker, data.train, Path("run"))
+
+    Args:
+        generator: trained in place; it ends with the averaged weights at the lowest criterion, on the
+            CPU, in eval mode.
+        discriminator: trained in place.
+        maker: makes the feature conditions; its CNN is left as it is.
+        images: the images; their labels are not looked at.
+        folder: receives ``log.csv`` and ``checkpoint.safetensors``, and a call that finds a
+            checkpoint there goes on from it.
+        options: schedule and objective; a checkpoint of others is refused.
+        fabric: device and precision; by default a GPU with bf16 if there is one.
+        tensorboard: log there too, in ``folder/tensorboard``.
+
+    Returns:
+        One row per step: ``step``, ``epoch``, the losses ``contrastive``, ``fidelity``,
+        ``area_penalty``, ``smoothness``, the maps' mean ``area``, ``adversarial``,
+        ``discriminator``, ``discriminator_accuracy`` (0..1), and every ``validate_every`` steps the
+        ``criterion``. Also in ``log.csv``.
+
+    Raises:
+        ValueError: a generator for other features, too few images, or another run's checkpoint.
+        FloatingPointError: a loss is no longer finite.
+    """
+    options, fabric = options or ContrastiveOptions(), fabric or make_fabric()
+    if tuple(generator.sizes.features) != maker.channels:
+        raise ValueError(f"the CNN's layers have {maker.channels} channels, not {generator.sizes.features}")
+    count = len(images) - options.held_out
+    if count < 2 or options.held_out < 2:
+        raise ValueError(f"{len(images)} images, {options.held_out} held out, leave too few")
+    home = next(maker.cnn.parameters()).device
+    maker.to(fabric.device)
+    state = GANState.new(generator, discriminator, options, fabric)
+    trainer = _Trainer(state, maker, images, options, fabric)
+    trainer.prepare()
+    held_out = torch.arange(count, len(images))
+    log = train_gan(
+        state,
+        trainer.step,
+        count,
+        folder,
+        options,
+        tensorboard,
+        validate=lambda: trainer.criterion(held_out),
+        validate_every=options.validate_every,
+    )
+    maker.to(home)
+    return log
+
+
+def _partners(classes: Tensor) -> Tensor:
+    """For every row another one with another class: the next such; -1 where there is none."""
+    count = len(classes)
+    order = (torch.arange(count)[:, None] + torch.arange(1, count)) % count  # (B, B - 1)
+    order = order.to(classes.device)
+    differs = classes[order] != classes[:, None]
+    first = order.gather(1, differs.int().argmax(1, keepdim=True))[:, 0]
+    return torch.where(differs.any(1), first, -1)
