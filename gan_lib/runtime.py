@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 import sys
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from typing import Any, Literal, TypeVar
 
@@ -87,6 +89,21 @@ def _memory(process: psutil.Process) -> int:
         return process.memory_info().rss
     except (psutil.NoSuchProcess, psutil.AccessDenied):  # it ended between the listing and the question
         return 0
+
+
+def median_seconds(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of every contestant, run in turn so that all meet the same noise."""
+    for run in contestants.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, run in contestants.items():
+            start = time.perf_counter()
+            run()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:

@@ -56,7 +56,7 @@ def test_what_is_saved_comes_back(folder, method):
     assert isinstance(first, GANExplainer if method == "lsft" else ContrastiveExplainer)
     for target in (None, 3, torch.tensor([1, 2])):
         assert torch.equal(first.attribute(images, target), second.attribute(images, target))
-    assert not torch.allclose(first.attribute(images, 1), first.attribute(images, 2))
+    assert not torch.equal(first.attribute(images, 1), first.attribute(images, 2))
 
 
 def test_maps_need_no_backward_pass(folder, monkeypatch):

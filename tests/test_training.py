@@ -219,7 +219,8 @@ def test_the_objective_falls_without_labels_or_masks(scenes, maker, tmp_path, va
     blind = ImageSplit(scenes.train.images, torch.zeros(len(scenes.train), dtype=torch.long))
     options = replace(CONTRASTIVE, epochs=6)
     weights = {name: value.clone() for name, value in maker.cnn.state_dict().items()}
-    _, _, log = train_by_contrast(replace(scenes, splits={"train": blind}), maker, tmp_path, options, variant)
+    splits = {"train": blind, "test": scenes.test}
+    _, _, log = train_by_contrast(replace(scenes, splits=splits), maker, tmp_path, options, variant)
     assert log["step"].tolist() == list(range(6 * 5))
     assert log["fidelity"].tail(6).mean() < log["fidelity"].head(6).mean()
     criterion = log["criterion"].dropna()

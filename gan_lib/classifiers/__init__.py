@@ -1,6 +1,7 @@
 """CNNs by name, wrapped with their normalisation; training, saving and predictions."""
 
 from gan_lib.classifiers.fit import FitOptions, accuracy, fit, predictions
+from gan_lib.classifiers.randomise import randomised
 from gan_lib.classifiers.wrap import Classifier, folded, load_classifier, resolve_target, save_classifier
 from gan_lib.classifiers.zoo import classifier_names, make_classifier
 
@@ -14,6 +15,7 @@ __all__ = [
     "load_classifier",
     "make_classifier",
     "predictions",
+    "randomised",
     "resolve_target",
     "save_classifier",
 ]

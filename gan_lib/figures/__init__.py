@@ -1,17 +1,27 @@
 """Every plot, and the saving of plots and tables with their provenance."""
 
 from gan_lib.figures.images import image_grid, map_grid, overlay
-from gan_lib.figures.plots import confusion, interval_bars, training_curves
+from gan_lib.figures.plots import (
+    area_curves,
+    confusion,
+    curve,
+    interval_bars,
+    similarity_and_embedding,
+    training_curves,
+)
 from gan_lib.figures.save import FigureFolder, check_manifest, read_manifest
 
 __all__ = [
     "FigureFolder",
+    "area_curves",
     "check_manifest",
     "confusion",
+    "curve",
     "image_grid",
     "interval_bars",
     "map_grid",
     "overlay",
     "read_manifest",
+    "similarity_and_embedding",
     "training_curves",
 ]

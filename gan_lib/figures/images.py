@@ -25,11 +25,11 @@ def overlay(images: Tensor, maps: Tensor, opacity: float = OPACITY) -> Tensor:
     return (1 - opacity) * grey + opacity * colour
 
 
-def _grid(rows: int, columns: int, cell: float) -> tuple[Figure, np.ndarray]:
+def _grid(rows: int, columns: int, cell: float, aspect: float = 1.0) -> tuple[Figure, np.ndarray]:
     figure, axes = plt.subplots(
         rows,
         columns,
-        figsize=(columns * cell, rows * cell),
+        figsize=(columns * cell * aspect, rows * cell),
         squeeze=False,
         gridspec_kw={"wspace": 0.06, "hspace": 0.06},
     )
@@ -77,22 +77,30 @@ def image_grid(
 
 
 def map_grid(
-    columns: Mapping[str, Tensor], row_labels: Sequence[str] = (), cell: float = CELL, colour_bar: bool = True
+    columns: Mapping[str, Tensor],
+    row_labels: Sequence[str] = (),
+    cell: float = CELL,
+    colour_bar: bool = True,
+    captions: Mapping[str, Sequence[float]] | None = None,
 ) -> Figure:
     """One row per image, one named column per kind of picture.
 
     Args:
         columns: per title, images (N, 3, H, W), maps (N, 1, H, W) in [0, 1] or masks (bool).
         row_labels: N labels for the left edge.
-        cell: inches a picture.
+        cell: height of a picture in inches.
         colour_bar: draw the scale of the maps' colours at the right.
+        captions: per title, N numbers to be written into the pictures.
     """
-    count = len(next(iter(columns.values())))
-    figure, axes = _grid(count, len(columns), cell)
+    first = next(iter(columns.values()))
+    count = len(first)
+    figure, axes = _grid(count, len(columns), cell, first.shape[-1] / first.shape[-2])
     for column, (title, pictures) in enumerate(columns.items()):
         axes[0, column].set_title(title, fontsize=8, pad=3)
         for row in range(count):
             _draw(axes[row, column], pictures[row])
+            if captions is not None and title in captions:
+                _label(axes[row, column], f"{captions[title][row]:.2f}")
     for row, label in enumerate(row_labels):
         axes[row, 0].set_ylabel(label, fontsize=8)
     if colour_bar:

@@ -93,3 +93,81 @@ def interval_bars(table: pd.DataFrame, panels: Mapping[str, str], by: str = "met
     axes[0, 0].set_ylim(len(methods) - 0.5, -0.5)
     figure.tight_layout()
     return figure
+
+
+def area_curves(table: pd.DataFrame, panels: Mapping[str, str], by: str = "method") -> Figure:
+    """Measures at matched area: one panel per measure, one line per method, bands are 95 % intervals.
+
+    Args:
+        table: columns ``by``, ``measure``, ``mean``, ``low``, ``high``; measures are named
+            ``NAME@AREA`` with the area in per cent of the image.
+        panels: per NAME, its axis label.
+        by: the column that names the lines.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 3.0), squeeze=False)
+    methods = list(dict.fromkeys(table[by]))
+    colours = dict(zip(methods, sns.color_palette(PALETTE, len(methods)), strict=True))
+    for axis, (name, label) in zip(axes[0], panels.items(), strict=True):
+        own = table[table["measure"].str.startswith(f"{name}@")]
+        own = own.assign(area=own["measure"].str.split("@").str[1].astype(float)).sort_values("area")
+        for method in methods:
+            line = own[own[by] == method]
+            axis.plot(
+                line["area"], line["mean"], marker="o", markersize=4, color=colours[method], label=method
+            )
+            axis.fill_between(line["area"], line["low"], line["high"], color=colours[method], alpha=0.15)
+        axis.set(xlabel="shown: highest pixels [% of the image]", ylabel=label, ylim=(0, None))
+        axis.grid(alpha=0.3)
+        sns.despine(ax=axis)
+    figure.tight_layout()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=6, frameon=False)
+    return figure
+
+
+def similarity_and_embedding(
+    matrix: np.ndarray, points: np.ndarray, classes: np.ndarray, class_names: Sequence[str]
+) -> Figure:
+    """Similarities between classes (K, K) as a matrix, and images as points (N, 2) coloured by class."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.2))
+    sns.heatmap(
+        matrix,
+        ax=left,
+        cmap="mako",
+        square=True,
+        annot=len(matrix) <= 12,
+        fmt=".2f",
+        annot_kws={"size": 7},
+        xticklabels=class_names,
+        yticklabels=class_names,
+        cbar_kws={"shrink": 0.75, "label": "mean cosine similarity"},
+    )
+    left.set(xlabel="predicted class", ylabel="predicted class")
+    left.tick_params(length=0)
+    left.tick_params(axis="y", rotation=0)
+    shown = sorted(set(classes.tolist()))
+    for colour, own in zip(sns.color_palette("husl", len(shown)), shown, strict=True):
+        rows = classes == own
+        right.scatter(
+            points[rows, 0], points[rows, 1], s=9, color=colour, label=class_names[own], linewidths=0
+        )
+    right.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
+    if len(shown) <= 12:
+        right.legend(fontsize=7, markerscale=1.6, frameon=False, bbox_to_anchor=(1, 0.5), loc="center left")
+    sns.despine(ax=right)
+    figure.tight_layout()
+    return figure
+
+
+def curve(table: pd.DataFrame, x: str, y: str, low: str, high: str, labels: tuple[str, str]) -> Figure:
+    """One line with its interval: columns ``x``, ``y``, ``low``, ``high``; axis labels for x and y."""
+    figure, axis = plt.subplots(figsize=(4.4, 3.0))
+    colour = sns.color_palette(PALETTE)[0]
+    axis.plot(table[x], table[y], marker="o", markersize=4, color=colour)
+    axis.fill_between(table[x], table[low], table[high], color=colour, alpha=0.2)
+    axis.axhline(0, color="grey", linewidth=0.6)
+    axis.set(xlabel=labels[0], ylabel=labels[1])
+    axis.grid(alpha=0.3)
+    sns.despine(ax=axis)
+    figure.tight_layout()
+    return figure

@@ -18,10 +18,12 @@ from gan_lib.metrics.localisation import (
     RankCorrelation,
 )
 from gan_lib.metrics.scores import explanation_scores
+from gan_lib.metrics.similarity import ClassSimilarity, class_similarity
 
 __all__ = [
     "FILLS",
     "AverageDrop",
+    "ClassSimilarity",
     "Dice",
     "DiceAtArea",
     "DistinctValues",
@@ -34,6 +36,7 @@ __all__ = [
     "Summary",
     "bootstrap",
     "class_probability",
+    "class_similarity",
     "explanation_scores",
     "filling",
     "masked_images",

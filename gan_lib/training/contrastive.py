@@ -59,27 +59,28 @@ class ContrastiveOptions(Schedule):
     """
 
     epochs: int = 6
-    batch_size: int = 32
-    learning_rate: float = 1e-3
+    batch_size: int = 16
+    learning_rate: float = 1.5e-3
+    beta1: float = 0.9
     adversarial: str = "hinge"
     warmup_steps: int = 50
     final_learning_rate: float = 0.02
-    clip_gradient: float = 1.0
+    clip_gradient: float = 10.0
     ema_decay: float = 0.98
     contrastive_weight: float = 1.0
     fidelity_weight: float = 1.0
-    adversarial_weight: float = 0.1
+    adversarial_weight: float = 0.02
     area_weight: float = 5.0
     area: tuple[float, float] = (0.05, 0.25)
-    smoothness_weight: float = 0.5
+    smoothness_weight: float = 0.1
     temperature: float = 0.1
     ranked: float = 0.5
-    ranked_area: tuple[float, float] = (0.02, 0.3)
+    ranked_area: tuple[float, float] = (0.05, 0.3)
     mosaics: tuple[str, ...] = ("beside", "above")
     mosaic_every: int = 2
     fills: tuple[str, ...] = ("black", "blur", "black")
     held_out: int = 200
-    validate_every: int = 50
+    validate_every: int = 100
 
 
 @dataclass(frozen=True)

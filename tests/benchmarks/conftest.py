@@ -5,32 +5,17 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
-from gan_lib.runtime import device_name
+from gan_lib.runtime import device_name, median_seconds
 
 ROOT = Path(__file__).parent.parent.parent
+__all__ = ["median_seconds"]
 ROWS: list[dict[str, object]] = []
-
-
-def median_seconds(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of every contestant, run in turn so that all meet the same noise."""
-    for run in contestants.values():
-        run()
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, run in contestants.items():
-            start = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 @pytest.fixture

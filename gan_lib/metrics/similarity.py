@@ -1,0 +1,47 @@
+"""Similarity of explanations: are those of one class alike, and unlike those of others?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class ClassSimilarity:
+    """Cosine similarities of embeddings.
+
+    Attributes:
+        matrix: (K, K) mean similarity of two different images of the classes; NaN where there are none.
+        within: (N,) every image's mean similarity to the others of its class; NaN for a class of one.
+        between: (N,) every image's mean similarity to images of other classes.
+    """
+
+    matrix: Tensor
+    within: Tensor
+    between: Tensor
+
+
+def class_similarity(embeddings: Tensor, classes: Tensor, count: int) -> ClassSimilarity:
+    """Similarities within and between classes.
+
+    Args:
+        embeddings: (N, D).
+        classes: (N,) class of each.
+        count: number K of classes.
+    """
+    unit = F.normalize(embeddings.double(), dim=1)  # (N, D)
+    members = F.one_hot(classes, count).double()  # (N, K)
+    to_class = unit @ (unit.T @ members)  # (N, K), summed over the images of each class
+    to_class[torch.arange(len(unit)), classes] -= 1  # not to itself
+    pairs = members.sum(0).expand(len(unit), -1) - members  # (N, K)
+    matrix = (members.T @ to_class) / (members.T @ pairs)
+    rows = torch.arange(len(unit))
+    own, own_pairs = to_class[rows, classes], pairs[rows, classes]
+    return ClassSimilarity(
+        matrix,
+        own / own_pairs,
+        (to_class.sum(1) - own) / (pairs.sum(1) - own_pairs),
+    )
