@@ -8,7 +8,7 @@ BIN     := $(VENV)/bin
 RUN     := $(VENV)/.installed
 DEV     := $(VENV)/.installed-dev
 
-.PHONY: figures test lint lab bench clean
+.PHONY: figures test lint lab bench pretrained clean
 .DEFAULT_GOAL := figures
 
 figures: $(RUN)
@@ -27,6 +27,10 @@ lab: $(RUN)
 
 bench: $(DEV)
 	$(BIN)/python -m pytest tests/benchmarks --override-ini addopts=
+
+# The explainers in data/pretrained, from the notebooks that train them.
+pretrained: $(RUN)
+	$(BIN)/gan-lib run --only 02,03 --set pretrained_dir=../data/pretrained
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -14,6 +14,7 @@ from gan_lib.classifiers import (
     load_classifier,
     make_classifier,
     predictions,
+    randomised,
     resolve_target,
     save_classifier,
 )
@@ -173,3 +174,22 @@ def test_pretrained_mobilenet_on_real_images(test_data):
     with torch.no_grad():
         logits = cnn.eval()(data.test.batch(range(len(data.test))).images)
     assert (logits[:, classes].argmax(1) == data.test.labels).float().mean() > 0.9
+
+
+def test_layers_are_forgotten_from_the_last_to_the_first():
+    cnn = make_classifier("slim_vgg", ["a", "b", "c"]).eval()
+    before = {name: value.clone() for name, value in cnn.state_dict().items()}
+    state = torch.random.get_rng_state()
+    shares, changed = [], []
+    for share, forgetful in randomised(cnn, torch.zeros(1, 3, 64, 64), stages=4, seed=1):
+        shares.append(share)
+        now = forgetful.state_dict()
+        weights = [name for name in before if before[name].ndim > 1]
+        changed.append([name for name in weights if not torch.equal(now[name], before[name])])
+    assert shares[-1] == 1
+    assert [len(names) for names in changed] == sorted(len(names) for names in changed)
+    assert "backbone.classifier.0.weight" in changed[0]
+    assert "backbone.features.0.weight" not in changed[-2]
+    assert len(changed[-1]) == 10  # nine convolutions and the linear layer
+    assert all(torch.equal(value, before[name]) for name, value in cnn.state_dict().items())
+    assert torch.equal(torch.random.get_rng_state(), state)

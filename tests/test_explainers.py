@@ -6,7 +6,7 @@ from captum.attr import Attribution, LayerGradCam
 from conftest import TINY_LAYERS
 
 from gan_lib.conditions import ConditionMaker, min_max, upsample
-from gan_lib.explainers import GANExplainer, GradCAM, LinearReadout
+from gan_lib.explainers import Edges, GANExplainer, GradCAM, LinearReadout, RandomMap
 from gan_lib.generators import make_generator
 
 
@@ -56,3 +56,19 @@ def test_maps_depend_on_the_class_asked_about(explainers, images):
 def test_generator_of_another_number_of_conditions(maker):
     with pytest.raises(ValueError, match="generator of 8"):
         GANExplainer(maker, make_generator("lsft", width=8))
+
+
+def test_controls_do_not_look_at_the_cnn(tiny_net, images):
+    edges, noise = Edges(tiny_net), RandomMap(tiny_net, seed=3)
+    step = torch.zeros(1, 3, 16, 16)
+    step[..., 8:] = 1
+    strongest = edges.attribute(step)[0, 0].mean(0).argmax()
+    assert strongest in (7, 8)
+    assert torch.equal(noise.attribute(images), noise.attribute(1 - images))
+    assert not torch.equal(noise.attribute(images), RandomMap(tiny_net, seed=4).attribute(images))
+    for control in (edges, noise):
+        maps = control.attribute(images)
+        assert maps.shape == (3, 1, 16, 16)
+        assert torch.equal(control.attribute(images, 0), control.attribute(images, 1))
+        assert maps.min() >= 0
+        assert maps.max() <= 1

@@ -19,6 +19,7 @@ from gan_lib.metrics import (
     RankCorrelation,
     bootstrap,
     class_probability,
+    class_similarity,
     explanation_scores,
     masked_images,
     summarise,
@@ -205,3 +206,15 @@ def test_scores_at_matched_area(tiny_net, images):
     assert (ones["pointing"] == 0).all()
     assert (ones["distinct_values"] == 1).all()
     assert "dice" not in scores
+
+
+def test_class_similarity_by_hand():
+    embeddings = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 3.0], [1.0, 1.0]])
+    similarity = class_similarity(embeddings, torch.tensor([0, 0, 1, 1, 2]), 4)
+    half = 0.5**0.5
+    expected = torch.tensor([[1, 0, half], [0, 1, half], [half, half, torch.nan]], dtype=torch.float64)
+    assert torch.allclose(similarity.matrix[:3, :3], expected, equal_nan=True)
+    assert similarity.matrix[3].isnan().all()
+    assert similarity.within[:4].tolist() == pytest.approx([1, 1, 1, 1])
+    assert math.isnan(similarity.within[4])
+    assert similarity.between.tolist() == pytest.approx([half / 3] * 4 + [half])

@@ -279,6 +279,7 @@ def test_mosaics_ask_for_either_part(scenes, maker, tmp_path):
     )
     trainer = contrastive._Trainer(state, maker, scenes.train, CONTRASTIVE, make_fabric("cpu"))
     trainer.classes = torch.arange(60) % 3
+    trainer.order = torch.arange(60)
     rows = torch.arange(12)
     plain = trainer.task(rows, step=0)
     assert plain.parts == 1
