@@ -15,7 +15,8 @@ def masked_images(images: Tensor, maps: Tensor, fill: str = "black") -> Tensor:
     Args:
         images: (B, 3, H, W) in [0, 1].
         maps: (B, 1, H, W) in [0, 1].
-        fill: ``black``, or ``blur`` for the image under a Gaussian whose sigma is a tenth of its side.
+        fill: ``black``, or ``blur`` for the image under a Gaussian whose sigma is a tenth of its
+            longer side, cut off at two sigma.
 
     Raises:
         ValueError: an unknown fill.
@@ -29,9 +30,9 @@ def filling(images: Tensor, fill: str) -> Tensor:
         return torch.zeros_like(images)
     if fill == "blur":
         sigma = max(images.shape[-2:]) / 10
-        length = 2 * int(2 * sigma) + 1
+        across, down = (2 * min(int(2 * sigma), side - 1) + 1 for side in images.shape[-1:-3:-1])
         # A Gaussian is separable: two passes cost a fraction of one with a square kernel.
-        return gaussian_blur(gaussian_blur(images, [length, 1], [sigma, sigma]), [1, length], [sigma, sigma])
+        return gaussian_blur(gaussian_blur(images, [across, 1], [sigma, sigma]), [1, down], [sigma, sigma])
     raise ValueError(f"fill is one of {FILLS}, not {fill!r}")
 
 

@@ -20,7 +20,7 @@ from tqdm.std import tqdm as plain_tqdm
 
 T = TypeVar("T")
 
-Precision = Literal["auto", "32-true", "16-mixed", "bf16-mixed"]
+Precision = Literal["auto", "32-true", "bf16-mixed"]
 RECORDED_PACKAGES = ("gan_lib", "torch", "torchvision", "captum", "lightning-fabric", "scikit-learn", "numpy")
 
 

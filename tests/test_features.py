@@ -59,8 +59,11 @@ def test_any_cnn(name):
     with torch.no_grad():
         assert torch.allclose(features.logits, cnn(images), atol=1e-4)
     assert len(features.activations) == 4
-    # Squeezenet's last layer is a convolution; all of these apply it to features that have places.
-    assert features.activations[-1].shape[1] == 2
+    # Densenet's last features pass a functional ReLU, so its last layer sees something else than their
+    # mean; Squeezenet's last layer is a convolution.
+    assert features.activations[-1].shape[1] == (1024 if name == "densenet121" else 2)
+    if name not in ("densenet121", "squeezenet1_1"):  # the latter ends in a ReLU
+        assert torch.allclose(features.activations[-1][:, 0].mean((1, 2)), features.logits[:, 1], atol=1e-3)
     assert features.embedding.ndim == 2
 
 

@@ -128,6 +128,7 @@ def test_separable_blur_is_the_square_one():
 
     images = torch.rand(1, 3, 40, 40)
     assert torch.allclose(filling(images, "blur"), gaussian_blur(images, [17, 17], [4.0, 4.0]), atol=1e-5)
+    assert filling(torch.rand(1, 3, 20, 200), "blur").shape == (1, 3, 20, 200)
     with pytest.raises(ValueError, match="fill is one of"):
         masked_images(images, torch.ones(1, 1, 40, 40), "pink")
 

@@ -20,6 +20,7 @@ from gan_lib.explainers import (
     make_baseline,
 )
 from gan_lib.generators import make_generator
+from gan_lib.pipeline.explain import resolve_class
 from gan_lib.storage import load_tensors, read_json, write_json
 
 NAMES = tuple("0123456789")
@@ -161,6 +162,7 @@ def test_a_folder_is_explained(root, pictures, tmp_path):
         assert 0 <= float(row["probability"]) <= 1
         assert 0 <= float(row["drop"]) <= 100
         assert 0 <= float(row["area"]) <= 1
+    assert [row["name"] for row in rows] == ["a", "a_png", "more/a"]
     for stem in ("a", "a_png", "more/a"):
         with Image.open(out / "inputs" / f"{stem}.png") as picture:
             assert picture.size == (64, 64)
@@ -171,6 +173,25 @@ def test_a_folder_is_explained(root, pictures, tmp_path):
                 assert coloured.mode == "RGB"
             values = load_tensors(out / method / f"{stem}.safetensors")["map"]
             assert values.shape == (1, 64, 64)
+
+
+def test_names_do_not_collide(root, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("a.png", "a_overlay.png", "a.bmp", "a_png.png"):
+        Image.new("RGB", (64, 64), (9, 90, 200)).save(folder / name)
+    assert explain(root, folder, "--out", tmp_path / "out").exit_code == 0
+    written = [path.relative_to(tmp_path / "out" / "gan") for path in (tmp_path / "out" / "gan").iterdir()]
+    assert len(written) == 4 * 3
+    assert len({row["name"] for row in table(tmp_path / "out")}) == 4
+
+
+def test_a_name_of_several_classes_is_refused(root, pictures, tmp_path):
+    cnn = make_classifier("slim_vgg", ["crane", "dog", "crane"])
+    with pytest.raises(KeyError, match=r"several classes .* \[0, 2\]"):
+        resolve_class(cnn, "Crane")
+    assert resolve_class(cnn, "2") == 2
+    assert resolve_class(cnn, "dog") == 1
 
 
 def test_one_image_one_class_another_method(root, pictures, tmp_path):

@@ -216,7 +216,7 @@ def train_by_contrast(scenes, maker, folder, options=CONTRASTIVE, variant="lsft"
 
 @pytest.mark.parametrize("variant", ["lsft", "gsft"])
 def test_the_objective_falls_without_labels_or_masks(scenes, maker, tmp_path, variant):
-    blind = ImageSplit(scenes.train.images, torch.zeros(len(scenes.train), dtype=torch.long))
+    blind = ImageSplit(scenes.train.images, torch.arange(len(scenes.train)) % 10)
     options = replace(CONTRASTIVE, epochs=6)
     weights = {name: value.clone() for name, value in maker.cnn.state_dict().items()}
     splits = {"train": blind, "test": scenes.test}
@@ -300,6 +300,40 @@ def test_mosaics_ask_for_either_part(scenes, maker, tmp_path):
         assert torch.equal(task.originals[index], trainer.embeddings[index])
     trainer.classes = torch.zeros(60, dtype=torch.long)
     assert trainer.task(rows, step=1).parts == 1  # no two classes, no mosaics
+
+
+def test_a_checkpoint_of_another_cnn_or_of_other_images_is_refused(scenes, maker, tmp_path):
+    train_by_contrast(scenes, maker, tmp_path)
+    other = FeatureMaker(make_classifier("slim_vgg", scenes.class_names, seed=7), (32, 32), 2)
+    with pytest.raises(ValueError, match="another CNN"):
+        train_by_contrast(scenes, other, tmp_path)
+    turned = ImageSplit(scenes.train.images.flip(-1), scenes.train.labels)
+    with pytest.raises(ValueError, match="other images"):
+        train_by_contrast(replace(scenes, splits={**scenes.splits, "train": turned}), maker, tmp_path)
+    with pytest.raises(ValueError, match="another generator"):
+        train_by_contrast(scenes, maker, tmp_path, variant="gsft")
+
+
+def test_a_batch_of_one_image(scenes, maker, tmp_path):
+    """41 images in batches of 8 end with a batch of one, on a step with mosaics as well."""
+    options = replace(CONTRASTIVE, held_out=19, epochs=2, mosaic_every=1)
+    _, _, log = train_by_contrast(scenes, maker, tmp_path, options)
+    assert len(log) == 12
+
+
+@pytest.mark.parametrize(
+    "changes", [{"area": (0.0, 0.2)}, {"ranked_area": (0.3, 0.1)}, {"mosaic_every": 0}, {"fills": ()}]
+)
+def test_options_without_meaning_are_refused(changes):
+    with pytest.raises(ValueError, match=r"must|needs"):
+        replace(CONTRASTIVE, **changes)
+
+
+def test_every_kind_of_mosaic_meets_every_fill():
+    """Kind and fill follow from the step: they must not go in step with each other."""
+    options = replace(CONTRASTIVE, mosaics=("halves", "pasted"), fills=("black", "blur"))
+    met = {(options.mosaic_kind(step), options.fill(step)) for step in range(1, 40, options.mosaic_every)}
+    assert len(met) == 4
 
 
 def test_contrastive_training_refuses_what_does_not_fit(scenes, maker, tmp_path):

@@ -22,24 +22,26 @@ def randomised(
     Args:
         cnn: any module; left as it is.
         example: (1, 3, H, W), to find the order of the layers.
-        stages: copies, evenly spread; the last one has forgotten everything.
+        stages: copies, evenly spread; the last one has forgotten every layer that has a
+            ``reset_parameters``, as torch's have.
         seed: of the new weights.
 
     Yields:
         The share of the layers that are drawn anew, 0..1, and the copy, in eval mode.
     """
     resettable = tuple({type(m) for m in cnn.modules() if hasattr(m, "reset_parameters")})
-    order = [name.partition("#")[0] for name in layers_in_order(cnn, example, resettable)]
-    forgetful = copy.deepcopy(cnn).eval()
+    ran = [name.partition("#")[0] for name in layers_in_order(cnn, example, resettable)]
+    order = list(dict.fromkeys(reversed(ran)))  # from the last to the first, each once
+    forgetful = copy.deepcopy(cnn).cpu().eval()  # drawn on the CPU: the same on every device
     modules = dict(forgetful.named_modules())
     done = 0
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for stage in range(1, stages + 1):
-            until = round(stage * len(order) / stages)
-            for name in order[::-1][done:until]:
+    for stage in range(1, stages + 1):
+        until = round(stage * len(order) / stages)
+        with torch.random.fork_rng(devices=[]):
+            torch.random.default_generator.manual_seed(1000 * seed + stage)
+            for name in order[done:until]:
                 reset = modules[name].reset_parameters
                 assert callable(reset)
                 reset()
-            done = until
-            yield done / len(order), copy.deepcopy(forgetful)
+        done = until
+        yield done / len(order), copy.deepcopy(forgetful).to(example.device)

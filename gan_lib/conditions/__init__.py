@@ -6,13 +6,12 @@ from gan_lib.conditions.cumulative import (
     cumulative_average,
     linear_readout,
 )
-from gan_lib.conditions.features import EVIDENCE, FeatureMaker, Features, pooled
+from gan_lib.conditions.features import FeatureMaker, Features, pooled
 from gan_lib.conditions.grad_cam import GradCAMs, grad_cam
 from gan_lib.conditions.maps import min_max, upsample
 from gan_lib.conditions.store import StoredConditions, compute_conditions
 
 __all__ = [
-    "EVIDENCE",
     "ConditionMaker",
     "Conditions",
     "FeatureMaker",

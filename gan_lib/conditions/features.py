@@ -18,8 +18,6 @@ from torch.nn import functional as F
 from gan_lib.capture import INPUT, Capture, evaluation_mode, find_layer, last_places, layers_in_order, spread
 from gan_lib.classifiers import folded, resolve_target
 
-EVIDENCE = "evidence"  # name of the condition that carries the class
-
 
 @dataclass(frozen=True)
 class Features:
@@ -72,7 +70,8 @@ class FeatureMaker:
         layers: Sequence[str] | None = None,
         fold: bool | None = None,
     ) -> None:
-        example = torch.zeros(1, 3, *image_size, device=next(cnn.parameters()).device)
+        noise = torch.rand(1, 3, *image_size, generator=torch.Generator().manual_seed(0))
+        example = noise.to(next(cnn.parameters()).device)
         self.cnn, self.image_size = cnn, image_size
         copied = None if fold is False else folded(cnn)
         if fold and copied is None:
@@ -84,6 +83,7 @@ class FeatureMaker:
             layers = spread(convolutions, count + 1)[1:]
         self.layers = list(layers)
         self.last = last_places(self.net, example, before=self.head)
+        self.has_places = self._sees_pooled(example)
         channels = [activation.shape[1] for activation in self(example).activations]
         self.channels: tuple[int, ...] = tuple(channels)
 
@@ -103,6 +103,14 @@ class FeatureMaker:
             raise ValueError(f"{name!r}, the CNN's last layer, is no linear map to its {classes} classes")
         return name
 
+    def _sees_pooled(self, example: Tensor) -> bool:
+        """Whether the last layer sees the mean of the last features, and so can be applied to each place."""
+        names = [self.last, self.head + INPUT]
+        with torch.no_grad(), evaluation_mode(self.net), Capture(self.net, names) as captured:
+            self.net(example)
+            means, seen = (pooled(captured[name]) for name in names)  # (1, C), (1, D)
+        return means.shape == seen.shape and torch.allclose(means, seen, rtol=1e-3, atol=1e-4)
+
     def __call__(self, images: Tensor, target: int | Sequence[int] | Tensor | None = None) -> Features:
         """Features of images (B, 3, H, W); ``target`` is ``None`` for the predicted class.
 
@@ -110,6 +118,8 @@ class FeatureMaker:
             ValueError: a wrong number of targets.
         """
         names = [*self.layers, self.last, self.head + INPUT]
+        if self.net is not self.cnn and next(self.net.parameters()).device != images.device:
+            self.net.to(images.device)  # the CNN was moved by another of its explainers
         with torch.no_grad(), evaluation_mode(self.net), Capture(self.net, names) as captured:
             logits = self.net(images.contiguous(memory_format=torch.channels_last))  # (B, K)
             explained = resolve_target(logits, target)  # (B,)
@@ -130,7 +140,7 @@ class FeatureMaker:
         """
         head = find_layer(self.net, self.head)[0]
         weight = _weight(head).flatten(1)  # (K, D)
-        if features.shape[1] != weight.shape[1]:
+        if not self.has_places:
             return weight[explained][:, :, None, None]
         bias: Tensor | None = head.bias  # type: ignore[assignment]
         logits = F.conv2d(features, weight[:, :, None, None], bias)  # (B, K, h, w)

@@ -59,7 +59,10 @@ class CaptumExplainer(Explainer):
             with torch.no_grad():
                 chosen = resolve_target(self.cnn(images), target)
             inputs = images.detach().requires_grad_()
-            raw = self.method.attribute(inputs, target=chosen).detach()  # (B, 3, H, W)
+            # Integrated gradients would otherwise run all its steps at once.
+            bounded = isinstance(self.method, IntegratedGradients)
+            options = {"internal_batch_size": max(len(images), 32)} if bounded else {}
+            raw = self.method.attribute(inputs, target=chosen, **options).detach()  # (B, 3, H, W)
         return min_max(raw.abs().mean(1, keepdim=True))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -102,7 +103,7 @@ def map_grid(
             if captions is not None and title in captions:
                 _label(axes[row, column], f"{captions[title][row]:.2f}")
     for row, label in enumerate(row_labels):
-        axes[row, 0].set_ylabel(label, fontsize=8)
+        axes[row, 0].set_ylabel(textwrap.fill(label, int(13 * cell)), fontsize=8)
     if colour_bar:
         scale = plt.cm.ScalarMappable(plt.Normalize(0, 1), MAP_COLOURS)
         bar = figure.colorbar(scale, ax=axes, fraction=0.015, pad=0.01, ticks=[0, 0.5, 1])

@@ -37,11 +37,15 @@ def class_similarity(embeddings: Tensor, classes: Tensor, count: int) -> ClassSi
     to_class = unit @ (unit.T @ members)  # (N, K), summed over the images of each class
     to_class[torch.arange(len(unit)), classes] -= 1  # not to itself
     pairs = members.sum(0).expand(len(unit), -1) - members  # (N, K)
-    matrix = (members.T @ to_class) / (members.T @ pairs)
+    matrix = _mean(members.T @ to_class, members.T @ pairs)
     rows = torch.arange(len(unit))
     own, own_pairs = to_class[rows, classes], pairs[rows, classes]
     return ClassSimilarity(
         matrix,
-        own / own_pairs,
-        (to_class.sum(1) - own) / (pairs.sum(1) - own_pairs),
+        _mean(own, own_pairs),
+        _mean(to_class.sum(1) - own, pairs.sum(1) - own_pairs),
     )
+
+
+def _mean(total: Tensor, number: Tensor) -> Tensor:
+    return torch.where(number > 0, total / number, torch.nan)

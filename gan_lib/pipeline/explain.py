@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, count, islice
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from gan_lib.capture import evaluation_mode
 from gan_lib.classifiers import Classifier, load_classifier, make_classifier
 from gan_lib.data.folders import read_image
 from gan_lib.explainers import BASELINES, Explainer, GeneratorExplainer, make_baseline
@@ -25,9 +26,10 @@ from gan_lib.runtime import make_fabric, progress
 from gan_lib.storage import read_json, save_tensors
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+OVERLAY = "_overlay"  # behind a map's name
 IMAGENET_SIZE = (224, 224)
 FOLDERS = {"grad-cam": "gradcam"}
-COLUMNS = ("image", "prediction", "probability", "target", "target_probability", "drop", "area")
+COLUMNS = ("image", "name", "prediction", "probability", "target", "target_probability", "drop", "area")
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,9 @@ def resolve_class(cnn: Classifier, name: str | None) -> int | None:
         return None
     names = [known.lower() for known in cnn.class_names]
     if name.lower() in names:
+        if names.count(name.lower()) > 1:
+            numbers = [number for number, known in enumerate(names) if known == name.lower()]
+            raise KeyError(f"several classes are called {name!r}: give one of the numbers {numbers}")
         return names.index(name.lower())
     if name.isdecimal() and int(name) < len(names):
         return int(name)
@@ -154,7 +159,7 @@ def explain_images(
         image_size: height and width at which the CNN sees the images.
         out: receives ``inputs/NAME.png``; per explainer ``NAME.png`` (the map in grey),
             ``NAME_overlay.png`` and ``NAME.safetensors`` (``map``, (1, H, W) float); and
-            ``explanations.csv``.
+            ``explanations.csv``, whose column ``name`` is NAME.
         target: class to be explained; ``None`` for the predicted one.
         batch_size: images at a time.
         warn: told about every image that cannot be read.
@@ -164,7 +169,7 @@ def explain_images(
     """
     skipped: list[tuple[Path, str]] = []
     taken: set[Path] = set()
-    count = 0
+    explained = 0
     out.mkdir(parents=True, exist_ok=True)
     with (out / "explanations.csv").open("w", newline="") as file, ThreadPoolExecutor() as pool:
         table = csv.DictWriter(file, COLUMNS)
@@ -183,13 +188,13 @@ def explain_images(
                 continue
             pictures = torch.stack(images).float() / 255  # (B, 3, H, W)
             rows, maps = _explain(cnn, explainers, pictures, target)
-            for (path, _), row in zip(names, rows, strict=True):
-                table.writerow({"image": path.as_posix(), **row})
+            for (path, stem), row in zip(names, rows, strict=True):
+                table.writerow({"image": path.as_posix(), "name": stem.as_posix(), **row})
             stems = [stem for _, stem in names]
             list(pool.map(lambda job: job(), _writers(out, stems, pictures, maps)))
             file.flush()
-            count += len(images)
-    return Explained(count, tuple(skipped))
+            explained += len(images)
+    return Explained(explained, tuple(skipped))
 
 
 def _reader(image_size: tuple[int, int]) -> Callable[[tuple[Path, Path]], Tensor | ValueError]:
@@ -204,14 +209,15 @@ def _reader(image_size: tuple[int, int]) -> Callable[[tuple[Path, Path]], Tensor
 
 def _free_name(name: Path, taken: set[Path]) -> Path:
     """A name without ending, not given before: ``a.jpg`` and ``a.png`` become ``a`` and ``a_png``."""
-    stem = name.with_suffix("")
-    if stem in taken:
-        stem = name.with_name(name.name.replace(".", "_"))
-    number = 2
-    while stem in taken:
-        stem = stem.with_name(f"{name.stem}_{number}")
-        number += 1
-    taken.add(stem)
+
+    def overlay_of(stem: Path) -> Path:
+        return stem.with_name(f"{stem.name}{OVERLAY}")
+
+    candidates = [name.with_suffix(""), name.with_name(name.name.replace(".", "_"))]
+    numbered = (name.with_name(f"{name.stem}_{number}") for number in count(2))
+    free = (stem for stem in chain(candidates, numbered) if not {stem, overlay_of(stem)} & taken)
+    stem = next(free)
+    taken |= {stem, overlay_of(stem)}
     return stem
 
 
@@ -221,7 +227,7 @@ def _explain(
     """Rows of the table, and maps (B, 1, H, W) by explainer."""
     device = next(cnn.parameters()).device
     pictures = pictures.to(device)
-    with torch.no_grad():
+    with evaluation_mode(cnn), torch.no_grad():
         probabilities = cnn(pictures).float().softmax(1)  # (B, K)
     best, prediction = probabilities.max(1)
     explained = prediction if target is None else torch.full_like(prediction, target)
@@ -264,5 +270,5 @@ def _writers(
         for index, stem in enumerate(stems):
             base = out / folder / stem
             yield picture(base.with_name(f"{stem.name}.png"), own[index])
-            yield picture(base.with_name(f"{stem.name}_overlay.png"), overlays[index])
+            yield picture(base.with_name(f"{stem.name}{OVERLAY}.png"), overlays[index])
             yield partial(save_tensors, base.with_name(f"{stem.name}.safetensors"), {"map": own[index]})

@@ -35,6 +35,7 @@ def ship(
     home = folder / cnn.recipe.architecture
     if torchvision_weights is None:
         save_classifier(cnn, home)
+        (home / "weights.json").unlink(missing_ok=True)
     else:
         names = make_classifier(cnn.recipe.architecture).class_names
         save_classifier(Classifier(cnn.backbone, replace(cnn.recipe, class_names=names)), home)

@@ -12,8 +12,9 @@ from typing import Any
 import papermill
 import yaml
 
-PATHS = ("data_dir", "figures_dir")  # where results go; not part of what they are
+PATHS = ("data_dir", "figures_dir")  # where results go
 OWN = ("profile", *PATHS)  # set by the driver, not by a profile
+UNRECORDED = (*PATHS, "pretrained_dir")  # places, of no influence on a result
 
 
 class ProfileError(ValueError):

@@ -29,7 +29,7 @@ from gan_lib.conditions import ConditionMaker, FeatureMaker, StoredConditions, c
 from gan_lib.data import ImageData, ImageSplit, load_data
 from gan_lib.figures import FigureFolder
 from gan_lib.generators import Discriminator, Generator, ProjectionDiscriminator, make_generator
-from gan_lib.pipeline.profiles import PATHS, declared_parameters
+from gan_lib.pipeline.profiles import UNRECORDED, declared_parameters
 from gan_lib.runtime import Precision, device_name, make_fabric, progress, versions
 from gan_lib.training import (
     ContrastiveOptions,
@@ -131,7 +131,7 @@ class Workbench:
         self.provenance: dict[str, Any] = {
             "notebook": notebook,
             "profile": parameters["profile"],
-            "parameters": {name: value for name, value in parameters.items() if name not in PATHS},
+            "parameters": {name: value for name, value in parameters.items() if name not in UNRECORDED},
             "seed": parameters["seed"],
             "versions": versions(),
             "device": device_name(self.fabric.device),
@@ -243,7 +243,7 @@ class Workbench:
         self, train: Callable[..., Path], jobs: Sequence[Any], workers: int
     ) -> list[TrainedGenerator]:
         precision = self.fabric._precision.precision
-        folders = Parallel(n_jobs=min(workers, len(jobs)), return_as="generator")(
+        folders = Parallel(n_jobs=max(1, min(workers, len(jobs))), return_as="generator")(
             delayed(train)(job, self.store, self.fabric.device.type, precision) for job in jobs
         )
         trained = []
@@ -276,7 +276,7 @@ def _train(job: GeneratorJob, store: ArtifactStore, device: str, precision: Prec
 
 def _train_contrastive(job: ContrastiveJob, store: ArtifactStore, device: str, precision: Precision) -> Path:
     def make(folder: Path) -> None:
-        cnn = job.cnn.cnn.requires_grad_(False)
+        cnn = job.cnn.cnn
         maker = FeatureMaker(cnn, job.images.image_size, job.layers)
         torch.manual_seed(job.options.seed)
         sizes = {**job.sizes, "conditions": len(maker.channels), "features": maker.channels}

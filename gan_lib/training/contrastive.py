@@ -7,6 +7,7 @@ discriminator that tells explained images from originals. All classes are the CN
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from torch import Tensor
 from gan_lib.capture import INPUT, Capture, evaluation_mode
 from gan_lib.conditions import FeatureMaker, pooled
 from gan_lib.data import ImageSplit
-from gan_lib.data.mosaics import mosaic
 from gan_lib.generators import Generator, ProjectionDiscriminator
 from gan_lib.masking import blend, filling
 from gan_lib.objectives import (
@@ -33,7 +33,9 @@ from gan_lib.objectives import (
     total_variation,
 )
 from gan_lib.runtime import make_fabric
+from gan_lib.storage import tensor_bytes
 from gan_lib.training.loop import GANState, Schedule, frozen, train_gan
+from gan_lib.training.tasks import Task, mosaic_task, partners
 
 
 @dataclass(frozen=True)
@@ -82,24 +84,23 @@ class ContrastiveOptions(Schedule):
     held_out: int = 200
     validate_every: int = 100
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("area", "ranked_area"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high < 1:
+                raise ValueError(f"{name} needs 0 < low <= high < 1, not {(low, high)}")
+        if min(self.mosaic_every, self.validate_every) < 1 or not self.fills:
+            raise ValueError("mosaic_every and validate_every must be at least 1, and there must be a fill")
 
-@dataclass(frozen=True)
-class _Task:
-    """A batch to be explained.
+    def mosaic_kind(self, step: int) -> str:
+        """The kind of mosaics at a step."""
+        return self.mosaics[step // self.mosaic_every % len(self.mosaics)]
 
-    Attributes:
-        pictures: (B, 3, H, W), images or mosaics.
-        classes: (B,) the class that is asked for.
-        other_classes: (B,) the class of a mosaic's other part, or -1.
-        originals: (B, D) embeddings of the images alone.
-        parts: how many images make up a picture.
-    """
-
-    pictures: Tensor
-    classes: Tensor
-    other_classes: Tensor
-    originals: Tensor
-    parts: int
+    def fill(self, step: int) -> str:
+        """The fill at a step; it changes more slowly, so that every kind of mosaic meets every fill."""
+        every = self.mosaic_every * max(1, len(self.mosaics))
+        return self.fills[step // every % len(self.fills)]
 
 
 class _Trainer:
@@ -135,35 +136,23 @@ class _Trainer:
         activations = self.maker(pictures.to(self.fabric.device)).activations
         self.state.generator.prepare(activations)
 
-    def task(self, rows: Tensor, step: int) -> _Task:
+    def task(self, rows: Tensor, step: int, mosaics: bool = True) -> Task:
         """The images at some places of the order, or at every ``mosaic_every``-th step mosaics of them."""
         rows = self.order[rows]
         pictures = self.images.batch(rows).images.to(self.fabric.device)  # (B, 3, H, W)
         classes, originals = self.classes[rows], self.embeddings[rows]
         options = self.options
-        if options.mosaics and step % options.mosaic_every == options.mosaic_every - 1:
-            other = _partners(classes)
+        if mosaics and options.mosaics and step % options.mosaic_every == options.mosaic_every - 1:
+            other = partners(classes)
             # Half as many mosaics as images: each is twice as large, or takes two images.
             rows_of_pairs = (other >= 0).nonzero()[: max(2, len(rows) // 2), 0]
             if len(rows_of_pairs) > 1:
-                kind = options.mosaics[step // options.mosaic_every % len(options.mosaics)]
-                return self._mosaics(pictures, classes, originals, rows_of_pairs, other, kind)
-        return _Task(pictures, classes, torch.full_like(classes, -1), originals, 1)
-
-    @staticmethod
-    def _mosaics(
-        pictures: Tensor, classes: Tensor, originals: Tensor, rows: Tensor, other: Tensor, kind: str
-    ) -> _Task:
-        partners = other[rows]
-        # Half of the mosaics ask for the first part, half for the second.
-        asks_second = torch.arange(len(rows), device=rows.device) % 2 == 1
-        first, second = torch.where(asks_second, partners, rows), torch.where(asks_second, rows, partners)
-        joined, _ = mosaic(pictures[first], pictures[second], kind)
-        parts = 2 if kind in ("beside", "above") else 1
-        return _Task(joined, classes[rows], classes[partners], originals[rows], parts)
+                kind = options.mosaic_kind(step)
+                return mosaic_task(pictures, classes, originals, rows_of_pairs, other, kind)
+        return Task(pictures, classes, torch.full_like(classes, -1), originals, 1)
 
     def objective(
-        self, generator: torch.nn.Module, task: _Task, seed: int
+        self, generator: torch.nn.Module, task: Task, seed: int
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Losses by name, and the explained images (B, 3, H, W)."""
         options = self.options
@@ -173,7 +162,7 @@ class _Trainer:
         maps = logits.sigmoid()  # (B, 1, H, W)
         low, high = (limit / task.parts for limit in options.area)
         masks = self._masks(logits, maps, task.parts, seed)
-        hidden = filling(task.pictures, options.fills[(seed // 2) % len(options.fills)])
+        hidden = filling(task.pictures, options.fill(seed))
         shown, rest = blend(task.pictures, hidden, masks), blend(task.pictures, hidden, 1 - masks)
         cnn, head = self.maker.net, self.maker.head + INPUT
         both = torch.cat([shown, rest]).contiguous(memory_format=torch.channels_last)
@@ -233,7 +222,7 @@ class _Trainer:
             losses |= self._discriminate(task, shown.detach())
         return {name: loss.item() for name, loss in losses.items()}
 
-    def _discriminate(self, task: _Task, shown: Tensor) -> dict[str, Tensor]:
+    def _discriminate(self, task: Task, shown: Tensor) -> dict[str, Tensor]:
         is_due = self.state.step % self.options.discriminator_every == 0
         with torch.set_grad_enabled(is_due), self.fabric.autocast():
             logits = self.state.discriminator(torch.cat([task.pictures, shown]), task.classes.repeat(2))
@@ -252,7 +241,7 @@ class _Trainer:
         generator = self.state.average.module
         totals = []
         for index, part in enumerate(rows.split(64)):
-            losses, _ = self.objective(generator, self.task(part, step=0), seed=index)
+            losses, _ = self.objective(generator, self.task(part, 0, mosaics=False), seed=index)
             totals.append(self.weighted(losses) * len(part))
         return float(torch.stack(totals).sum() / len(rows))
 
@@ -287,7 +276,7 @@ def train_contrastive(
 
     Returns:
         One row per step: ``step``, ``epoch``, the losses ``contrastive``, ``fidelity``,
-        ``area_penalty``, ``smoothness``, the maps' mean ``area``, ``adversarial``,
+        ``area_penalty``, ``smoothness``, ``saturation``, the maps' mean ``area``, ``adversarial``,
         ``discriminator``, ``discriminator_accuracy`` (0..1), and every ``validate_every`` steps the
         ``criterion``. Also in ``log.csv``.
 
@@ -302,30 +291,39 @@ def train_contrastive(
     if count < 2 or options.held_out < 2:
         raise ValueError(f"{len(images)} images, {options.held_out} held out, leave too few")
     home = next(maker.cnn.parameters()).device
-    maker.to(fabric.device)
+    try:
+        return _train(
+            generator, discriminator, maker.to(fabric.device), images, folder, options, fabric, tensorboard
+        )
+    finally:
+        maker.to(home)
+
+
+def _train(
+    generator: Generator,
+    discriminator: ProjectionDiscriminator,
+    maker: FeatureMaker,
+    images: ImageSplit,
+    folder: Path,
+    options: ContrastiveOptions,
+    fabric: Fabric,
+    tensorboard: bool,
+) -> pd.DataFrame:
+    count = len(images) - options.held_out
     state = GANState.new(generator, discriminator, options, fabric)
     trainer = _Trainer(state, maker, images, options, fabric)
     trainer.prepare()
     held_out = torch.arange(count, len(images))
-    log = train_gan(
+    # What the CNN makes of the images tells this CNN and these images from others.
+    known = hashlib.sha256(tensor_bytes(trainer.embeddings)).hexdigest()
+    return train_gan(
         state,
         trainer.step,
         count,
         folder,
         options,
         tensorboard,
+        identity=known,
         validate=lambda: trainer.criterion(held_out),
         validate_every=options.validate_every,
     )
-    maker.to(home)
-    return log
-
-
-def _partners(classes: Tensor) -> Tensor:
-    """For every row another one with another class: the next such; -1 where there is none."""
-    count = len(classes)
-    order = (torch.arange(count)[:, None] + torch.arange(1, count)) % count  # (B, B - 1)
-    order = order.to(classes.device)
-    differs = classes[order] != classes[:, None]
-    first = order.gather(1, differs.int().argmax(1, keepdim=True))[:, 0]
-    return torch.where(differs.any(1), first, -1)

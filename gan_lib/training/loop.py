@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gan_lib.data.images import batch_rows
-from gan_lib.generators import Generator
+from gan_lib.generators import Generator, generator_recipe
 from gan_lib.runtime import progress
-from gan_lib.storage import load_checkpoint, save_checkpoint
+from gan_lib.storage import atomic_path, load_checkpoint, save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,10 @@ class Schedule:
     checkpoint_every: int = 200
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if min(self.batch_size, self.discriminator_every, self.checkpoint_every) < 1:
+            raise ValueError("batch_size, discriminator_every and checkpoint_every must be at least 1")
+
 
 @dataclass
 class GANState:
@@ -96,20 +100,26 @@ class GANState:
             AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(options.ema_decay), use_buffers=False),
         )
 
-    def save(self, path: Path, options: Schedule) -> None:
+    def save(self, path: Path, options: Schedule, identity: str) -> None:
         parts = {name: part.state_dict() for name, part in self._parts().items()}
         best = {"best": self.best, "best_criterion": self.best_criterion}
-        save_checkpoint(path, {**parts, **best, "step": self.step, "options": asdict(options)})
+        save_checkpoint(path, {**parts, **best, **self._made_from(options, identity), "step": self.step})
 
-    def load(self, path: Path, options: Schedule) -> None:
+    def load(self, path: Path, options: Schedule, identity: str) -> None:
         saved = load_checkpoint(path)
         if saved["options"] != asdict(options):
             raise ValueError(f"{path} was made with other options: {saved['options']}")
+        if any(saved[name] != value for name, value in self._made_from(options, identity).items()):
+            raise ValueError(f"{path} is of another generator, or of other images or another CNN")
         for name, part in self._parts().items():
             part.load_state_dict(saved[name])
         for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
             _match_layout(optimizer)
         self.step, self.best, self.best_criterion = saved["step"], saved["best"], saved["best_criterion"]
+
+    def _made_from(self, options: Schedule, identity: str) -> dict[str, Any]:
+        recipe = generator_recipe(self.generator)
+        return {"options": asdict(options), "recipe": recipe, "identity": identity}
 
     def _parts(self) -> dict[str, Any]:
         return {name: part for name, part in vars(self).items() if hasattr(part, "load_state_dict")}
@@ -157,7 +167,8 @@ def train_gan(
     options: Schedule,
     tensorboard: bool = False,
     validate: Callable[[], float] | None = None,
-    validate_every: int = 0,
+    validate_every: int = 1,
+    identity: str = "",
 ) -> pd.DataFrame:
     """Run all steps of a schedule, from the last checkpoint if the folder holds one.
 
@@ -172,6 +183,7 @@ def train_gan(
         validate: the criterion, lower is better, of ``state.average``.
         validate_every: steps between validations; the last step is always followed by one. Its
             column in the log is ``criterion``, empty at other steps.
+        identity: tells images and CNN from others; a checkpoint of others is refused.
 
     Returns:
         The log: ``step``, ``epoch``, and a column per loss; one row per step.
@@ -182,7 +194,7 @@ def train_gan(
     """
     checkpoint = folder / "checkpoint.safetensors"
     if checkpoint.is_file():
-        state.load(checkpoint, options)
+        state.load(checkpoint, options, identity)
     logger = TensorBoardLogger(folder, name="tensorboard", version="") if tensorboard else None
     total = options.epochs * -(-count // options.batch_size)
     with _open_log(folder / "log.csv", state.step) as log:
@@ -196,6 +208,8 @@ def train_gan(
                 losses["criterion"] = math.nan
                 if (state.step + 1) % validate_every == 0 or state.step + 1 == total:
                     losses["criterion"] = validate()
+                    if not math.isfinite(losses["criterion"]):
+                        raise FloatingPointError(f"step {state.step}: the criterion is not finite")
                     state.keep_if_best(losses["criterion"])
             log.write({"step": state.step, "epoch": epoch + 1, **losses})
             if logger is not None:
@@ -203,12 +217,13 @@ def train_gan(
             state.step += 1
             if state.step % options.checkpoint_every == 0:
                 log.file.flush()  # the log must reach as far as the checkpoint
-                state.save(checkpoint, options)
+                state.save(checkpoint, options, identity)
     if state.best:
         state.generator.load_state_dict(state.best)
     elif options.ema_decay > 0:
         state.generator.load_state_dict(state.average.module.state_dict())
     for network in (state.generator, state.discriminator):
+        network.zero_grad(set_to_none=True)
         network.to("cpu").eval()
     return pd.read_csv(folder / "log.csv")
 
@@ -252,9 +267,9 @@ def frozen(module: nn.Module) -> Iterator[None]:
 class _Log:
     """Rows of a CSV file whose columns are those of the first row."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: TextIO, columns: list[str]) -> None:
         self.file = file
-        self._writer: csv.DictWriter[str] | None = None
+        self._writer = csv.DictWriter(file, columns) if columns else None
 
     def write(self, row: Mapping[str, object]) -> None:
         if self._writer is None:
@@ -268,15 +283,17 @@ def _open_log(path: Path, step: int) -> Iterator[_Log]:
     """A CSV log that continues at ``step``: rows that a kill left behind the checkpoint are dropped."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kept: list[dict[str, str]] = []
+    columns: list[str] = []
     if step > 0:
         with path.open(newline="") as file:
-            kept = [
-                row
-                for row in csv.DictReader(file)
-                if (row["step"] or "").isdecimal() and int(row["step"]) < step
-            ]
-    with path.open("w", newline="") as file:
-        log = _Log(file)
-        for row in kept:
-            log.write(row)
-        yield log
+            reader = csv.DictReader(file)
+            columns = list(reader.fieldnames or ())
+            kept = [row for row in reader if (row["step"] or "").isdecimal() and int(row["step"]) < step]
+    # Beside and into place: a kill here loses no row.
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        if columns:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(kept)
+    with path.open("a", newline="") as file:
+        yield _Log(file, columns)

@@ -78,7 +78,8 @@ def train_supervised(
     def step(rows: Tensor) -> dict[str, float]:
         return _step(state, images, conditions, rows, options, fabric)
 
-    return train_gan(state, step, len(images), folder, options, tensorboard)
+    known = conditions.fingerprint
+    return train_gan(state, step, len(images), folder, options, tensorboard, identity=known)
 
 
 def _step(
