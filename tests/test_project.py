@@ -119,10 +119,26 @@ def test_committed_figures_are_those_of_the_manifest():
     assert cpu == there
 
 
-def test_readme_states_the_results_of_the_committed_table():
-    results = pd.read_csv(ROOT / "figures/cpu/02_gan_training/results.csv").set_index(["method", "measure"])
+@pytest.mark.parametrize(
+    ("notebook", "digits"),
+    [
+        ("02_gan_training", {"dice": 2, "drop_black": 1, "drop_blur": 1, "increase_blur": 1}),
+        (
+            "03_contrastive_training",
+            {
+                "evidence_dice": 2,
+                "pointing": 2,
+                "drop_black": 1,
+                "drop_black@10": 1,
+                "drop_blur@10": 1,
+                "increase_blur": 1,
+            },
+        ),
+    ],
+)
+def test_readme_states_the_results_of_the_committed_tables(notebook, digits):
+    results = pd.read_csv(ROOT / f"figures/cpu/{notebook}/results.csv").set_index(["method", "measure"])
     readme = (ROOT / "README.md").read_text()
-    digits = {"dice": 2, "drop_black": 1, "drop_blur": 1, "increase_blur": 1}
     for method in results.index.get_level_values("method").unique():
         cells = []
         for measure, places in digits.items():

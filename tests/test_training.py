@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from gan_lib.classifiers import make_classifier
+from gan_lib.classifiers import FitOptions, fit, make_classifier
 from gan_lib.conditions import ConditionMaker, FeatureMaker, compute_conditions
 from gan_lib.data import ImageSplit
 from gan_lib.generators import Discriminator, ProjectionDiscriminator, make_generator
@@ -202,6 +202,7 @@ CONTRASTIVE = ContrastiveOptions(
 @pytest.fixture(scope="module")
 def maker(scenes):
     cnn = make_classifier("slim_vgg", scenes.class_names)
+    fit(cnn, scenes.train, FitOptions(epochs=25, batch_size=20, learning_rate=0.01))  # knows them by heart
     return FeatureMaker(cnn, scenes.train.image_size, 2)
 
 
