@@ -6,7 +6,7 @@ states that add up over processes. :func:`explanation_scores` applies them to se
 """
 
 from gan_lib.masking import FILLS, filling, masked_images
-from gan_lib.metrics.base import PerImageMetric, Summary, bootstrap, summarise
+from gan_lib.metrics.base import PerImageMetric, Summary, bootstrap, stated, summarise
 from gan_lib.metrics.faithfulness import AverageDrop, IncreaseInConfidence, class_probability
 from gan_lib.metrics.localisation import (
     Dice,
@@ -40,5 +40,6 @@ __all__ = [
     "explanation_scores",
     "filling",
     "masked_images",
+    "stated",
     "summarise",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -111,6 +112,28 @@ def summarise(scores: pd.DataFrame, by: str = "method", resamples: int = RESAMPL
                 }
             )
     return pd.DataFrame(rows)
+
+
+def stated(
+    table: pd.DataFrame, measures: Mapping[str, str], by: str = "method", digits: int = 2
+) -> pd.DataFrame:
+    """A table to be read: ``mean [low, high]``, one row per method and one column per measure.
+
+    Args:
+        table: what :func:`summarise` returns.
+        measures: per measure to be shown, its heading.
+        by: the column that names the methods.
+        digits: after the point.
+    """
+    wide = table[table["measure"].isin(measures)].pivot(index=by, columns="measure")
+    shown = {
+        heading: [
+            f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+            for mean, low, high in zip(*(wide[part, name] for part in ("mean", "low", "high")), strict=True)
+        ]
+        for name, heading in measures.items()
+    }
+    return pd.DataFrame(shown, index=wide.index).loc[table[by].unique()]
 
 
 def _two_level_interval(scores: np.ndarray, resamples: int) -> tuple[float, float]:
