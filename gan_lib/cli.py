@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from gan_lib.explainers import BASELINES
+from gan_lib.explainers import BASELINES, CONTROLS
 from gan_lib.figures import check_manifest, read_manifest
 from gan_lib.pipeline import Places, ProfileError, Result, load_profile, parse_override, run_notebooks
 from gan_lib.pipeline.explain import explain_images, find_images, load_explainers, resolve_class
@@ -90,7 +90,10 @@ def explain(
         str | None, typer.Option(help="The CNN's weights: a safetensors file, or torchvision's by name.")
     ] = None,
     method: Annotated[
-        str, typer.Option(help="lsft, gsft, contrastive-lsft, contrastive-gsft, " + ", ".join(BASELINES))
+        str,
+        typer.Option(
+            help="lsft, gsft, contrastive-lsft, contrastive-gsft, " + ", ".join([*BASELINES, *CONTROLS])
+        ),
     ] = "contrastive-lsft",
     target: Annotated[
         str | None, typer.Option(help="Class to be explained, by name or number; by default the predicted.")

@@ -8,10 +8,13 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 import psutil
 import torch
 from lightning_fabric import Fabric
@@ -106,11 +109,36 @@ def median_seconds(contestants: Mapping[str, Callable[[], object]], rounds: int)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within the block, torch's and NumPy's global generators start from a seed; after it, they go on."""
+    state = np.random.get_state()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(state)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within the block, no warnings: Captum's say that it sets hooks, and that it removes them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def progress(
+    items: Iterable[T], description: str, total: int | None = None, shown: bool = True
+) -> Iterable[T]:
     """Wrap an iterable in a progress bar: a widget in JupyterLab, a terminal line, or nothing.
 
     Headless runs (no terminal, no frontend) stay silent: a bar that nobody sees only fills logs.
     """
+    if not shown:
+        return items
     options: dict[str, Any] = {"desc": description, "total": total, "leave": False, "mininterval": 0.5}
     if "ipykernel" in sys.modules and not _is_headless():
         return notebook_tqdm(items, **options)

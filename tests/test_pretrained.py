@@ -13,11 +13,9 @@ from gan_lib.classifiers import Classifier, load_classifier, make_classifier, sa
 from gan_lib.cli import app
 from gan_lib.conditions import ConditionMaker, FeatureMaker
 from gan_lib.explainers import (
-    BASELINES,
     ContrastiveExplainer,
     GANExplainer,
     GeneratorExplainer,
-    make_baseline,
 )
 from gan_lib.generators import make_generator
 from gan_lib.pipeline.explain import resolve_class
@@ -113,18 +111,6 @@ def test_a_cnn_without_its_weights_says_what_to_do(folder, tmp_path, monkeypatch
         load_classifier(home)
 
 
-@pytest.mark.parametrize("method", BASELINES)
-def test_baselines(method, tiny_net, images):
-    explainer = make_baseline(method, tiny_net.train(), (16, 16))
-    maps = explainer.attribute(images, target=torch.tensor([0, 1, 2]))
-    assert maps.shape == (3, 1, 16, 16)
-    assert maps.amin((1, 2, 3)).tolist() == [0, 0, 0]
-    assert tiny_net.training
-    assert all(parameter.grad is None for parameter in tiny_net.parameters())
-    with pytest.raises(KeyError, match="baselines are"):
-        make_baseline("tea-leaves", tiny_net, (16, 16))
-
-
 # -- the command -------------------------------------------------------------------------------------
 
 
@@ -207,7 +193,7 @@ def test_one_image_one_class_another_method(root, pictures, tmp_path):
     [
         (["nowhere"], "neither an image nor a folder"),
         ([".", "--target", "eleven"], "no class 'eleven'; there are 10 classes"),
-        ([".", "--method", "magic"], "no method 'magic' for slim_vgg"),
+        ([".", "--method", "magic"], "unknown method 'magic'; there are saliency"),
         ([".", "--model", "my_net"], "no pretrained explainer for 'my_net'"),
     ],
 )

@@ -7,7 +7,7 @@ from gan_lib.conditions.cumulative import (
     linear_readout,
 )
 from gan_lib.conditions.features import FeatureMaker, Features, pooled
-from gan_lib.conditions.grad_cam import GradCAMs, grad_cam
+from gan_lib.conditions.grad_cam import GradCAMs, grad_cam, token_grid
 from gan_lib.conditions.maps import min_max, upsample
 from gan_lib.conditions.store import StoredConditions, compute_conditions
 
@@ -24,5 +24,6 @@ __all__ = [
     "linear_readout",
     "min_max",
     "pooled",
+    "token_grid",
     "upsample",
 ]

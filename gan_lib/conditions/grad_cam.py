@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +38,7 @@ def grad_cam(
     images: Tensor,
     layers: Sequence[str],
     target: int | Sequence[int] | Tensor | None = None,
+    reshape: Callable[[Tensor], Tensor] | None = None,
 ) -> GradCAMs:
     """Grad-CAM of all given layers: ``relu(sum_k mean_hw(dy_c / dA_k) * A_k)``.
 
@@ -53,6 +55,8 @@ def grad_cam(
         images: (B, 3, H, W), in the range that the module expects.
         layers: dotted names of layers whose activation is (B, C, H_l, W_l).
         target: ``None`` for the predicted class, one class, or one per image.
+        reshape: from a layer's activation to (B, C, h, w), applied to its gradient as well
+            (:func:`token_grid` for vision transformers).
 
     Raises:
         RuntimeError: called under ``torch.inference_mode``, where no gradient exists.
@@ -62,6 +66,7 @@ def grad_cam(
     """
     if torch.is_inference_mode_enabled():
         raise RuntimeError("Grad-CAM needs gradients, which torch.inference_mode forbids; use torch.no_grad")
+    placed = reshape or (lambda activation: activation)
     if not layers:
         raise ValueError("Grad-CAM needs at least one layer")
     with torch.enable_grad(), evaluation_mode(cnn), Capture(cnn, layers) as captured:
@@ -71,15 +76,31 @@ def grad_cam(
         chosen = resolve_target(logits, target)  # (B,)
         score = logits.gather(1, chosen[:, None]).sum()  # images do not mix in eval mode
         activations = [captured[layer] for layer in layers]  # L times (B, C, H_l, W_l)
+        gradients = torch.autograd.grad(score, activations, allow_unused=True)
+        activations = [placed(activation) for activation in activations]
         for layer, activation in zip(layers, activations, strict=True):
             if activation.ndim != 4:
                 raise ValueError(f"layer {layer!r} gives {tuple(activation.shape)}, not (B, C, H, W)")
-        gradients = torch.autograd.grad(score, activations, allow_unused=True)
     raw = {}
     for layer, activation, gradient in zip(layers, activations, gradients, strict=True):
         if gradient is None:
             raise ValueError(f"the logits do not depend on layer {layer!r}")
-        weights = gradient.float().mean((2, 3))  # (B, C)
+        weights = placed(gradient).float().mean((2, 3))  # (B, C)
         weighted = torch.einsum("bc,bchw->bhw", weights, activation.detach().float())
         raw[layer] = weighted.relu()[:, None]  # (B, 1, H_l, W_l)
     return GradCAMs(raw, logits.detach(), chosen)
+
+
+def token_grid(tokens: Tensor) -> Tensor:
+    """Tokens (B, T, C) of a vision transformer as (B, C, h, h), class token and the like left out.
+
+        grad_cam(vit, images, ["encoder.layers.encoder_layer_11.ln_1"], reshape=token_grid)
+
+    Raises:
+        ValueError: another number of dimensions.
+    """
+    if tokens.ndim != 3:
+        raise ValueError(f"tokens are (B, T, C), not {tuple(tokens.shape)}")
+    side = math.isqrt(tokens.shape[1])
+    places = tokens[:, tokens.shape[1] - side**2 :]  # (B, h * h, C); other tokens come first
+    return places.transpose(1, 2).unflatten(2, (side, side))

@@ -4,22 +4,51 @@ Each is a :class:`captum.attr.Attribution` whose ``attribute(inputs, target=None
 (B, 1, H, W) in [0, 1]; so they are interchangeable and feed the same measures.
 """
 
+from gan_lib.explainers.activations import OwnActivations
 from gan_lib.explainers.base import Explainer, Target
-from gan_lib.explainers.baselines import BASELINES, CaptumExplainer, GradCAM, LinearReadout, make_baseline
+from gan_lib.explainers.baselines import GradCAM, LinearReadout
 from gan_lib.explainers.controls import Edges, RandomMap
 from gan_lib.explainers.gan import ContrastiveExplainer, GANExplainer, GeneratorExplainer
+from gan_lib.explainers.gradients import (
+    DeepLift,
+    GradientExplainer,
+    GradientShap,
+    GuidedBackprop,
+    GuidedGradCAM,
+    InputXGradient,
+    IntegratedGradients,
+    Saliency,
+    SmoothGrad,
+)
+from gan_lib.explainers.perturbations import FeatureAblation, Occlusion, PerturbationExplainer
+from gan_lib.explainers.registry import BASELINES, CONTROLS, TRAINED, make_explainer, method_name
 
 __all__ = [
     "BASELINES",
-    "CaptumExplainer",
+    "CONTROLS",
     "ContrastiveExplainer",
+    "DeepLift",
     "Edges",
     "Explainer",
+    "FeatureAblation",
     "GANExplainer",
     "GeneratorExplainer",
     "GradCAM",
+    "GradientExplainer",
+    "GradientShap",
+    "GuidedBackprop",
+    "GuidedGradCAM",
+    "InputXGradient",
+    "IntegratedGradients",
     "LinearReadout",
+    "Occlusion",
+    "OwnActivations",
+    "PerturbationExplainer",
     "RandomMap",
+    "Saliency",
+    "SmoothGrad",
+    "TRAINED",
     "Target",
-    "make_baseline",
+    "make_explainer",
+    "method_name",
 ]

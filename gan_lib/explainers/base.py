@@ -7,7 +7,10 @@ from typing import Self
 
 import torch
 from captum.attr import Attribution
+from captum.log import log_usage
 from torch import Tensor, nn
+
+from gan_lib.runtime import progress
 
 Target = int | Sequence[int] | Tensor | None
 
@@ -19,6 +22,8 @@ class Explainer(Attribution):
         cnn: the CNN to be explained, from images in [0, 1] to logits.
     """
 
+    needs_gradients = False
+
     def __init__(self, cnn: nn.Module) -> None:
         super().__init__(cnn)
         self.cnn = cnn
@@ -27,17 +32,29 @@ class Explainer(Attribution):
         """Maps (B, 1, H, W) in [0, 1] of images (B, 3, H, W)."""
         raise NotImplementedError
 
-    def attribute(self, inputs: Tensor, target: Target = None, batch_size: int | None = None) -> Tensor:
+    @log_usage()  # as Captum's own, without which its noise tunnel takes no method
+    def attribute(
+        self,
+        inputs: Tensor,
+        target: Target = None,
+        batch_size: int | None = None,
+        show_progress: bool = False,
+    ) -> Tensor:
         """Maps (B, 1, H, W) in [0, 1] that explain a class.
 
         Args:
-            inputs: (B, 3, H, W) in [0, 1].
+            inputs: (B, 3, H, W) in [0, 1]; no image gives no map.
             target: ``None`` for the predicted class, one class, or one per image.
             batch_size: images at a time, to bound the memory; by default all.
+            show_progress: with a bar over the batches.
 
         Raises:
-            ValueError: a wrong number of targets.
+            ValueError: images of another shape, with NaN in them, or a wrong number of targets.
+            IndexError: a class that the CNN does not have.
+            TypeError: images that are no floating-point numbers.
+            RuntimeError: a method that needs gradients, under ``torch.inference_mode``.
         """
+        self._check(inputs)
         size = batch_size or max(1, len(inputs))
         parts = inputs.split(size)
         targets: list[Target] = [target] * len(parts)
@@ -46,9 +63,30 @@ class Explainer(Attribution):
             if given.shape != inputs.shape[:1]:
                 raise ValueError(f"{len(inputs)} images need one target each, got {tuple(given.shape)}")
             targets = list(given.split(size))
-        device = next(self.cnn.parameters()).device
-        pairs = zip(parts, targets, strict=True)
-        return torch.cat([self.maps(part.to(device), own) for part, own in pairs]).to(inputs.device)
+        if not len(inputs):
+            return inputs.new_zeros((0, 1, *inputs.shape[-2:]), dtype=torch.float32)
+        example = next(self.cnn.parameters())
+        made = []
+        for part, own in progress(
+            zip(parts, targets, strict=True), type(self).__name__, len(parts), show_progress
+        ):
+            # A copy where needed: tensors made under inference_mode take part in no gradient.
+            images = part.clone() if part.is_inference() else part
+            made.append(self.maps(images.to(example), own).to(inputs.device, torch.float32))
+        return torch.cat(made)
+
+    def _check(self, inputs: Tensor) -> None:
+        if inputs.ndim != 4 or inputs.shape[1] != 3:
+            raise ValueError(f"images are (B, 3, H, W), not {tuple(inputs.shape)}")
+        if not inputs.is_floating_point():
+            raise TypeError(f"images are floating-point numbers in [0, 1], not {inputs.dtype}")
+        if inputs.isnan().any():
+            raise ValueError("images hold NaN")
+        if self.needs_gradients and torch.is_inference_mode_enabled():
+            raise RuntimeError(
+                f"{type(self).__name__} needs gradients, which torch.inference_mode forbids; "
+                "use torch.no_grad"
+            )
 
     def to(self, device: torch.device | str) -> Self:
         """Move the networks to a device; images given from elsewhere follow, their maps come back."""

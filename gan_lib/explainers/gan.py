@@ -63,6 +63,14 @@ class GeneratorExplainer(Explainer):
         if next(self.generator.parameters()).device != images.device:
             self.generator.to(images.device)  # the CNN was moved by another of its explainers
         conditions = self.conditions(images, target)
+        own = next(self.generator.parameters()).dtype
+        if images.dtype != own:  # the CNN runs in another number format
+            images = images.to(own)
+            conditions = (
+                conditions.to(own)
+                if isinstance(conditions, Tensor)
+                else [activation.to(own) for activation in conditions]
+            )
         with evaluation_mode(self.generator), torch.no_grad():
             made: Tensor = self.generator(images, conditions)
         return made.float()
@@ -139,6 +147,7 @@ class GANExplainer(GeneratorExplainer):
     """
 
     kind = "supervised"
+    needs_gradients = True  # the conditions are Grad-CAMs
 
     def __init__(self, maker: ConditionMaker, generator: Generator) -> None:
         super().__init__(maker.cnn, maker.image_size, generator)

@@ -18,7 +18,7 @@ from torch import Tensor
 from gan_lib.capture import evaluation_mode
 from gan_lib.classifiers import Classifier, load_classifier, make_classifier
 from gan_lib.data.folders import read_image
-from gan_lib.explainers import BASELINES, Explainer, GeneratorExplainer, make_baseline
+from gan_lib.explainers import BASELINES, TRAINED, Explainer, GeneratorExplainer, make_explainer, method_name
 from gan_lib.figures import overlay
 from gan_lib.masking import masked_images
 from gan_lib.metrics import AverageDrop, class_probability
@@ -28,7 +28,7 @@ from gan_lib.storage import read_json, save_tensors
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 OVERLAY = "_overlay"  # behind a map's name
 IMAGENET_SIZE = (224, 224)
-FOLDERS = {"grad-cam": "gradcam"}
+FOLDERS = {"grad_cam": "gradcam"}
 COLUMNS = ("image", "name", "prediction", "probability", "target", "target_probability", "drop", "area")
 
 
@@ -74,31 +74,33 @@ def load_explainers(
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
 
     Raises:
-        KeyError: an unknown method or CNN; what is there is listed.
+        KeyError: an unknown method or CNN; what is there, or near misses, is listed.
         FileNotFoundError: weights that cannot be had; the message says which file to put where.
     """
     chosen = make_fabric(device).device
-    folder = pretrained / model
+    folder, method = pretrained / model, method_name(method)
+    learns_nothing = method not in TRAINED
     if (folder / "classifier.json").is_file():
         cnn = load_classifier(folder, weights)
-    elif method in BASELINES:
+    elif learns_nothing:
         cnn = make_classifier(model, weights=weights or "DEFAULT").eval()
     else:
         known = sorted(path.parent.name for path in pretrained.glob("*/classifier.json"))
         raise KeyError(f"no pretrained explainer for {model!r}; there are some for {known}")
     cnn.requires_grad_(False)
-    if method in BASELINES:
+    if learns_nothing:
         sizes = [read_json(path)["image_size"] for path in sorted(folder.glob("*/explainer.json"))]
         size = (sizes[0][0], sizes[0][1]) if sizes else IMAGENET_SIZE
-        explainers: dict[str, Explainer] = {FOLDERS.get(method, method): make_baseline(method, cnn, size)}
+        explainers: dict[str, Explainer] = {FOLDERS.get(method, method): make_explainer(method, cnn)}
     else:
-        if not (folder / method / "explainer.json").is_file():
+        trained_folder = folder / method.replace("_", "-")
+        if not (trained_folder / "explainer.json").is_file():
             known = sorted(path.parent.name for path in folder.glob("*/explainer.json"))
             raise KeyError(f"no method {method!r} for {model}; there are {known} and {list(BASELINES)}")
-        trained = GeneratorExplainer.from_pretrained(folder / method, cnn)
+        trained = GeneratorExplainer.from_pretrained(trained_folder, cnn)
         size, explainers = trained.image_size, {"gan": trained}
-    if method != "grad-cam":
-        explainers["gradcam"] = make_baseline("grad-cam", cnn, size)
+    if method != "grad_cam":
+        explainers["gradcam"] = make_explainer("grad_cam", cnn)
     return Loaded(cnn, {name: explainer.to(chosen) for name, explainer in explainers.items()}, size)
 
 

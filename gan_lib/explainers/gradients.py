@@ -1,0 +1,212 @@
+"""Captum's gradient methods as explainers.
+
+What they give is one signed value per pixel and channel. A map is the sum of their absolute values
+over the channels, scaled to [0, 1]: these methods say how much a pixel matters, and their signs mix
+within a few pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from captum.attr import DeepLift as CaptumDeepLift
+from captum.attr import GradientShap as CaptumGradientShap
+from captum.attr import GuidedBackprop as CaptumGuidedBackprop
+from captum.attr import InputXGradient as CaptumInputXGradient
+from captum.attr import IntegratedGradients as CaptumIntegratedGradients
+from captum.attr import NoiseTunnel
+from captum.attr import Saliency as CaptumSaliency
+from torch import Tensor, nn
+
+from gan_lib.capture import evaluation_mode
+from gan_lib.classifiers import resolve_target
+from gan_lib.conditions import min_max
+from gan_lib.explainers.activations import OwnActivations
+from gan_lib.explainers.base import Explainer, Target
+from gan_lib.explainers.baselines import GradCAM
+from gan_lib.runtime import quiet, seeded
+
+
+class GradientExplainer(Explainer):
+    """Base: a variant overrides :meth:`raw`.
+
+    Works with frozen parameters, inside ``no_grad`` and in any mode.
+    """
+
+    needs_gradients = True
+
+    def raw(self, images: Tensor, target: Tensor) -> Tensor:
+        """Attributions (B, 3, H, W) of images that require gradients, for classes (B,)."""
+        raise NotImplementedError
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Of images in any number format: Captum adds noise in its own."""
+        made: Tensor = self.cnn(images.to(next(self.cnn.parameters()).dtype))
+        return made
+
+    def attributions(self, images: Tensor, target: Target = None) -> Tensor:
+        """Signed attributions (B, 3, H, W) of images (B, 3, H, W), before they become maps."""
+        with evaluation_mode(self.cnn), torch.enable_grad(), quiet():
+            with torch.no_grad():
+                chosen = resolve_target(self.cnn(images), target)
+            return self.raw(images.detach().requires_grad_(), chosen).detach()
+
+    def maps(self, images: Tensor, target: Target) -> Tensor:
+        return min_max(self.attributions(images, target).float().abs().sum(1, keepdim=True))
+
+
+class Saliency(GradientExplainer):
+    """Gradient of the class's logit (Simonyan et al., 2014).
+
+    maps = Saliency(cnn).attribute(images)
+    """
+
+    def raw(self, images: Tensor, target: Tensor) -> Tensor:
+        made: Tensor = CaptumSaliency(self.cnn).attribute(images, target=target, abs=False)
+        return made
+
+
+class InputXGradient(GradientExplainer):
+    """Gradient of the class's logit, times the image (Shrikumar et al., 2016)."""
+
+    def raw(self, images: Tensor, target: Tensor) -> Tensor:
+        made: Tensor = CaptumInputXGradient(self.cnn).attribute(images, target=target)
+        return made
+
+
+class IntegratedGradients(GradientExplainer):
+    """Gradients along the way from a black image (Sundararajan et al., 2017).
+
+    Args:
+        cnn: the CNN to be explained.
+        steps: of the way.
+        internal_batch_size: images and steps in one pass.
+    """
+
+    def __init__(self, cnn: nn.Module, steps: int = 32, internal_batch_size: int = 256) -> None:
+        super().__init__(cnn)
+        self.steps, self.internal_batch_size = steps, internal_batch_size
+
+    def raw(self, images: Tensor, target: Tensor) -> Tensor:
+        size = max(len(images), self.internal_batch_size)
+        method = CaptumIntegratedGradients(self.cnn)
+        made: Tensor = method.attribute(images, target=target, n_steps=self.steps, internal_batch_size=size)
+        return made.to(images.dtype)
+
+
+class SmoothGrad(GradientExplainer):
+    """Mean gradient of noisy copies of the image (Smilkov et al., 2017): Captum's noise tunnel.
+
+    Args:
+        cnn: the CNN to be explained.
+        samples: noisy copies.
+        deviation: of the noise, in units of the images' range [0, 1].
+        copies_at_once: in one pass.
+        seed: of the noise, which is drawn anew for every batch.
+    """
+
+    def __init__(
+        self,
+        cnn: nn.Module,
+        samples: int = 20,
+        deviation: float = 0.15,
+        copies_at_once: int = 4,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(cnn)
+        self.samples, self.deviation, self.copies_at_once = samples, deviation, copies_at_once
+        self.seed = seed
+
+    def raw(self, images: Tensor, target: Tensor) -> Tensor:
+        with seeded(self.seed):
+            made: Tensor = NoiseTunnel(CaptumSaliency(self.logits)).attribute(
+                images,
+                nt_samples=self.samples,
+                nt_samples_batch_size=self.copies_at_once,
+                stdevs=self.deviation,
+                target=target,
+                abs=False,
+            )
+        return made
+
+
+class GradientShap(GradientExplainer):
+    """Expected gradients between the image, with noise, and baselines (Lundberg & Lee, 2017).
+
+    Args:
+        cnn: the CNN to be explained.
+        samples: points between image and baseline.
+        deviation: of the noise.
+        seed: of the noise and of the points. The baselines are a black, a grey and a white image.
+    """
+
+    def __init__(self, cnn: nn.Module, samples: int = 16, deviation: float = 0.1, seed: int = 0) -> None:
+        super().__init__(cnn)
+        self.samples, self.deviation, self.seed = samples, deviation, seed
+
+    def raw(self, images: Tensor, target: Tensor) -> Tensor:
+        greys = torch.tensor([0.0, 0.5, 1.0]).to(images)
+        baselines = greys[:, None, None, None].expand(-1, *images.shape[1:])
+        method = CaptumGradientShap(self.logits)
+        total = torch.zeros_like(images)
+        with seeded(self.seed):
+            # One sample at a time: Captum would put all samples of all images into one pass.
+            for _ in range(self.samples):
+                total += method.attribute(
+                    images, baselines, n_samples=1, stdevs=self.deviation, target=target
+                ).detach()
+        return total / self.samples
+
+
+class CopyingExplainer(GradientExplainer):
+    """Base of methods that change the gradient of every nonlinearity: they run on a copy.
+
+    The copy (:class:`gan_lib.explainers.activations.OwnActivations`) is made at the first call and
+    shares the CNN's weights.
+    """
+
+    def __init__(self, cnn: nn.Module) -> None:
+        super().__init__(cnn)
+        self._copied: OwnActivations | None = None
+
+    def copied(self, images: Tensor) -> OwnActivations:
+        if self._copied is None:
+            self._copied = OwnActivations(self.cnn, images[:1].detach())
+        return self._copied.to(images.device)
+
+
+class DeepLift(CopyingExplainer):
+    """Differences to a black image, carried back by the rescale rule (Shrikumar et al., 2017)."""
+
+    def raw(self, images: Tensor, target: Tensor) -> Tensor:
+        made: Tensor = CaptumDeepLift(self.copied(images)).attribute(images, target=target)
+        return made
+
+
+class GuidedBackprop(CopyingExplainer):
+    """Gradients that pass a ReLU only where they are positive (Springenberg et al., 2015)."""
+
+    def raw(self, images: Tensor, target: Tensor) -> Tensor:
+        made: Tensor = CaptumGuidedBackprop(self.copied(images)).attribute(images, target=target)
+        return made
+
+
+class GuidedGradCAM(CopyingExplainer):
+    """Guided back-propagation times Grad-CAM (Selvaraju et al., 2017).
+
+    Args:
+        cnn: the CNN to be explained.
+        layer: of Grad-CAM; by default the last convolution.
+        reshape: as for :class:`gan_lib.explainers.GradCAM`.
+    """
+
+    def __init__(
+        self, cnn: nn.Module, layer: str | None = None, reshape: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        super().__init__(cnn)
+        self.grad_cam = GradCAM(cnn, layer, reshape)
+
+    def raw(self, images: Tensor, target: Tensor) -> Tensor:
+        guided: Tensor = CaptumGuidedBackprop(self.copied(images)).attribute(images, target=target)
+        return guided * self.grad_cam.raw(images, target).to(guided)

@@ -1,0 +1,120 @@
+"""Captum's perturbation methods as explainers: hide a part, look at the class's probability.
+
+A map is the positive part of the loss of probability, scaled to [0, 1]: where hiding *helps* the class,
+there is no evidence for it. No gradients are needed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from captum.attr import FeatureAblation as CaptumFeatureAblation
+from captum.attr import Occlusion as CaptumOcclusion
+from skimage.segmentation import slic
+from torch import Tensor, nn
+
+from gan_lib.capture import evaluation_mode
+from gan_lib.classifiers import resolve_target
+from gan_lib.conditions import min_max
+from gan_lib.explainers.base import Explainer, Target
+
+PARTS = ("grid", "superpixels")
+
+
+class PerturbationExplainer(Explainer):
+    """Base: a variant overrides :meth:`raw`."""
+
+    def raw(self, images: Tensor, target: Tensor) -> Tensor:
+        """Loss of probability (B, 3 or 1, H, W) of images (B, 3, H, W), for classes (B,)."""
+        raise NotImplementedError
+
+    def maps(self, images: Tensor, target: Target) -> Tensor:
+        with evaluation_mode(self.cnn), torch.no_grad():
+            chosen = resolve_target(self.cnn(images), target)
+            return min_max(self.raw(images, chosen).float().mean(1, keepdim=True).relu())
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """(B, K), whatever the CNN's number format."""
+        return self.cnn(images).float().softmax(1)
+
+
+class Occlusion(PerturbationExplainer):
+    """A grey window that slides over the image (Zeiler & Fergus, 2014).
+
+        maps = Occlusion(cnn, window=16, stride=8).attribute(images)
+
+    Args:
+        cnn: the CNN to be explained.
+        window: side of the window in pixels; by default an eighth of the image's shorter side.
+        stride: by default half the window.
+        windows_at_once: in one pass.
+    """
+
+    def __init__(
+        self,
+        cnn: nn.Module,
+        window: int | None = None,
+        stride: int | None = None,
+        windows_at_once: int = 4,
+    ) -> None:
+        super().__init__(cnn)
+        self.window, self.stride, self.windows_at_once = window, stride, windows_at_once
+
+    def raw(self, images: Tensor, target: Tensor) -> Tensor:
+        window = min(self.window or max(1, min(images.shape[-2:]) // 8), *images.shape[-2:])
+        stride = min(self.stride or max(1, window // 2), window)
+        made: Tensor = CaptumOcclusion(self.probabilities).attribute(
+            images,
+            sliding_window_shapes=(images.shape[1], window, window),
+            strides=(images.shape[1], stride, stride),
+            baselines=0.5,
+            target=target,
+            perturbations_per_eval=self.windows_at_once,
+        )
+        return made
+
+
+class FeatureAblation(PerturbationExplainer):
+    """Parts of the image, one after the other replaced by grey: cells of a grid, or superpixels.
+
+    Args:
+        cnn: the CNN to be explained.
+        parts: ``grid`` or ``superpixels`` (SLIC, scikit-image).
+        count: cells a side of the grid; about its square superpixels.
+        parts_at_once: in one pass.
+
+    Raises:
+        ValueError: another kind of parts.
+    """
+
+    def __init__(
+        self, cnn: nn.Module, parts: str = "superpixels", count: int = 8, parts_at_once: int = 4
+    ) -> None:
+        super().__init__(cnn)
+        if parts not in PARTS:
+            raise ValueError(f"parts is one of {PARTS}, not {parts!r}")
+        self.parts, self.count, self.parts_at_once = parts, count, parts_at_once
+
+    def raw(self, images: Tensor, target: Tensor) -> Tensor:
+        made: Tensor = CaptumFeatureAblation(self.probabilities).attribute(
+            images,
+            feature_mask=self.masks(images),
+            baselines=0.5,
+            target=target,
+            perturbations_per_eval=self.parts_at_once,
+        )
+        return made
+
+    def masks(self, images: Tensor) -> Tensor:
+        """The number of the part that a pixel belongs to, from 0: (1 or B, 1, H, W), int64."""
+        height, width = images.shape[-2:]
+        if self.parts == "grid":
+            rows = torch.arange(height, device=images.device) * self.count // height
+            columns = torch.arange(width, device=images.device) * self.count // width
+            return (rows[:, None] * self.count + columns)[None, None]
+        pictures = images.permute(0, 2, 3, 1).float().cpu().numpy()  # (B, H, W, 3)
+        segments = [
+            slic(np.ascontiguousarray(picture), n_segments=self.count**2, start_label=0)
+            for picture in pictures
+        ]
+        return torch.from_numpy(np.stack(segments)).long()[:, None].to(images.device)
