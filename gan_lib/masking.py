@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-FILLS = ("black", "blur")
+FILLS = ("black", "blur", "mean")
 
 
 def masked_images(images: Tensor, maps: Tensor, fill: str = "black") -> Tensor:
@@ -15,8 +15,8 @@ def masked_images(images: Tensor, maps: Tensor, fill: str = "black") -> Tensor:
     Args:
         images: (B, 3, H, W) in [0, 1].
         maps: (B, 1, H, W) in [0, 1].
-        fill: ``black``, or ``blur`` for the image under a Gaussian whose sigma is a tenth of its
-            longer side, cut off at two sigma.
+        fill: ``black``; ``blur`` for the image under a Gaussian whose sigma is a tenth of its longer
+            side, cut off at two sigma; or ``mean`` for the image's mean colour.
 
     Raises:
         ValueError: an unknown fill.
@@ -28,6 +28,8 @@ def filling(images: Tensor, fill: str) -> Tensor:
     """What stands in place of the hidden parts of images (B, 3, H, W); see :func:`masked_images`."""
     if fill == "black":
         return torch.zeros_like(images)
+    if fill == "mean":
+        return images.mean((2, 3), keepdim=True).expand_as(images)
     if fill == "blur":
         sigma = max(images.shape[-2:]) / 10
         across, down = (2 * min(int(2 * sigma), side - 1) + 1 for side in images.shape[-1:-3:-1])

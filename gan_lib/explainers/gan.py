@@ -54,6 +54,10 @@ class GeneratorExplainer(Explainer):
         """The explainer with these settings."""
         raise NotImplementedError
 
+    def on(self, cnn: nn.Module) -> Self:
+        """The same generator, conditioned on another CNN of the same layers: for checks, not for use."""
+        return type(self).build(cnn, self.image_size, self.generator, **self.settings())
+
     def to(self, device: torch.device | str) -> Self:
         self.generator.to(device)
         return super().to(device)

@@ -41,8 +41,9 @@ class GradientExplainer(Explainer):
         raise NotImplementedError
 
     def logits(self, images: Tensor) -> Tensor:
-        """Of images in any number format: Captum adds noise in its own."""
-        made: Tensor = self.cnn(images.to(next(self.cnn.parameters()).dtype))
+        """Logits (B, K), also of images that Captum gives in another number format or layout."""
+        own = images.to(next(self.cnn.parameters()).dtype)
+        made: Tensor = self.cnn(own.contiguous(memory_format=torch.channels_last))
         return made
 
     def attributions(self, images: Tensor, target: Target = None) -> Tensor:
@@ -63,7 +64,7 @@ class Saliency(GradientExplainer):
     """
 
     def raw(self, images: Tensor, target: Tensor) -> Tensor:
-        made: Tensor = CaptumSaliency(self.cnn).attribute(images, target=target, abs=False)
+        made: Tensor = CaptumSaliency(self.logits).attribute(images, target=target, abs=False)
         return made
 
 
@@ -71,7 +72,7 @@ class InputXGradient(GradientExplainer):
     """Gradient of the class's logit, times the image (Shrikumar et al., 2016)."""
 
     def raw(self, images: Tensor, target: Tensor) -> Tensor:
-        made: Tensor = CaptumInputXGradient(self.cnn).attribute(images, target=target)
+        made: Tensor = CaptumInputXGradient(self.logits).attribute(images, target=target)
         return made
 
 
@@ -84,13 +85,13 @@ class IntegratedGradients(GradientExplainer):
         internal_batch_size: images and steps in one pass.
     """
 
-    def __init__(self, cnn: nn.Module, steps: int = 32, internal_batch_size: int = 256) -> None:
+    def __init__(self, cnn: nn.Module, steps: int = 32, internal_batch_size: int = 64) -> None:
         super().__init__(cnn)
         self.steps, self.internal_batch_size = steps, internal_batch_size
 
     def raw(self, images: Tensor, target: Tensor) -> Tensor:
         size = max(len(images), self.internal_batch_size)
-        method = CaptumIntegratedGradients(self.cnn)
+        method = CaptumIntegratedGradients(self.logits)
         made: Tensor = method.attribute(images, target=target, n_steps=self.steps, internal_batch_size=size)
         return made.to(images.dtype)
 

@@ -35,7 +35,7 @@ class PerturbationExplainer(Explainer):
 
     def probabilities(self, images: Tensor) -> Tensor:
         """(B, K), whatever the CNN's number format."""
-        return self.cnn(images).float().softmax(1)
+        return self.cnn(images.contiguous(memory_format=torch.channels_last)).float().softmax(1)
 
 
 class Occlusion(PerturbationExplainer):
@@ -55,7 +55,7 @@ class Occlusion(PerturbationExplainer):
         cnn: nn.Module,
         window: int | None = None,
         stride: int | None = None,
-        windows_at_once: int = 4,
+        windows_at_once: int = 1,
     ) -> None:
         super().__init__(cnn)
         self.window, self.stride, self.windows_at_once = window, stride, windows_at_once
@@ -81,6 +81,7 @@ class FeatureAblation(PerturbationExplainer):
         cnn: the CNN to be explained.
         parts: ``grid`` or ``superpixels`` (SLIC, scikit-image).
         count: cells a side of the grid; about its square superpixels.
+        parts_at_once: for every image, in one pass; more pay for few images at a time.
         parts_at_once: in one pass.
 
     Raises:
@@ -88,7 +89,7 @@ class FeatureAblation(PerturbationExplainer):
     """
 
     def __init__(
-        self, cnn: nn.Module, parts: str = "superpixels", count: int = 8, parts_at_once: int = 4
+        self, cnn: nn.Module, parts: str = "superpixels", count: int = 8, parts_at_once: int = 1
     ) -> None:
         super().__init__(cnn)
         if parts not in PARTS:

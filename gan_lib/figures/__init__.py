@@ -1,5 +1,12 @@
 """Every plot, and the saving of plots and tables with their provenance."""
 
+from gan_lib.figures.comparison import (
+    cost_scatter,
+    method_curves,
+    method_styles,
+    ranked_table,
+    shares_table,
+)
 from gan_lib.figures.images import image_grid, map_grid, overlay
 from gan_lib.figures.plots import (
     area_curves,
@@ -16,12 +23,17 @@ __all__ = [
     "area_curves",
     "check_manifest",
     "confusion",
+    "cost_scatter",
     "curve",
     "image_grid",
     "interval_bars",
     "map_grid",
+    "method_curves",
+    "method_styles",
     "overlay",
+    "ranked_table",
     "read_manifest",
+    "shares_table",
     "similarity_and_embedding",
     "training_curves",
 ]

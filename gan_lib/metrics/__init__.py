@@ -7,39 +7,66 @@ states that add up over processes. :func:`explanation_scores` applies them to se
 
 from gan_lib.masking import FILLS, filling, masked_images
 from gan_lib.metrics.base import PerImageMetric, Summary, bootstrap, stated, summarise
+from gan_lib.metrics.curves import Curves, Deletion, Insertion, Probe, perturbation_curves
 from gan_lib.metrics.faithfulness import AverageDrop, IncreaseInConfidence, class_probability
+from gan_lib.metrics.imputation import impute
 from gan_lib.metrics.localisation import (
     Dice,
     DiceAtArea,
     DistinctValues,
+    IoUAtArea,
     MassInside,
     MeanArea,
     PointingGame,
     RankCorrelation,
 )
-from gan_lib.metrics.scores import explanation_scores
+from gan_lib.metrics.pairs import paired_tests, per_image, win_shares
+from gan_lib.metrics.quality import ADCC, Entropy, MaxSensitivity
+from gan_lib.metrics.road import ROAD, road_curves
+from gan_lib.metrics.sanity import StructuralSimilarity, random_logit_check, randomisation_check
+from gan_lib.metrics.scores import explanation_scores, quality_scores, ranking_scores
 from gan_lib.metrics.similarity import ClassSimilarity, class_similarity
 
 __all__ = [
-    "FILLS",
+    "ADCC",
     "AverageDrop",
     "ClassSimilarity",
+    "Curves",
+    "Deletion",
     "Dice",
     "DiceAtArea",
     "DistinctValues",
+    "Entropy",
+    "FILLS",
     "IncreaseInConfidence",
+    "Insertion",
+    "IoUAtArea",
     "MassInside",
+    "MaxSensitivity",
     "MeanArea",
     "PerImageMetric",
     "PointingGame",
+    "Probe",
+    "ROAD",
     "RankCorrelation",
+    "StructuralSimilarity",
     "Summary",
     "bootstrap",
     "class_probability",
     "class_similarity",
     "explanation_scores",
     "filling",
+    "impute",
     "masked_images",
+    "paired_tests",
+    "per_image",
+    "perturbation_curves",
+    "quality_scores",
+    "random_logit_check",
+    "randomisation_check",
+    "ranking_scores",
+    "road_curves",
     "stated",
     "summarise",
+    "win_shares",
 ]

@@ -37,8 +37,8 @@ class Dice(PerImageMetric):
 class DiceAtArea(PerImageMetric):
     """Dice of the evidence and of the map's highest pixels, as many as the evidence has.
 
-    No threshold is involved, so that it asks for the order of the pixels only. An image without
-    evidence does not count.
+    No threshold is involved, so that it asks for the order of the pixels only: the *relevance rank
+    accuracy* of Arras et al. (Information Fusion 2022). An image without evidence does not count.
     """
 
     higher_is_better = True
@@ -49,6 +49,19 @@ class DiceAtArea(PerImageMetric):
         both = (top & evidence).sum((1, 2, 3)).float()
         total = evidence.sum((1, 2, 3))
         self.append(torch.where(total > 0, both / total, torch.nan))
+
+
+class IoUAtArea(PerImageMetric):
+    """Intersection over union of the evidence and of the map's highest pixels, as many as it has."""
+
+    higher_is_better = True
+
+    def update(self, maps: Tensor, evidence: Tensor) -> None:
+        """Maps (B, 1, H, W) and evidence (B, 1, H, W) bool; an image without evidence does not count."""
+        top = top_share(maps, evidence.float().mean((1, 2, 3)))
+        both = (top & evidence).sum((1, 2, 3)).float()
+        either = (top | evidence).sum((1, 2, 3))
+        self.append(torch.where(either > 0, both / either, torch.nan))
 
 
 class PointingGame(PerImageMetric):
@@ -80,6 +93,8 @@ class PointingGame(PerImageMetric):
 
 class MassInside(PerImageMetric):
     """Share of the map's mass that lies inside a region, 0..1; a map of zeros does not count.
+
+    With the evidence as the region, this is the *relevance mass accuracy* (Arras et al., 2022).
 
     Args:
         top: look at the highest pixels only, as many as the region has.

@@ -27,6 +27,7 @@ from gan_lib.classifiers import (
 )
 from gan_lib.conditions import ConditionMaker, FeatureMaker, StoredConditions, compute_conditions
 from gan_lib.data import ImageData, ImageSplit, load_data
+from gan_lib.explainers import GeneratorExplainer
 from gan_lib.figures import FigureFolder
 from gan_lib.generators import Discriminator, Generator, ProjectionDiscriminator, make_generator
 from gan_lib.pipeline.profiles import UNRECORDED, declared_parameters
@@ -239,6 +240,35 @@ class Workbench:
         """
         return self._trained(_train_contrastive, jobs, workers)
 
+    def keep_explainers(
+        self, architecture: str, explainers: Mapping[tuple[str, int], GeneratorExplainer]
+    ) -> None:
+        """Keep trained explainers, by method and seed, for later notebooks of the same profile."""
+        for (method, seed), explainer in explainers.items():
+            explainer.save(self._kept(architecture) / method / str(seed), self.provenance)
+
+    def kept_explainers(self, cnn: Classifier, method: str) -> tuple[dict[int, GeneratorExplainer], str]:
+        """A method's explainers by seed, as an earlier notebook kept them; else the shipped one, seed 0.
+
+        Args:
+            cnn: the CNN that they shall explain; those of another one are left out.
+            method: for instance ``contrastive-lsft``.
+
+        Returns:
+            The explainers, none where there are none that fit, and in words where they come from.
+        """
+        architecture = cnn.recipe.architecture
+        runs = sorted((self._kept(architecture) / method).glob("*/explainer.json"))
+        kept = {int(path.parent.name): _fitting(path.parent, cnn) for path in runs}
+        found = {seed: explainer for seed, explainer in kept.items() if explainer is not None}
+        if found:
+            return found, f"trained by this profile, seeds {', '.join(map(str, found))}"
+        shipped = _fitting(self.data_dir / "pretrained" / architecture / method, cnn)
+        return ({0: shipped}, "shipped") if shipped is not None else ({}, "not there for this CNN")
+
+    def _kept(self, architecture: str) -> Path:
+        return self.data_dir / "artifacts" / "explainers" / self.provenance["profile"] / architecture
+
     def _trained(
         self, train: Callable[..., Path], jobs: Sequence[Any], workers: int
     ) -> list[TrainedGenerator]:
@@ -296,6 +326,14 @@ def _train_contrastive(job: ContrastiveJob, store: ArtifactStore, device: str, p
         "options": asdict(job.options),
     }
     return store.get("contrastive", "gan_lib.training.contrastive", made_from, make)
+
+
+def _fitting(folder: Path, cnn: Classifier) -> GeneratorExplainer | None:
+    """The explainer in a folder, if there is one that fits the CNN."""
+    try:
+        return GeneratorExplainer.from_pretrained(folder, cnn)
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _limited(split: ImageSplit, count: int | None, seed: int) -> ImageSplit:

@@ -1,0 +1,166 @@
+"""Plots that compare many methods: curves, a scatter of cost against quality, tables in colour."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gan_lib.figures.plots import PALETTE
+
+DASHES = ("-", "--", ":")
+
+
+def method_styles(
+    methods: Sequence[str], strong: Collection[str] = (), controls: Collection[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """How to draw each method: ``strong`` ones thick, ``controls`` grey, the others thin.
+
+    No two methods share colour and dash; up to 27 others can be told apart.
+    """
+    colours = [colour for index, colour in enumerate(sns.color_palette(PALETTE)) if index != 7]  # not grey
+    styles: dict[str, dict[str, Any]] = {}
+    for names, width in ((strong, 2.4), (controls, 1.6), (None, 1.2)):
+        own = [m for m in methods if (m in names if names is not None else m not in styles)]
+        for index, method in enumerate(own):
+            if names is controls:
+                styles[method] = {"color": str(0.25 + 0.3 * index), "linestyle": "--", "linewidth": width}
+            else:
+                dash = DASHES[index // len(colours) % len(DASHES)]
+                styles[method] = {
+                    "color": colours[index % len(colours)],
+                    "linestyle": dash if names is not None else ("-", "-.")[index // len(colours) % 2],
+                    "linewidth": width,
+                }
+    return {method: styles[method] for method in methods}
+
+
+def method_curves(
+    table: pd.DataFrame,
+    x: str,
+    panels: Mapping[str, str],
+    styles: Mapping[str, Mapping[str, Any]],
+    x_label: str,
+    intervals: bool = False,
+) -> Figure:
+    """One panel per column, one line per method.
+
+    Args:
+        table: columns ``method``, ``x`` and the panels'; several rows per method and x are averaged.
+        x: name of the horizontal column.
+        panels: per column, its axis label.
+        styles: from :func:`method_styles`; methods without one are left out.
+        x_label: of the horizontal axis.
+        intervals: shade between the columns ``NAME_low`` and ``NAME_high``.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.4 * len(panels), 3.4), squeeze=False)
+    for axis, (column, label) in zip(axes[0], panels.items(), strict=True):
+        for method, style in styles.items():
+            line = table[table["method"] == method].groupby(x).mean(numeric_only=True)
+            if line.empty:
+                continue
+            axis.plot(line.index, line[column], label=method, **style)
+            if intervals:
+                low, high = line[f"{column}_low"], line[f"{column}_high"]
+                axis.fill_between(line.index, low, high, color=style["color"], alpha=0.12, linewidth=0)
+        axis.set(xlabel=x_label, ylabel=label)
+        axis.grid(alpha=0.3)
+        sns.despine(ax=axis)
+    figure.tight_layout()
+    _legend(figure, axes[0, 0])
+    return figure
+
+
+def cost_scatter(
+    table: pd.DataFrame, panels: Mapping[str, str], styles: Mapping[str, Mapping[str, Any]]
+) -> Figure:
+    """Milliseconds per image, on a log axis, against measures with their intervals.
+
+    Args:
+        table: columns ``method``, ``ms per image``, and per panel ``NAME``, ``NAME_low``, ``NAME_high``.
+        panels: per NAME, its axis label.
+        styles: from :func:`method_styles`.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.8), squeeze=False)
+    markers = "osD^vP*Xh<>p8dH"
+    for axis, (column, label) in zip(axes[0], panels.items(), strict=True):
+        for index, row in enumerate(table.to_dict("records")):
+            style = styles[row["method"]]
+            mean = row[column]
+            axis.errorbar(
+                row["ms per image"],
+                mean,
+                yerr=[[mean - row[f"{column}_low"]], [row[f"{column}_high"] - mean]],
+                fmt=markers[index % len(markers)],
+                markersize=5 + 1.5 * (style["linewidth"] > 2),
+                color=style["color"],
+                capsize=2,
+                label=row["method"],
+            )
+        axis.set(xscale="log", xlabel="milliseconds per image", ylabel=label)
+        axis.grid(alpha=0.3, which="both")
+        sns.despine(ax=axis)
+    figure.tight_layout()
+    _legend(figure, axes[0, 0])
+    return figure
+
+
+def ranked_table(results: pd.DataFrame, measures: Mapping[str, tuple[str, bool]], digits: int = 2) -> Figure:
+    """Methods by measures: means as numbers, each column coloured from its worst to its best, best framed.
+
+    Args:
+        results: columns ``method``, ``measure``, ``mean``, ``low``, ``high``.
+        measures: per measure, its heading and whether higher is better.
+        digits: after the point.
+    """
+    methods = list(dict.fromkeys(results["method"]))
+    means = results.pivot(index="method", columns="measure", values="mean").loc[methods, list(measures)]
+    signed = means * [1 if higher else -1 for _, higher in measures.values()]
+    ranks = (signed.rank() - 1) / (signed.notna().sum() - 1).clip(lower=1)  # 0 the worst, 1 the best
+    figure, axis = plt.subplots(figsize=(2.0 + 0.92 * len(measures), 0.9 + 0.3 * len(methods)))
+    text = means.map(lambda value: "" if np.isnan(value) else f"{value:.{digits}f}")
+    sns.heatmap(
+        ranks, annot=text, fmt="", cmap="crest_r", vmin=-0.2, vmax=1.2, cbar=False, ax=axis,
+        annot_kws={"size": 8}, linewidths=0.6,
+    )  # fmt: skip
+    for column, name in enumerate(measures):
+        if signed[name].notna().any():
+            best = methods.index(str(signed[name].idxmax()))
+            axis.add_patch(plt.Rectangle((column, best), 1, 1, fill=False, edgecolor="black", linewidth=2))
+    headings = [f"{label}\n({'higher' if higher else 'lower'})" for label, higher in measures.values()]
+    axis.set(xlabel="", ylabel="")
+    axis.set_xticklabels(headings, rotation=0, fontsize=7.5)
+    axis.tick_params(length=0, labeltop=True, labelbottom=False)
+    axis.tick_params(axis="y", rotation=0, labelsize=8)
+    figure.tight_layout()
+    return figure
+
+
+def shares_table(table: pd.DataFrame, label: str, low: float = 0.0, high: float = 100.0) -> Figure:
+    """A square table, row against column, as numbers in colour; NaN stays empty."""
+    side = 1.9 + 0.5 * len(table)
+    figure, axis = plt.subplots(figsize=(side + 0.8, side * 0.86))
+    sns.heatmap(
+        table.astype(float), annot=True, fmt=".0f", annot_kws={"size": 7}, cmap="vlag", vmin=low, vmax=high,
+        linewidths=0.5, cbar_kws={"shrink": 0.7, "label": label}, ax=axis,
+    )  # fmt: skip
+    axis.set(xlabel="than", ylabel="")
+    axis.tick_params(length=0, labelsize=8)
+    axis.tick_params(axis="y", rotation=0)
+    axis.tick_params(axis="x", rotation=60)
+    plt.setp(axis.get_xticklabels(), ha="right", rotation_mode="anchor")
+    figure.tight_layout()
+    return figure
+
+
+def _legend(figure: Figure, axis: Axes) -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=5, frameon=False, fontsize=8
+    )

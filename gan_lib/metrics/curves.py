@@ -1,0 +1,119 @@
+"""Insertion and deletion: the class's probability while pixels come and go in the order of a map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gan_lib.capture import evaluation_mode
+from gan_lib.classifiers import folded
+from gan_lib.masking import filling
+from gan_lib.metrics.base import PerImageMetric
+
+
+class Probe:
+    """The probability of a class, asked very often.
+
+    It runs a copy of the CNN with batch normalisation folded into the convolutions, where that can be
+    done (:func:`gan_lib.classifiers.folded`): the same probabilities, faster.
+
+    Args:
+        cnn: from images in [0, 1] to logits.
+        batch_size: images in one pass.
+    """
+
+    def __init__(self, cnn: nn.Module, batch_size: int = 256) -> None:
+        copied = folded(cnn)
+        self.net = cnn if copied is None else copied.requires_grad_(False)
+        self.batch_size = batch_size
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, target: Tensor) -> Tensor:
+        """Probabilities (B,) of classes (B,) on images (B, 3, H, W)."""
+        with evaluation_mode(self.net):
+            parts = [
+                self.net(part.contiguous(memory_format=torch.channels_last)).float().softmax(1)
+                for part in images.split(self.batch_size)
+            ]
+        probabilities = torch.cat(parts)  # (B, K)
+        return probabilities.gather(1, target[:, None])[:, 0]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Probability of the explained class against the share of the pixels, highest first.
+
+    Attributes:
+        shares: (S + 1,) of the pixels, from 0 to 1.
+        deletion: (B, S + 1) with the highest pixels hidden.
+        insertion: (B, S + 1) with only the highest pixels shown.
+    """
+
+    shares: Tensor
+    deletion: Tensor
+    insertion: Tensor
+
+
+def perturbation_curves(
+    probe: Probe, images: Tensor, maps: Tensor, target: Tensor, steps: int = 20, fill: str = "black"
+) -> Curves:
+    """Deletion and insertion curves (RISE, Petsiuk et al., BMVC 2018), batched over images and steps.
+
+        curves = perturbation_curves(Probe(cnn), images, maps, classes)
+        torch.trapezoid(curves.insertion, curves.shares)    # (B,) areas under the insertion curves
+
+    The number of pixels per step, and with it the shares, is torch-cam's: rounded up, the last step
+    takes what is left. Both curves share their ends, which are computed once.
+
+    Args:
+        probe: asks the CNN.
+        images: (B, 3, H, W) in [0, 1].
+        maps: (B, 1, H, W); equal values go in reading order.
+        target: (B,) the explained class.
+        steps: S of the curves; fewer where the image has fewer pixels.
+        fill: what stands in place of hidden pixels, see :func:`gan_lib.masking.filling`.
+
+    Raises:
+        ValueError: no step.
+    """
+    if steps < 1:
+        raise ValueError(f"a curve needs at least one step, not {steps}")
+    pixels = maps[0].numel() if len(maps) else images.shape[-1] * images.shape[-2]
+    width = -(-pixels // steps)
+    counts = torch.tensor([*range(0, pixels, width), pixels], device=images.device)
+    hidden = filling(images, fill)
+    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    rank = order.view_as(maps)  # (B, 1, H, W): 0 for the highest pixel
+    deletion = images.new_empty((len(images), len(counts)), dtype=torch.float32)
+    insertion = torch.empty_like(deletion)
+    deletion[:, 0] = insertion[:, -1] = probe(images, target)
+    deletion[:, -1] = insertion[:, 0] = probe(hidden, target)
+    inner = counts[1:-1]
+    # As many images at a time as fill a pass with their steps.
+    at_once = max(1, probe.batch_size // max(1, 2 * len(inner)))
+    for rows in torch.arange(len(images), device=images.device).split(at_once) if len(inner) else ():
+        top = rank[rows, None] < inner.view(1, -1, 1, 1, 1)  # (b, S - 1, 1, H, W)
+        picture, other = images[rows, None], hidden[rows, None]
+        seen = torch.stack([torch.where(top, other, picture), torch.where(top, picture, other)], 1)
+        asked = target[rows].repeat_interleave(2 * len(inner))
+        found = probe(seen.flatten(0, 2), asked).view(len(rows), 2, len(inner))
+        deletion[rows, 1:-1], insertion[rows, 1:-1] = found[:, 0], found[:, 1]
+    return Curves(counts / pixels, deletion, insertion)
+
+
+class Insertion(PerImageMetric):
+    """Area under insertion curves, 0..1; also of insertion minus deletion, -1..1."""
+
+    higher_is_better = True
+
+    def update(self, scores: Tensor, shares: Tensor) -> None:
+        """Scores (B, S + 1) at shares (S + 1,) of the pixels."""
+        self.append(torch.trapezoid(scores, shares.to(scores), dim=1))
+
+
+class Deletion(Insertion):
+    """Area under deletion curves, 0..1."""
+
+    higher_is_better = False

@@ -1,0 +1,68 @@
+"""ROAD: what removing pixels does to the CNN, when nothing but the evidence is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gan_lib.masking import top_share
+from gan_lib.metrics.base import PerImageMetric
+from gan_lib.metrics.curves import Probe
+from gan_lib.metrics.imputation import impute
+
+SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
+NOISE = 0.01
+
+
+def road_curves(
+    probe: Probe,
+    images: Tensor,
+    maps: Tensor,
+    target: Tensor,
+    shares: Sequence[float] = SHARES,
+    noise: float = NOISE,
+    seed: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Probability of the class when the highest, and when the lowest, pixels are removed (Rong et al., 2022).
+
+        highest_gone, lowest_gone = road_curves(Probe(cnn), images, maps, classes)
+
+    Removed pixels are filled in by noisy linear imputation (:func:`gan_lib.metrics.imputation.impute`), so
+    that no sharp border gives the removed shape away. pytorch-grad-cam's ROAD differs in this: it
+    removes by a threshold at the percentile, so that of equal values all or none go, where here exactly
+    the share goes, equal values in reading order.
+
+    Args:
+        probe: asks the CNN.
+        images: (B, 3, H, W) in [0, 1].
+        maps: (B, 1, H, W).
+        target: (B,) the explained class.
+        shares: of the pixels, that are removed.
+        noise: standard deviation of what is added to imputed pixels, in the images' range.
+        seed: of the noise.
+
+    Returns:
+        Two tensors (B, len(shares)).
+    """
+    scores = []
+    # What the solver leaves undone stays well below the noise.
+    tolerance = 1e-3 if noise >= NOISE else 1e-5
+    for order in (maps, -maps):
+        filled = [impute(images, ~top_share(order, share), noise, seed, tolerance) for share in shares]
+        scores.append(torch.stack([probe(pictures, target) for pictures in filled], dim=1))
+    return scores[0], scores[1]
+
+
+class ROAD(PerImageMetric):
+    """ROAD, combined as in pytorch-grad-cam: half of (lowest removed - highest removed), -0.5..0.5.
+
+    High when the class survives the loss of the least, and not the loss of the most relevant pixels.
+    """
+
+    higher_is_better = True
+
+    def update(self, highest_gone: Tensor, lowest_gone: Tensor) -> None:
+        """Probabilities (B, S) as :func:`road_curves` gives them."""
+        self.append((lowest_gone - highest_gone).mean(1) / 2)

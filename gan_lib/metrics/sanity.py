@@ -1,0 +1,102 @@
+"""Sanity checks (Adebayo et al., NeurIPS 2018): does a map change when what it explains changes?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from gan_lib.classifiers import randomised
+from gan_lib.metrics.base import PerImageMetric
+from gan_lib.metrics.localisation import RankCorrelation
+
+Explain = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+class StructuralSimilarity(PerImageMetric):
+    """SSIM of two maps (Wang et al., 2004), by torchmetrics, for values in [0, 1]."""
+
+    higher_is_better = False
+
+    def update(self, maps: Tensor, others: Tensor) -> None:
+        """Maps (B, 1, H, W) each, in [0, 1]."""
+        scores = structural_similarity_index_measure(maps, others, reduction="none", data_range=1.0)
+        assert isinstance(scores, Tensor)
+        self.append(scores.reshape(len(maps)))
+
+
+def randomisation_check(
+    methods: dict[str, Explain],
+    cnn: nn.Module,
+    images: Tensor,
+    target: Tensor,
+    stages: int = 6,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Maps while ever more of the CNN's layers, from the last to the first, are drawn anew.
+
+        methods = {"saliency": lambda net, x, y: Saliency(net).attribute(x, y)}
+        randomisation_check(methods, cnn, images, classes)
+
+    Args:
+        methods: by name, from a CNN, images (B, 3, H, W) and classes (B,) to maps (B, 1, H, W).
+        cnn: left as it is.
+        images: (B, 3, H, W) in [0, 1].
+        target: (B,) the class that all maps explain.
+        stages: of forgetting (:func:`gan_lib.classifiers.randomised`).
+        seed: of the new weights.
+
+    Returns:
+        One row per method and stage: ``method``, ``share`` of the layers drawn anew, and mean and 95 %
+        interval of rank correlation (``rank``, ``rank_low``, ``rank_high``) and SSIM (``ssim``, ...).
+    """
+    original = {name: explain(cnn, images, target) for name, explain in methods.items()}
+    rows = []
+    for share, forgetful in randomised(cnn, images[:1], stages, seed):
+        for name, explain in methods.items():
+            rows.append(
+                {"method": name, "share": share}
+                | _alike(original[name], explain(forgetful.requires_grad_(False), images, target))
+            )
+    return pd.DataFrame(rows)
+
+
+def random_logit_check(
+    methods: dict[str, Explain], cnn: nn.Module, images: Tensor, target: Tensor, classes: int, seed: int = 0
+) -> pd.DataFrame:
+    """Maps for the explained class and for a random other one (Sixt et al., ICML 2020).
+
+    A map that is the same for both does not explain the class.
+
+    Args:
+        methods, cnn, images, target: as for :func:`randomisation_check`.
+        classes: number K of the CNN's classes.
+        seed: of the choice of the other class.
+
+    Returns:
+        One row per method, with the columns of :func:`randomisation_check` but ``share``.
+    """
+    steps = torch.randint(1, classes, (len(target),), generator=torch.Generator().manual_seed(seed))
+    other = (target + steps.to(target)) % classes
+    return pd.DataFrame(
+        [
+            {"method": name} | _alike(explain(cnn, images, target), explain(cnn, images, other))
+            for name, explain in methods.items()
+        ]
+    )
+
+
+def _alike(maps: Tensor, others: Tensor) -> dict[str, float]:
+    columns: dict[str, float] = {}
+    measures: Sequence[tuple[str, PerImageMetric]] = (
+        ("rank", RankCorrelation()),
+        ("ssim", StructuralSimilarity()),
+    )
+    for name, metric in measures:
+        metric.update(maps, others)
+        summary = metric.compute()
+        columns |= {name: summary.mean, f"{name}_low": summary.low, f"{name}_high": summary.high}
+    return columns
