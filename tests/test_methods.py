@@ -100,10 +100,10 @@ def test_in_corners(tiny_net, images, name):
     maps = explainer.attribute(images, target=2)
     assert tiny_net.training
     assert all(parameter.grad is None for parameter in tiny_net.parameters())
-    deterministic = name not in ("smoothgrad", "gradient_shap", "random")  # noise depends on the batch
+    deterministic = name not in ("smoothgrad", "gradient_shap")  # noise depends on the batch
     if deterministic:
         single = explainer.attribute(images, target=2, batch_size=1)
-        assert torch.allclose(single, maps, atol=1e-4)
+        assert torch.allclose(single, maps, atol=1e-3)
     assert torch.equal(explainer.attribute(images, target=[2, 2, 2]), maps)
     constant = explainer.attribute(torch.full((1, 3, 16, 16), 0.5))
     assert not constant.isnan().any()

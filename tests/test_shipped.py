@@ -10,8 +10,15 @@ import torch
 from gan_lib.classifiers import load_classifier
 from gan_lib.data import digits_in_scenes
 from gan_lib.data.folders import read_image
-from gan_lib.explainers import ContrastiveExplainer, GANExplainer, GeneratorExplainer
-from gan_lib.metrics import DiceAtArea, MassInside, PointingGame
+from gan_lib.explainers import (
+    BASELINES,
+    CONTROLS,
+    ContrastiveExplainer,
+    GANExplainer,
+    GeneratorExplainer,
+    make_explainer,
+)
+from gan_lib.metrics import DiceAtArea, MassInside, PointingGame, ranking_scores
 from gan_lib.pipeline.explain import load_explainers
 
 PRETRAINED = Path(__file__).parent.parent / "data" / "pretrained"
@@ -68,3 +75,35 @@ def test_photographs(test_data):
     dog.update(explainer.attribute(picture, cnn.class_names.index("bull mastiff")), ~below)
     assert cat.compute().mean > 0.8
     assert dog.compute().mean > 0.8
+
+
+def test_every_method_on_photographs(test_data):
+    """A real network and a real picture: maps of dog and cat by every method, and all measures of them."""
+    folder = PRETRAINED / "mobilenet_v2"
+    cnn = load_classifier(folder, test_data / "weights" / "mobilenet_v2_imagenet.safetensors")
+    cnn.requires_grad_(False)
+    picture = read_image(test_data / "test-images" / "cat_dog.png", (160, 160))[None] / 255
+    both = picture.expand(2, -1, -1, -1).contiguous()
+    target = torch.tensor([cnn.class_names.index(name) for name in ("bull mastiff", "tiger cat")])
+    cheap = {
+        "integrated_gradients": {"steps": 8},
+        "smoothgrad": {"samples": 4},
+        "gradient_shap": {"samples": 4},
+    }
+    cheap |= {"occlusion": {"window": 40}, "feature_ablation": {"count": 4}}
+    names = [*BASELINES, *CONTROLS, "contrastive_lsft"]
+    explainers = {name: make_explainer(name, cnn, folder, **cheap.get(name, {})) for name in names}
+    maps = {(name, 0): explainer.attribute(both, target) for name, explainer in explainers.items()}
+    for (name, _), made in maps.items():
+        assert made.amax((1, 2, 3)).tolist() == pytest.approx([1, 1], abs=0.1), name
+        assert (name in CONTROLS) == torch.equal(made[0], made[1]) or name == "random", name
+    above = torch.zeros(2, 1, 160, 160, dtype=torch.bool)
+    above[0, :, :80], above[1, :, 80:] = True, True  # the dog sits above, the cat lies below
+    for name in ("grad_cam", "guided_grad_cam", "contrastive_lsft"):
+        inside = MassInside()
+        inside.update(maps[name, 0], above)
+        assert inside.per_image.min() > 0.55, name
+    ranking, _ = ranking_scores(cnn, both, maps, target, steps=8, road=(0.3,))
+    means = ranking.groupby("method")[["insertion - deletion", "road"]].mean()
+    assert means.notna().all().all()
+    assert means.loc["grad_cam", "insertion - deletion"] > means.loc["random", "insertion - deletion"]

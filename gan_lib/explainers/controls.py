@@ -12,7 +12,7 @@ from gan_lib.explainers.base import Explainer, Target
 
 
 class RandomMap(Explainer):
-    """Smooth noise: the same for every image of a batch position, whatever it shows.
+    """Smooth noise, other noise for every image: seeded by its pixels, and so the same in any batch.
 
     Args:
         cnn: not looked at.
@@ -25,10 +25,18 @@ class RandomMap(Explainer):
         self.seed, self.grain = seed, grain
 
     def maps(self, images: Tensor, target: Target) -> Tensor:
-        generator = torch.Generator().manual_seed(self.seed)
-        noise = torch.rand(len(images), 1, self.grain, self.grain, generator=generator)
+        sums = (255 * images.double()).round().sum((1, 2, 3)).long().tolist()
+        noise = [
+            torch.rand(
+                1,
+                self.grain,
+                self.grain,
+                generator=torch.Generator().manual_seed(1_000_003 * own + self.seed),
+            )
+            for own in sums
+        ]
         size = (images.shape[-2], images.shape[-1])
-        return min_max(F.interpolate(noise, size=size, mode="bicubic", align_corners=False)).to(images)
+        return min_max(F.interpolate(torch.stack(noise), size=size, mode="bicubic")).to(images)
 
 
 class Edges(Explainer):

@@ -111,15 +111,24 @@ def cost_scatter(
     return figure
 
 
-def ranked_table(results: pd.DataFrame, measures: Mapping[str, tuple[str, bool]], digits: int = 2) -> Figure:
+def ranked_table(
+    results: pd.DataFrame,
+    measures: Mapping[str, tuple[str, bool]],
+    controls: Collection[str] = (),
+    digits: int = 2,
+) -> Figure:
     """Methods by measures: means as numbers, each column coloured from its worst to its best, best framed.
+
+    Controls stand last, behind a line, and are never framed.
 
     Args:
         results: columns ``method``, ``measure``, ``mean``, ``low``, ``high``.
         measures: per measure, its heading and whether higher is better.
+        controls: methods that compete with none.
         digits: after the point.
     """
-    methods = list(dict.fromkeys(results["method"]))
+    methods = sorted(dict.fromkeys(results["method"]), key=lambda method: method in controls)
+    serious = [method for method in methods if method not in controls]
     means = results.pivot(index="method", columns="measure", values="mean").loc[methods, list(measures)]
     signed = means * [1 if higher else -1 for _, higher in measures.values()]
     ranks = (signed.rank() - 1) / (signed.notna().sum() - 1).clip(lower=1)  # 0 the worst, 1 the best
@@ -130,9 +139,11 @@ def ranked_table(results: pd.DataFrame, measures: Mapping[str, tuple[str, bool]]
         annot_kws={"size": 8}, linewidths=0.6,
     )  # fmt: skip
     for column, name in enumerate(measures):
-        if signed[name].notna().any():
-            best = methods.index(str(signed[name].idxmax()))
+        own = signed.loc[serious, name]
+        if own.notna().any():
+            best = methods.index(str(own.idxmax()))
             axis.add_patch(plt.Rectangle((column, best), 1, 1, fill=False, edgecolor="black", linewidth=2))
+    axis.axhline(len(serious), color="white", linewidth=5)
     headings = [f"{label}\n({'higher' if higher else 'lower'})" for label, higher in measures.values()]
     axis.set(xlabel="", ylabel="")
     axis.set_xticklabels(headings, rotation=0, fontsize=7.5)

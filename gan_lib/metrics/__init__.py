@@ -25,7 +25,7 @@ from gan_lib.metrics.quality import ADCC, Entropy, MaxSensitivity
 from gan_lib.metrics.road import ROAD, road_curves
 from gan_lib.metrics.sanity import StructuralSimilarity, random_logit_check, randomisation_check
 from gan_lib.metrics.scores import explanation_scores, quality_scores, ranking_scores
-from gan_lib.metrics.similarity import ClassSimilarity, class_similarity
+from gan_lib.metrics.similarity import ClassSimilarity, agreement, class_similarity
 
 __all__ = [
     "ADCC",
@@ -51,6 +51,7 @@ __all__ = [
     "RankCorrelation",
     "StructuralSimilarity",
     "Summary",
+    "agreement",
     "bootstrap",
     "class_probability",
     "class_similarity",

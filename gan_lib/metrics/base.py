@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -102,7 +103,13 @@ def summarise(scores: pd.DataFrame, by: str = "method", resamples: int = RESAMPL
             table = own.pivot(index="seed", columns="image", values=measure).to_numpy()  # (S, N)
             counted = table[:, ~np.isnan(table).any(axis=0)]
             low, high = _two_level_interval(counted, resamples)
-            row = {by: method, "measure": measure, "mean": counted.mean(), "low": low, "high": high}
+            row = {
+                by: method,
+                "measure": measure,
+                "mean": counted.mean() if counted.size else np.nan,
+                "low": low,
+                "high": high,
+            }
             rows.append(
                 {
                     **row,
@@ -137,11 +144,21 @@ def stated(
 
 
 def _two_level_interval(scores: np.ndarray, resamples: int) -> tuple[float, float]:
-    rng = np.random.default_rng(0)
-    seeds, images = scores.shape
-    means = [
-        scores[rng.integers(0, seeds, seeds)][:, rng.integers(0, images, images)].mean()
-        for _ in range(resamples)
-    ]
+    """Of scores (S, N): over seeds and images drawn with replacement."""
+    if not scores.size:
+        return float("nan"), float("nan")
+    seeds, images = _draws(*scores.shape, resamples)
+    means = ((seeds @ scores) * images).sum(1) / scores.size  # (R,)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
+
+
+@lru_cache(maxsize=8)
+def _draws(seeds: int, images: int, resamples: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each resample takes each seed (R, S) and each image (R, N)."""
+    rng = np.random.default_rng(0)
+    taken = [(rng.integers(0, seeds, seeds), rng.integers(0, images, images)) for _ in range(resamples)]
+    return (
+        np.stack([np.bincount(own, minlength=seeds) for own, _ in taken]).astype(float),
+        np.stack([np.bincount(own, minlength=images) for _, own in taken]).astype(float),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 
 from gan_lib.masking import top_share
@@ -150,19 +151,12 @@ class RankCorrelation(PerImageMetric):
 
     def update(self, maps: Tensor, others: Tensor) -> None:
         """Maps (B, 1, H, W) each."""
-        first, second = (_centred_ranks(given.flatten(1)) for given in (maps, others))  # (B, H * W)
+        first, second = centred_ranks(maps), centred_ranks(others)  # (B, H * W)
         norms = first.norm(dim=1) * second.norm(dim=1)
         self.append(torch.where(norms > 0, (first * second).sum(1) / norms, torch.nan))
 
 
-def _centred_ranks(values: Tensor) -> Tensor:
-    """Ranks (B, N) of values (B, N), equal values sharing their mean rank, minus the mean of all."""
-    ordered, order = values.sort(dim=1)
-    places = torch.arange(values.shape[1], dtype=torch.float64, device=values.device)
-    ranks = torch.empty_like(values, dtype=torch.float64)
-    for row, (own, index) in enumerate(zip(ordered, order, strict=True)):
-        _, group, count = own.unique_consecutive(return_inverse=True, return_counts=True)
-        means = torch.zeros(len(count), dtype=torch.float64, device=values.device)
-        means = means.index_add(0, group, places) / count
-        ranks[row, index] = means[group]
+def centred_ranks(maps: Tensor) -> Tensor:
+    """Ranks (B, H * W) of the pixels of maps (B, 1, H, W), minus their mean; equal values share theirs."""
+    ranks = torch.from_numpy(rankdata(maps.flatten(1).cpu().numpy(), axis=1))  # (B, H * W)
     return ranks - ranks.mean(1, keepdim=True)

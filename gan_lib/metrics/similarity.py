@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from gan_lib.metrics.localisation import centred_ranks
 
 
 @dataclass(frozen=True)
@@ -49,3 +52,19 @@ def class_similarity(embeddings: Tensor, classes: Tensor, count: int) -> ClassSi
 
 def _mean(total: Tensor, number: Tensor) -> Tensor:
     return torch.where(number > 0, total / number, torch.nan)
+
+
+def agreement(maps: Sequence[Tensor]) -> Tensor:
+    """Mean rank correlation (N,) of all pairs of several methods' maps (N, 1, H, W) of the same images.
+
+    A constant map agrees with none: its correlations count as 0.
+
+    Raises:
+        ValueError: fewer than two methods.
+    """
+    if len(maps) < 2:
+        raise ValueError("agreement is between two methods or more")
+    ranks = [F.normalize(centred_ranks(own), dim=1) for own in maps]  # unit vectors (N, H * W)
+    norms = sum((own.square().sum(1) for own in ranks), torch.zeros(len(maps[0])))
+    total = torch.stack(ranks).sum(0).square().sum(1)  # the sum of all pairs, each twice, and of the norms
+    return ((total - norms) / (len(maps) * (len(maps) - 1))).float()
