@@ -125,15 +125,15 @@ def test_road_scores_are_pytorch_grad_cams(tiny_net, images, maps):
     target = torch.tensor([0, 2, 3])
     targets = [lambda output, c=c: output.softmax(-1)[c] for c in target.tolist()]
     imputer = road.NoisyLinearImputer(noise=0)
-    highest, lowest = road_curves(Probe(tiny_net), images, maps, target, shares=(0.2, 0.5), noise=0)
-    for column, share in enumerate((0.2, 0.5)):
+    highest, lowest = road_curves(Probe(tiny_net), images, maps, target, shares=(0.25, 0.5), noise=0)
+    for column, share in enumerate((0.25, 0.5)):
         for kind, own, percentile in (
             (road.RemoveMostRelevantFirst, highest, 100 * (1 - share)),
             (road.RemoveLeastRelevantFirst, lowest, 100 * (1 - share)),
         ):
             metric = road.PerturbationConfidenceMetric(kind(percentile, imputer))
             theirs = metric(images, maps[:, 0].numpy(), targets, tiny_net, return_diff=False)
-            assert np.allclose(own[:, column].numpy(), theirs, atol=5e-3)  # a pixel at the threshold
+            assert np.allclose(own[:, column].numpy(), theirs, atol=1e-4)
     metric = ROAD()
     metric.update(highest, lowest)
     assert metric.compute().mean == pytest.approx(float((lowest - highest).mean()) / 2)
@@ -255,7 +255,9 @@ def test_sanity_checks_tell_what_looks_at_the_cnn(tiny_net, images, target):
     }
     before = copy.deepcopy(tiny_net.state_dict())
     table = randomisation_check(methods, tiny_net, images, target, stages=2)
-    assert list(table["share"].unique()) == [0.5, 1.0] or len(table) == 4
+    assert len(table) == 4  # two methods, two stages
+    assert table["share"].is_monotonic_increasing
+    assert table["share"].max() == 1
     rows = table[table["share"] == 1].set_index("method")
     assert rows.loc["edges", "rank"] == pytest.approx(1)
     assert rows.loc["edges", "ssim"] == pytest.approx(1, abs=1e-5)
@@ -265,7 +267,8 @@ def test_sanity_checks_tell_what_looks_at_the_cnn(tiny_net, images, target):
     )
     logits = random_logit_check(methods, tiny_net, images, target, classes=4).set_index("method")
     assert logits.loc["edges", "rank"] == pytest.approx(1)
-    assert not logits.loc["grad_cam", "rank"] > 0.99
+    assert logits.loc["grad_cam", "rank_n"] > 0  # maps of zeros have no ranks
+    assert logits.loc["grad_cam", "rank"] < 0.99
 
 
 # -- tables ------------------------------------------------------------------------------------------

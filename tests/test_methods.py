@@ -85,7 +85,10 @@ def test_contract(family, name):
     assert maps.dtype == torch.float32
     assert not maps.isnan().any()
     assert maps.min() >= 0
-    assert maps.max() <= 1
+    peaks = maps.amax((1, 2, 3))
+    assert torch.allclose(peaks, (peaks > 0).float(), atol=1e-2)  # 1, or a map of zeros
+    if not name.endswith("cam") and name not in ("occlusion", "feature_ablation"):  # which may find nothing
+        assert peaks.min() > 0
     assert not maps.requires_grad
     assert state(cnn) == before
     assert all(torch.equal(a, b) for a, b in zip(weights, cnn.state_dict().values(), strict=True))
@@ -128,7 +131,12 @@ def test_in_corners(tiny_net, images, name):
                 explainer.attribute(made_there)
     assert explainer.attribute(made_there).shape == (1, 1, 16, 16)
     low = make_explainer(name, copy.deepcopy(tiny_net).bfloat16(), **small)
-    assert low.attribute(images, target=2).dtype == torch.float32
+    coarse = low.attribute(images, target=2)
+    assert coarse.dtype == torch.float32
+    # `random` is seeded by the pixels' values; occlusion's differences lie below bfloat16's resolution here.
+    if deterministic and name not in ("random", "occlusion", "feature_ablation"):
+        similarity = torch.cosine_similarity(coarse.flatten(1), maps.flatten(1), dim=1)
+        assert similarity[maps.amax((1, 2, 3)) > 0].min() > 0.9
 
 
 # -- against Captum, and where Captum alone is wrong -------------------------------------------------
@@ -216,6 +224,36 @@ def test_guided_backprop_sees_every_relu(images):
     expected = GuidedBackprop(separate).attribute(images.clone().requires_grad_(), target=1)
     made = make_explainer("guided_backprop", reused).attributions(images, 1)
     assert torch.allclose(made, expected, atol=1e-6)
+
+
+def test_one_relu_module_under_three_names(images):
+    """``Sequential`` runs it three times; the copy has three modules for it."""
+    torch.manual_seed(3)
+    relu = nn.ReLU(inplace=True)
+    layers = [nn.Conv2d(3, 8, 3), relu, nn.Conv2d(8, 8, 3), relu, nn.Conv2d(8, 8, 3), relu]
+    rest = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)]
+    shared = nn.Sequential(*layers, *rest).eval()
+    separate = nn.Sequential(*(nn.ReLU() if layer is relu else layer for layer in layers), *rest).eval()
+    assert len(OwnActivations(shared, images[:1]).applied) == 3
+    expected = GuidedBackprop(separate).attribute(images.clone().requires_grad_(), target=1)
+    assert torch.allclose(
+        make_explainer("guided_backprop", shared).attributions(images, 1), expected, atol=1e-6
+    )
+
+
+def test_a_cnn_that_relies_on_in_place_changes_is_refused(images):
+    class InPlace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+
+        def forward(self, pictures):
+            activation = self.conv(pictures)
+            activation.relu_()  # the result is not used, only the change
+            return self.head(activation.mean((2, 3)))
+
+    with pytest.raises(ValueError, match="in place"):
+        make_explainer("deep_lift", InPlace().eval()).attribute(images, target=1)
 
 
 # -- names, nesting, transformers --------------------------------------------------------------------

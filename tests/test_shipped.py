@@ -102,7 +102,8 @@ def test_every_method_on_photographs(test_data):
     for name in ("grad_cam", "guided_grad_cam", "contrastive_lsft"):
         inside = MassInside()
         inside.update(maps[name, 0], above)
-        assert inside.per_image.min() > 0.55, name
+        # 0 for maps that do not tell the classes apart, 1 where each lies on its own animal only.
+        assert inside.per_image.sum() - 1 > 0.4, name
     ranking, _ = ranking_scores(cnn, both, maps, target, steps=8, road=(0.3,))
     means = ranking.groupby("method")[["insertion - deletion", "road"]].mean()
     assert means.notna().all().all()

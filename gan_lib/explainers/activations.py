@@ -4,13 +4,16 @@ DeepLift and guided back-propagation change the gradient of every nonlinearity. 
 hooks on modules, and is wrong, or refuses, where a module runs twice (the ReLUs of torchvision's
 ResNets), works in place, or is no module at all but a function (Inception, DenseNet). Here such a CNN
 is copied, weights shared, and in the copy each *application* of a nonlinearity runs a module of its
-own. The CNN that is explained stays as it is.
+own: of ReLU, ReLU6, leaky ReLU, ELU, SELU, CELU, SiLU, GELU, Mish, softplus, sigmoid, tanh, their hard
+forms, and two-dimensional max-pooling. Others pass plain gradients. The CNN that is explained stays as
+it is.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Self
 
@@ -19,6 +22,8 @@ from captum.attr._core import deep_lift
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+from gan_lib.capture import evaluation_mode
 
 Function = Callable[..., Tensor]
 
@@ -97,7 +102,10 @@ _SIGMOIDS: dict[Function, Function] = dict.fromkeys(
 _TANHS: dict[Function, Function] = dict.fromkeys(
     (torch.tanh, torch.tanh_, Tensor.tanh, Tensor.tanh_), torch.tanh
 )
-_SAME = (F.silu, F.gelu, F.hardswish, F.hardsigmoid, F.mish, F.elu, F.leaky_relu, F.softplus)
+_SAME = (
+    *(F.silu, F.gelu, F.mish, F.elu, F.selu, F.celu, F.leaky_relu, F.softplus),
+    *(F.hardswish, F.hardsigmoid, F.hardtanh),
+)
 KINDS: dict[Function, tuple[type[Application], Function]] = {
     **{called: (Rectifier, function) for called, function in (_RELUS | {F.relu6: F.relu6}).items()},
     **{called: (Nonlinearity, function) for called, function in (_SIGMOIDS | _TANHS).items()},
@@ -108,6 +116,9 @@ _PARAMETERS: dict[Function, tuple[str, ...]] = {
     **dict.fromkeys((F.relu, F.relu6, F.silu, F.mish), ("input", "inplace")),
     **dict.fromkeys((F.hardswish, F.hardsigmoid), ("input", "inplace")),
     F.gelu: ("input", "approximate"),
+    F.selu: ("input", "inplace"),
+    F.celu: ("input", "alpha", "inplace"),
+    F.hardtanh: ("input", "min_val", "max_val", "inplace"),
     F.elu: ("input", "alpha", "inplace"),
     F.leaky_relu: ("input", "negative_slope", "inplace"),
     F.softplus: ("input", "beta", "threshold"),
@@ -119,11 +130,15 @@ class OwnActivations(nn.Module):
     """A CNN in eval mode, sharing its weights, that applies every nonlinearity by a module of its own.
 
         copied = OwnActivations(cnn, images[:1])
-        DeepLift(copied).attribute(images, target=3)    # also for torchvision's ResNets
+        with own_rules():
+            DeepLift(copied).attribute(images, target=3)    # also for torchvision's ResNets
 
     Args:
         cnn: any module from images to logits; left as it is.
         example: images (B, 3, H, W) for one forward pass, which counts the applications.
+
+    Raises:
+        ValueError: the copy does not give the CNN's logits.
     """
 
     def __init__(self, cnn: nn.Module, example: Tensor) -> None:
@@ -133,9 +148,15 @@ class OwnActivations(nn.Module):
         _replace_modules(self.cnn)
         self.applied = nn.ModuleList()
         counting = _Intercept(self.applied, grow=True)
-        with torch.no_grad(), counting:
-            self.cnn(example)
-        deep_lift.SUPPORTED_NON_LINEAR.update(RULES)
+        with torch.no_grad(), evaluation_mode(cnn):
+            expected = cnn(example)
+            with counting:
+                made = self.cnn(example)
+        if not torch.allclose(made, expected, rtol=1e-2, atol=1e-4 * float(expected.abs().max())):
+            raise ValueError(
+                "the CNN cannot be copied with nonlinearities of its own: it changes activations in place "
+                "and goes on without the result"
+            )
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, K) of images (B, 3, H, W)."""
@@ -180,9 +201,23 @@ class _Intercept(TorchFunctionMode):
 def _replace_modules(cnn: nn.Module) -> None:
     """Nonlinear modules become plain calls, which no hook of Captum's recognises."""
     plain = {nn.ReLU: torch.relu, nn.ReLU6: F.relu6}
+    covered = (nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.MaxPool2d)
     for module in list(cnn.modules()):
-        for name, child in list(module.named_children()):
+        for name, child in list(module._modules.items()):  # one module may stand under several names
+            if child is None:
+                continue
             if type(child) in plain:
                 setattr(module, name, Application(plain[type(child)]))
-            elif type(child) in deep_lift.SUPPORTED_NON_LINEAR:
+            elif type(child) in covered:
                 child.__class__ = type(f"Plain{type(child).__name__}", (type(child),), {})
+
+
+@contextmanager
+def own_rules() -> Iterator[None]:
+    """Within the block, Captum's DeepLift knows the modules of :class:`OwnActivations`."""
+    deep_lift.SUPPORTED_NON_LINEAR.update(RULES)
+    try:
+        yield
+    finally:
+        for kind in RULES:
+            deep_lift.SUPPORTED_NON_LINEAR.pop(kind, None)

@@ -39,6 +39,7 @@ class Explainer(Attribution):
         target: Target = None,
         batch_size: int | None = None,
         show_progress: bool = False,
+        mixed_precision: bool = False,
     ) -> Tensor:
         """Maps (B, 1, H, W) in [0, 1] that explain a class.
 
@@ -47,6 +48,7 @@ class Explainer(Attribution):
             target: ``None`` for the predicted class, one class, or one per image.
             batch_size: images at a time, to bound the memory; by default all.
             show_progress: with a bar over the batches.
+            mixed_precision: let torch run products and convolutions in bfloat16.
 
         Raises:
             ValueError: images of another shape, with NaN in them, or a wrong number of targets.
@@ -74,7 +76,8 @@ class Explainer(Attribution):
             images = part.clone() if part.is_inference() else part
             # Channels last is the faster layout for convolutions, on a CPU as on a GPU.
             images = images.to(example).contiguous(memory_format=torch.channels_last)
-            made.append(self.maps(images, own).to(inputs.device, torch.float32))
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=mixed_precision):
+                made.append(self.maps(images, own).to(inputs.device, torch.float32))
         return torch.cat(made)
 
     def _check(self, inputs: Tensor) -> None:

@@ -12,7 +12,7 @@ from gan_lib.explainers.base import Explainer, Target
 
 
 class RandomMap(Explainer):
-    """Smooth noise, other noise for every image: seeded by its pixels, and so the same in any batch.
+    """Smooth noise, seeded by the sum of the image's pixels: the same for an image in any batch.
 
     Args:
         cnn: not looked at.

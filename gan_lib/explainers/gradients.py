@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from gan_lib.capture import evaluation_mode
 from gan_lib.classifiers import resolve_target
 from gan_lib.conditions import min_max
-from gan_lib.explainers.activations import OwnActivations
+from gan_lib.explainers.activations import OwnActivations, own_rules
 from gan_lib.explainers.base import Explainer, Target
 from gan_lib.explainers.baselines import GradCAM
 from gan_lib.runtime import quiet, seeded
@@ -47,7 +47,13 @@ class GradientExplainer(Explainer):
         return made
 
     def attributions(self, images: Tensor, target: Target = None) -> Tensor:
-        """Signed attributions (B, 3, H, W) of images (B, 3, H, W), before they become maps."""
+        """Signed attributions (B, 3, H, W) of images (B, 3, H, W), before they become maps.
+
+        Raises:
+            ValueError, IndexError, TypeError, RuntimeError: as :meth:`attribute`.
+        """
+        self._check(images)
+        images = images.to(next(self.cnn.parameters()))
         with evaluation_mode(self.cnn), torch.enable_grad(), quiet():
             with torch.no_grad():
                 chosen = resolve_target(self.cnn(images), target)
@@ -104,7 +110,7 @@ class SmoothGrad(GradientExplainer):
         samples: noisy copies.
         deviation: of the noise, in units of the images' range [0, 1].
         copies_at_once: in one pass.
-        seed: of the noise, which is drawn anew for every batch.
+        seed: of the noise; every batch meets the same, so a map depends on the image's place in it.
     """
 
     def __init__(
@@ -139,7 +145,8 @@ class GradientShap(GradientExplainer):
         cnn: the CNN to be explained.
         samples: points between image and baseline.
         deviation: of the noise.
-        seed: of the noise and of the points. The baselines are a black, a grey and a white image.
+        seed: of the noise and of the points, the same for every batch. The baselines are a black, a
+            grey and a white image.
     """
 
     def __init__(self, cnn: nn.Module, samples: int = 16, deviation: float = 0.1, seed: int = 0) -> None:
@@ -163,25 +170,32 @@ class GradientShap(GradientExplainer):
 class CopyingExplainer(GradientExplainer):
     """Base of methods that change the gradient of every nonlinearity: they run on a copy.
 
-    The copy (:class:`gan_lib.explainers.activations.OwnActivations`) is made at the first call and
-    shares the CNN's weights.
+    The copy (:class:`gan_lib.explainers.activations.OwnActivations`) shares the CNN's weights. It is made
+    at the first call, and again when the CNN's tensors have been replaced by others.
     """
 
     def __init__(self, cnn: nn.Module) -> None:
         super().__init__(cnn)
         self._copied: OwnActivations | None = None
+        self._tensors: list[Tensor] = []
 
     def copied(self, images: Tensor) -> OwnActivations:
-        if self._copied is None:
+        tensors = [*self.cnn.parameters(), *self.cnn.buffers()]
+        same = len(tensors) == len(self._tensors) and all(
+            own is other for own, other in zip(tensors, self._tensors, strict=True)
+        )
+        if self._copied is None or not same:
             self._copied = OwnActivations(self.cnn, images[:1].detach())
-        return self._copied.to(images.device)
+            self._tensors = tensors
+        return self._copied
 
 
 class DeepLift(CopyingExplainer):
     """Differences to a black image, carried back by the rescale rule (Shrikumar et al., 2017)."""
 
     def raw(self, images: Tensor, target: Tensor) -> Tensor:
-        made: Tensor = CaptumDeepLift(self.copied(images)).attribute(images, target=target)
+        with own_rules():
+            made: Tensor = CaptumDeepLift(self.copied(images)).attribute(images, target=target)
         return made
 
 

@@ -82,7 +82,6 @@ class FeatureAblation(PerturbationExplainer):
         parts: ``grid`` or ``superpixels`` (SLIC, scikit-image).
         count: cells a side of the grid; about its square superpixels.
         parts_at_once: for every image, in one pass; more pay for few images at a time.
-        parts_at_once: in one pass.
 
     Raises:
         ValueError: another kind of parts.

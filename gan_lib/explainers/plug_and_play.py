@@ -13,8 +13,10 @@ The four calls, their arguments and what they return are those of its version 1.
 from __future__ import annotations
 
 import difflib
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,20 +50,22 @@ class CNNExplainer:
             [0, 1]; of others, normalisation with ImageNet's mean and deviation is assumed, unless the
             calls are given ``transforms``.
         class_map: names of the classes by number; by default the classifier's own.
-        device: on which to compute.
+        device: on which to compute; by default where the model is.
 
     Raises:
         ValueError: a model without class names, and no ``class_map``.
     """
 
     def __init__(
-        self, model: nn.Module, class_map: Mapping[int, str] | None = None, device: str = "cpu"
+        self, model: nn.Module, class_map: Mapping[int, str] | None = None, device: str | None = None
     ) -> None:
         if class_map is None:
             if not isinstance(model, Classifier):
                 raise ValueError("class_map must name the classes, for instance {0: 'cat', 1: 'dog'}")
             class_map = dict(enumerate(model.class_names))
-        self.model, self.class_map, self.device = model.to(device), dict(class_map), device
+        self.class_map = dict(class_map)
+        self.device = torch.device(device) if device else next(model.parameters()).device
+        self.model = model.to(self.device)
 
     def get_saliency_map(
         self,
@@ -167,25 +171,27 @@ class CNNExplainer:
             inputs = pictures
         else:
             inputs = transform.normalize(pictures, list(IMAGENET_MEAN), list(IMAGENET_STD))
+        inputs = inputs.to(next(self.model.parameters()))
         return inputs, pictures, self._targets(labels, len(several)), single
 
     def _targets(self, labels: Label | Sequence[Label], count: int) -> list[int] | None:
         if labels is None:
             return None
-        given = [labels] * count if isinstance(labels, int | str) else list(labels)
+        several = isinstance(labels, Sequence | np.ndarray | Tensor) and not isinstance(labels, str)
+        given = list(labels) if several and np.ndim(labels) else [labels] * count  # type: ignore[arg-type]
         if len(given) != count:
             raise ValueError(f"{count} images need one label each, got {len(given)}")
         return [self._class_number(label) for label in given]
 
-    def _class_number(self, label: Label) -> int:
-        if isinstance(label, int):
-            return label
+    def _class_number(self, label: Any) -> int:
+        if not isinstance(label, str):
+            return operator.index(label)  # a TypeError for what is no number
         numbers = {name: number for number, name in self.class_map.items()}
         if label not in numbers:
-            near = difflib.get_close_matches(str(label), numbers, n=3)
+            near = difflib.get_close_matches(label, numbers, n=3)
             hint = f"did you mean {', '.join(map(repr, near))}?" if near else f"there are {len(numbers)}"
             raise KeyError(f"no class {label!r}; {hint}")
-        return numbers[str(label)]
+        return numbers[label]
 
 
 def _as_list(images: Images) -> tuple[bool, list[Image]]:
@@ -213,6 +219,8 @@ def _picture(image: Image, size: tuple[int, int]) -> Tensor:
             f"an image is (3, H, W) as a tensor and (H, W, 3) as an array; not {tuple(image.shape)}"
         )
     picture = values.float() if values.is_floating_point() else values.float() / 255
+    if not (picture.min() >= 0 and picture.max() <= 1):
+        raise ValueError("an image of floating-point numbers lies in [0, 1], without NaN")
     if tuple(picture.shape[-2:]) == tuple(size):
         return picture
     return F.interpolate(picture[None], size=size, mode="bilinear", antialias=True)[0].clamp(0, 1)

@@ -14,30 +14,30 @@ from matplotlib.figure import Figure
 
 from gan_lib.figures.plots import PALETTE
 
-DASHES = ("-", "--", ":")
+DASHES = ("-", "-.", ":")
 
 
 def method_styles(
     methods: Sequence[str], strong: Collection[str] = (), controls: Collection[str] = ()
 ) -> dict[str, dict[str, Any]]:
-    """How to draw each method: ``strong`` ones thick, ``controls`` grey, the others thin.
+    """How to draw each method: ``strong`` ones thick, ``controls`` grey and dashed, the others thin.
 
-    No two methods share colour and dash; up to 27 others can be told apart.
+    Up to 27 methods beside the controls differ in colour or dash.
     """
     colours = [colour for index, colour in enumerate(sns.color_palette(PALETTE)) if index != 7]  # not grey
     styles: dict[str, dict[str, Any]] = {}
-    for names, width in ((strong, 2.4), (controls, 1.6), (None, 1.2)):
-        own = [m for m in methods if (m in names if names is not None else m not in styles)]
-        for index, method in enumerate(own):
-            if names is controls:
-                styles[method] = {"color": str(0.25 + 0.3 * index), "linestyle": "--", "linewidth": width}
-            else:
-                dash = DASHES[index // len(colours) % len(DASHES)]
-                styles[method] = {
-                    "color": colours[index % len(colours)],
-                    "linestyle": dash if names is not None else ("-", "-.")[index // len(colours) % 2],
-                    "linewidth": width,
-                }
+    coloured = [method for method in methods if method in strong]
+    coloured += [method for method in methods if method not in strong and method not in controls]
+    for index, method in enumerate(coloured):
+        dash, colour = divmod(index, len(colours))
+        styles[method] = {
+            "color": colours[colour],
+            "linestyle": DASHES[dash % len(DASHES)],
+            "linewidth": 2.4 if method in strong else 1.2,
+        }
+    greys = np.linspace(0.25, 0.65, max(2, len(controls)))
+    for grey, method in zip(greys, [m for m in methods if m in controls], strict=False):
+        styles[method] = {"color": f"{grey:.2f}", "linestyle": "--", "linewidth": 1.6}
     return {method: styles[method] for method in methods}
 
 
@@ -96,7 +96,7 @@ def cost_scatter(
             axis.errorbar(
                 row["ms per image"],
                 mean,
-                yerr=[[mean - row[f"{column}_low"]], [row[f"{column}_high"] - mean]],
+                yerr=[[max(0.0, mean - row[f"{column}_low"])], [max(0.0, row[f"{column}_high"] - mean)]],
                 fmt=markers[index % len(markers)],
                 markersize=5 + 1.5 * (style["linewidth"] > 2),
                 color=style["color"],

@@ -83,7 +83,7 @@ def interval_bars(table: pd.DataFrame, panels: Mapping[str, str], by: str = "met
     for axis, (measure, label) in zip(axes.flat, panels.items(), strict=False):
         for row in table[table["measure"] == measure].to_dict("records"):
             method, mean = row[by], row["mean"]
-            spread = [[mean - row["low"]], [row["high"] - mean]]
+            spread = [[max(0.0, mean - row["low"])], [max(0.0, row["high"] - mean)]]
             place = methods.index(method)
             axis.errorbar(mean, place, xerr=spread, fmt="o", markersize=5, capsize=3, color=colours[method])
         axis.set(xlabel=label, yticks=range(len(methods)), yticklabels=methods)

@@ -33,12 +33,13 @@ class Probe:
     def __call__(self, images: Tensor, target: Tensor) -> Tensor:
         """Probabilities (B,) of classes (B,) on images (B, 3, H, W)."""
         with evaluation_mode(self.net):
+            own = next(self.net.parameters())
             parts = [
-                self.net(part.contiguous(memory_format=torch.channels_last)).float().softmax(1)
+                self.net(part.to(own).contiguous(memory_format=torch.channels_last)).float().softmax(1)
                 for part in images.split(self.batch_size)
             ]
         probabilities = torch.cat(parts)  # (B, K)
-        return probabilities.gather(1, target[:, None])[:, 0]
+        return probabilities.gather(1, target[:, None].to(own.device))[:, 0].to(images.device)
 
 
 @dataclass(frozen=True)

@@ -35,5 +35,5 @@ class IncreaseInConfidence(PerImageMetric):
 def class_probability(cnn: nn.Module, images: Tensor, target: Tensor) -> Tensor:
     """Probability (B,) that the CNN gives class ``target`` (B,) on images (B, 3, H, W)."""
     with evaluation_mode(cnn), torch.no_grad():
-        probabilities = cnn(images).float().softmax(1)  # (B, K)
-    return probabilities.gather(1, target[:, None])[:, 0]
+        probabilities = cnn(images.to(next(cnn.parameters()))).float().softmax(1)  # (B, K)
+    return probabilities.gather(1, target[:, None].to(probabilities.device))[:, 0]

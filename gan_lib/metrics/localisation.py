@@ -35,34 +35,72 @@ class Dice(PerImageMetric):
         self.append(torch.where(total > 0, 2 * both / total, torch.nan))
 
 
+class IoU(PerImageMetric):
+    """Intersection over union of two maps, both thresholded; arguments as for :class:`Dice`."""
+
+    higher_is_better = True
+
+    def __init__(self, threshold: float = 0.5, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.threshold = threshold
+
+    def update(self, maps: Tensor, target: Tensor) -> None:
+        """Maps and target (B, 1, H, W) in [0, 1]; a boolean mask is a target as well."""
+        region = maps > self.threshold
+        other = target if target.dtype == torch.bool else target > self.threshold
+        either = (region | other).sum((1, 2, 3))
+        self.append(torch.where(either > 0, (region & other).sum((1, 2, 3)).float() / either, torch.nan))
+
+
 class DiceAtArea(PerImageMetric):
     """Dice of the evidence and of the map's highest pixels, as many as the evidence has.
 
     No threshold is involved, so that it asks for the order of the pixels only: the *relevance rank
     accuracy* of Arras et al. (Information Fusion 2022). An image without evidence does not count.
+
+    Args:
+        share: of the image, 0..1; with it the evidence may be another map, of which the highest
+            pixels are taken as well.
+        seed: of the bootstrap.
     """
 
     higher_is_better = True
 
+    def __init__(self, share: float | None = None, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.share = share
+
     def update(self, maps: Tensor, evidence: Tensor) -> None:
-        """Maps (B, 1, H, W) and evidence (B, 1, H, W) bool."""
-        top = top_share(maps, evidence.float().mean((1, 2, 3)))
-        both = (top & evidence).sum((1, 2, 3)).float()
-        total = evidence.sum((1, 2, 3))
+        """Maps (B, 1, H, W), and evidence (B, 1, H, W): bool, or a map where a share was given.
+
+        Raises:
+            ValueError: evidence that is no mask, and no share.
+        """
+        top, other = self.regions(maps, evidence)
+        both, total = (top & other).sum((1, 2, 3)).float(), (top.sum((1, 2, 3)) + other.sum((1, 2, 3))) / 2
         self.append(torch.where(total > 0, both / total, torch.nan))
 
+    def regions(self, maps: Tensor, evidence: Tensor) -> tuple[Tensor, Tensor]:
+        """Both as bool (B, 1, H, W), with equally many pixels."""
+        if self.share is not None and evidence.dtype != torch.bool:
+            return top_share(maps, self.share), top_share(evidence, self.share)
+        if evidence.dtype != torch.bool:
+            raise ValueError("evidence is a boolean mask; to compare with another map, give a share")
+        return top_share(maps, evidence.float().mean((1, 2, 3))), evidence
 
-class IoUAtArea(PerImageMetric):
-    """Intersection over union of the evidence and of the map's highest pixels, as many as it has."""
 
-    higher_is_better = True
+class IoUAtArea(DiceAtArea):
+    """Intersection over union in place of Dice; see :class:`DiceAtArea`."""
 
     def update(self, maps: Tensor, evidence: Tensor) -> None:
-        """Maps (B, 1, H, W) and evidence (B, 1, H, W) bool; an image without evidence does not count."""
-        top = top_share(maps, evidence.float().mean((1, 2, 3)))
-        both = (top & evidence).sum((1, 2, 3)).float()
-        either = (top | evidence).sum((1, 2, 3))
-        self.append(torch.where(either > 0, both / either, torch.nan))
+        """Maps (B, 1, H, W), and evidence (B, 1, H, W): bool, or a map where a share was given.
+
+        Raises:
+            ValueError: evidence that is no mask, and no share.
+        """
+        top, other = self.regions(maps, evidence)
+        either = (top | other).sum((1, 2, 3))
+        self.append(torch.where(either > 0, (top & other).sum((1, 2, 3)).float() / either, torch.nan))
 
 
 class PointingGame(PerImageMetric):

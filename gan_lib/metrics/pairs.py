@@ -19,7 +19,8 @@ def per_image(scores: pd.DataFrame, measure: str) -> pd.DataFrame:
         measure: one of its columns.
     """
     methods = list(dict.fromkeys(scores["method"]))
-    return scores.pivot_table(index="image", columns="method", values=measure)[methods]
+    table = scores.pivot_table(index="image", columns="method", values=measure)
+    return table.reindex(columns=methods)
 
 
 def win_shares(
@@ -27,8 +28,9 @@ def win_shares(
 ) -> pd.DataFrame:
     """Share of the images, in per cent, on which the method of a row is better than that of a column.
 
-    Draws count for neither; the diagonal is NaN. With ``drop_black`` this is the *win %* of arXiv
-    2301.08067. Where a method has several seeds, shares are averaged over the pairs of seeds.
+    Draws count for neither; images on which either has no score do not count; the diagonal is NaN.
+    With ``drop_black`` this is the *win %* of arXiv 2301.08067. Where a method has several seeds, shares
+    are averaged over the pairs of seeds.
 
     Args:
         scores: as :func:`gan_lib.metrics.explanation_scores` gives them.
@@ -36,15 +38,17 @@ def win_shares(
         lower_is_better: true for a drop.
     """
     sign = -1 if lower_is_better else 1
+    images = sorted(scores["image"].unique())
     runs = {
-        method: sign * own.pivot(index="seed", columns="image", values=measure).to_numpy()  # (S, N)
+        method: own.pivot(index="seed", columns="image", values=measure).reindex(columns=images).to_numpy()
         for method, own in scores.groupby("method", sort=False)
-    }
+    }  # (S, N) each
     table = pd.DataFrame(np.nan, index=list(runs), columns=list(runs))
-    for first, own in runs.items():
-        for second, other in runs.items():
-            if first != second:
-                table.loc[first, second] = 100 * float((own[:, None] > other[None]).mean())
+    for (first, own), (second, other) in product(runs.items(), repeat=2):
+        if first != second:
+            difference = sign * (own[:, None] - other[None])  # (S, S', N)
+            counted = np.isfinite(difference)
+            table.loc[first, second] = 100 * (difference > 0).sum() / max(1, counted.sum())
     return table
 
 

@@ -42,7 +42,7 @@ class ADCC(PerImageMetric):
     The harmonic mean of *coherency* (the map of the image that the map shows is the same map: Pearson's
     correlation, from [-1, 1] to [0, 1]), of 1 - *complexity* (the map's mean) and of 1 - *drop* (of the
     class's probability when only the explained part is left, on black). An image whose map, or whose
-    map's map, is constant counts with a coherency of 0.
+    map's map, is constant counts with a coherency of 0; one whose class has no probability does not count.
     """
 
     higher_is_better = True
@@ -60,7 +60,8 @@ class ADCC(PerImageMetric):
         kept = 1 - (before - after).clamp(min=0) / before
         parts = torch.stack([coherency, simplicity, kept])  # (3, B)
         harmonic = 3 / (1 / parts.clamp(min=1e-12)).sum(0)
-        self.append(torch.where((parts > 0).all(0), harmonic, 0.0))
+        scores = torch.where((parts > 0).all(0), harmonic, 0.0)
+        self.append(torch.where(before > 0, scores, torch.nan))
 
 
 class MaxSensitivity(PerImageMetric):

@@ -51,7 +51,8 @@ def randomisation_check(
 
     Returns:
         One row per method and stage: ``method``, ``share`` of the layers drawn anew, and mean and 95 %
-        interval of rank correlation (``rank``, ``rank_low``, ``rank_high``) and SSIM (``ssim``, ...).
+        interval of rank correlation (``rank``, ``rank_low``, ``rank_high``), the images that it counts
+        (``rank_n``; a constant map has no ranks), and the same for SSIM (``ssim``, ...).
     """
     original = {name: explain(cnn, images, target) for name, explain in methods.items()}
     rows = []
@@ -99,4 +100,5 @@ def _alike(maps: Tensor, others: Tensor) -> dict[str, float]:
         metric.update(maps, others)
         summary = metric.compute()
         columns |= {name: summary.mean, f"{name}_low": summary.low, f"{name}_high": summary.high}
+        columns[f"{name}_n"] = summary.n
     return columns

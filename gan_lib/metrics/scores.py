@@ -175,16 +175,16 @@ def quality_scores(
         Per image ``method``, ``seed``, ``image``, ``adcc``, and ``sensitivity``, NaN for all but the
         first images.
     """
-    tables = []
+    tables, device = [], next(cnn.parameters()).device
     for key, own in maps.items():
         adcc, sensitivity = ADCC(), MaxSensitivity()
         for rows in torch.arange(len(images)).split(batch_size):
-            pictures, target = images[rows], explained[rows]
+            pictures, target = images[rows].to(device), explained[rows].to(device)
             shown = blend(pictures, filling(pictures, "black"), own[rows].to(pictures))
             before, after = (class_probability(cnn, some, target) for some in (pictures, shown))
             adcc.update(own[rows].to(pictures), explain[key](shown, target), before, after)
         few = slice(0, min(noisy_images, len(images)))
-        sensitivity.update(explain[key], images[few], explained[few])
+        sensitivity.update(explain[key], images[few].to(device), explained[few].to(device))
         table = per_image_table(key, {"adcc": adcc})
         moved = sensitivity.per_image.numpy()
         table.loc[: len(moved) - 1, "sensitivity"] = moved

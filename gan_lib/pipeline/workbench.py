@@ -6,8 +6,9 @@ knowing of each other, and each can also run alone.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,85 +26,22 @@ from gan_lib.classifiers import (
     predictions,
     save_classifier,
 )
-from gan_lib.conditions import ConditionMaker, FeatureMaker, StoredConditions, compute_conditions
+from gan_lib.conditions import ConditionMaker, StoredConditions, compute_conditions
 from gan_lib.data import ImageData, ImageSplit, load_data
 from gan_lib.explainers import GeneratorExplainer
 from gan_lib.figures import FigureFolder
-from gan_lib.generators import Discriminator, Generator, ProjectionDiscriminator, make_generator
-from gan_lib.pipeline.profiles import UNRECORDED, declared_parameters
-from gan_lib.runtime import Precision, device_name, make_fabric, progress, versions
-from gan_lib.training import (
-    ContrastiveOptions,
-    TrainingOptions,
-    load_generator,
-    save_generator,
-    train_contrastive,
-    train_supervised,
+from gan_lib.pipeline.jobs import (
+    ContrastiveJob,
+    GeneratorJob,
+    TrainedClassifier,
+    TrainedGenerator,
+    run_contrastive,
+    run_supervised,
 )
-
-
-@dataclass(frozen=True)
-class TrainedClassifier:
-    """A classifier from the store: the CNN, its training ``history``, and ``key``, its address."""
-
-    cnn: Classifier
-    history: pd.DataFrame
-    key: str
-
-
-@dataclass(frozen=True)
-class TrainedGenerator:
-    """A generator from the store, its training ``log``, and ``key``, its address."""
-
-    generator: Generator
-    log: pd.DataFrame
-    key: str
-
-
-@dataclass(frozen=True)
-class GeneratorJob:
-    """One generator to be trained.
-
-    Attributes:
-        variant: ``lsft`` or ``gsft``.
-        sizes: fields of :class:`gan_lib.generators.GeneratorSizes`.
-        discriminator: arguments of :class:`gan_lib.generators.Discriminator`.
-        images: training images.
-        conditions: their conditions and targets.
-        options: schedule and seed.
-    """
-
-    variant: str
-    sizes: Mapping[str, int]
-    discriminator: Mapping[str, Any]
-    images: ImageSplit
-    conditions: StoredConditions
-    options: TrainingOptions
-
-
-@dataclass(frozen=True)
-class ContrastiveJob:
-    """One generator to be trained by contrast.
-
-    Attributes:
-        variant: ``lsft`` or ``gsft``.
-        sizes: fields of :class:`gan_lib.generators.GeneratorSizes`, without conditions and features.
-        discriminator: arguments of :class:`gan_lib.generators.ProjectionDiscriminator`, without classes.
-        cnn: the CNN to be explained.
-        layers: number of its layers that the generator is conditioned on.
-        images: training images.
-        images_key: what they are, for the address.
-        options: schedule, objective and seed.
-    """
-
-    variant: str
-    sizes: Mapping[str, int]
-    discriminator: Mapping[str, Any]
-    cnn: TrainedClassifier
-    layers: int
-    images: ImageSplit
-    images_key: str
-    options: ContrastiveOptions
+from gan_lib.pipeline.profiles import UNRECORDED, declared_parameters
+from gan_lib.runtime import device_name, make_fabric, progress, versions
+from gan_lib.storage import read_json
+from gan_lib.training import load_generator
 
 
 class Workbench:
@@ -227,7 +165,7 @@ class Workbench:
             workers: processes that train side by side. Small networks gain from it on a CPU, whose
                 cores they cannot fill one by one; a GPU is better left to one.
         """
-        return self._trained(_train, jobs, workers)
+        return self._trained(run_supervised, jobs, workers)
 
     def contrastive_generators(
         self, jobs: Sequence[ContrastiveJob], workers: int = 1
@@ -238,12 +176,17 @@ class Workbench:
             jobs: what to train; what the store has is not trained again.
             workers: processes that train side by side.
         """
-        return self._trained(_train_contrastive, jobs, workers)
+        return self._trained(run_contrastive, jobs, workers)
 
     def keep_explainers(
         self, architecture: str, explainers: Mapping[tuple[str, int], GeneratorExplainer]
     ) -> None:
-        """Keep trained explainers, by method and seed, for later notebooks of the same profile."""
+        """Keep trained explainers, by method and seed, for later notebooks of the same profile.
+
+        They replace what an earlier run of the profile left for these methods.
+        """
+        for method in {method for method, _ in explainers}:
+            shutil.rmtree(self._kept(architecture) / method, ignore_errors=True)
         for (method, seed), explainer in explainers.items():
             explainer.save(self._kept(architecture) / method / str(seed), self.provenance)
 
@@ -259,12 +202,17 @@ class Workbench:
         """
         architecture = cnn.recipe.architecture
         runs = sorted((self._kept(architecture) / method).glob("*/explainer.json"))
+        runs = [path for path in runs if self._same_data(read_json(path)["trained_on"]["data"])]
         kept = {int(path.parent.name): _fitting(path.parent, cnn) for path in runs}
         found = {seed: explainer for seed, explainer in kept.items() if explainer is not None}
         if found:
             return found, f"trained by this profile, seeds {', '.join(map(str, found))}"
         shipped = _fitting(self.data_dir / "pretrained" / architecture / method, cnn)
         return ({0: shipped}, "shipped") if shipped is not None else ({}, "not there for this CNN")
+
+    def _same_data(self, trained_on: Mapping[str, str]) -> bool:
+        own = self.provenance["data"]
+        return all(trained_on[name] == own[name] for name in trained_on.keys() & own.keys())
 
     def _kept(self, architecture: str) -> Path:
         return self.data_dir / "artifacts" / "explainers" / self.provenance["profile"] / architecture
@@ -281,51 +229,6 @@ class Workbench:
             generator, log = load_generator(folder), pd.read_csv(folder / "log.csv")
             trained.append(TrainedGenerator(generator, log, folder.name))
         return trained
-
-
-def _train(job: GeneratorJob, store: ArtifactStore, device: str, precision: Precision) -> Path:
-    def make(folder: Path) -> None:
-        torch.manual_seed(job.options.seed)
-        generator, discriminator = (
-            make_generator(job.variant, **job.sizes),
-            Discriminator(**job.discriminator),
-        )
-        fabric = make_fabric(device, precision)
-        train_supervised(generator, discriminator, job.images, job.conditions, folder, job.options, fabric)
-        save_generator(generator, folder)
-
-    made_from = {
-        "variant": job.variant,
-        "sizes": dict(job.sizes),
-        "discriminator": dict(job.discriminator),
-        "conditions": job.conditions.fingerprint,
-        "options": asdict(job.options),
-    }
-    return store.get("generator", "gan_lib.training.supervised", made_from, make)
-
-
-def _train_contrastive(job: ContrastiveJob, store: ArtifactStore, device: str, precision: Precision) -> Path:
-    def make(folder: Path) -> None:
-        cnn = job.cnn.cnn
-        maker = FeatureMaker(cnn, job.images.image_size, job.layers)
-        torch.manual_seed(job.options.seed)
-        sizes = {**job.sizes, "conditions": len(maker.channels), "features": maker.channels}
-        generator = make_generator(job.variant, **sizes)
-        discriminator = ProjectionDiscriminator(len(cnn.class_names), **job.discriminator)
-        fabric = make_fabric(device, precision)
-        train_contrastive(generator, discriminator, maker, job.images, folder, job.options, fabric)
-        save_generator(generator, folder)
-
-    made_from = {
-        "variant": job.variant,
-        "sizes": dict(job.sizes),
-        "discriminator": dict(job.discriminator),
-        "classifier": job.cnn.key,
-        "layers": job.layers,
-        "images": job.images_key,
-        "options": asdict(job.options),
-    }
-    return store.get("contrastive", "gan_lib.training.contrastive", made_from, make)
 
 
 def _fitting(folder: Path, cnn: Classifier) -> GeneratorExplainer | None:
