@@ -53,7 +53,15 @@ def top_share(maps: Tensor, share: float | Tensor) -> Tensor:
     Returns:
         (B, 1, H, W) bool.
     """
-    flat = maps.flatten(1)  # (B, H * W)
-    counts = (torch.as_tensor(share, device=maps.device).expand(len(maps)) * flat.shape[1]).round()
-    rank = flat.argsort(dim=1, descending=True, stable=True).argsort(dim=1)  # (B, H * W)
-    return (rank < counts[:, None]).view_as(maps)
+    counts = torch.as_tensor(share, device=maps.device).expand(len(maps)) * maps.shape[1:].numel()
+    return pixel_ranks(maps) < counts.round()[:, None, None, None]
+
+
+def pixel_ranks(maps: Tensor) -> Tensor:
+    """Rank (B, 1, H, W), int64, of every pixel of maps (B, 1, H, W): 0 for the highest.
+
+    Equal values are ranked in reading order.
+    """
+    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)  # (B, H * W)
+    places = torch.arange(order.shape[1], device=maps.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places).view_as(maps)

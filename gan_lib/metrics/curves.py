@@ -9,8 +9,12 @@ from torch import Tensor, nn
 
 from gan_lib.capture import evaluation_mode
 from gan_lib.classifiers import folded
-from gan_lib.masking import filling
+from gan_lib.masking import filling, pixel_ranks
 from gan_lib.metrics.base import PerImageMetric
+
+
+CACHED = 2**18  # pixels in one pass that the caches of a CPU still serve
+ON_GPU = 256  # images in one pass
 
 
 class Probe:
@@ -21,13 +25,20 @@ class Probe:
 
     Args:
         cnn: from images in [0, 1] to logits.
-        batch_size: images in one pass.
+        batch_size: images in one pass; by default as many as the caches of a CPU serve, 64 of 64 x 64.
     """
 
-    def __init__(self, cnn: nn.Module, batch_size: int = 256) -> None:
+    def __init__(self, cnn: nn.Module, batch_size: int | None = None) -> None:
         copied = folded(cnn)
         self.net = cnn if copied is None else copied.requires_grad_(False)
         self.batch_size = batch_size
+
+    def at_once(self, images: Tensor) -> int:
+        """How many of such images (..., H, W) go into one pass."""
+        if self.batch_size is not None:
+            return self.batch_size
+        on_cpu = next(self.net.parameters()).device.type == "cpu"
+        return max(1, CACHED // (images.shape[-2] * images.shape[-1])) if on_cpu else ON_GPU
 
     @torch.no_grad()
     def __call__(self, images: Tensor, target: Tensor) -> Tensor:
@@ -36,7 +47,7 @@ class Probe:
             own = next(self.net.parameters())
             parts = [
                 self.net(part.to(own).contiguous(memory_format=torch.channels_last)).float().softmax(1)
-                for part in images.split(self.batch_size)
+                for part in images.split(self.at_once(images))
             ]
         probabilities = torch.cat(parts)  # (B, K)
         return probabilities.gather(1, target[:, None].to(own.device))[:, 0].to(images.device)
@@ -85,15 +96,14 @@ def perturbation_curves(
     width = -(-pixels // steps)
     counts = torch.tensor([*range(0, pixels, width), pixels], device=images.device)
     hidden = filling(images, fill)
-    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    rank = order.view_as(maps)  # (B, 1, H, W): 0 for the highest pixel
+    rank = pixel_ranks(maps)  # (B, 1, H, W)
     deletion = images.new_empty((len(images), len(counts)), dtype=torch.float32)
     insertion = torch.empty_like(deletion)
     deletion[:, 0] = insertion[:, -1] = probe(images, target)
     deletion[:, -1] = insertion[:, 0] = probe(hidden, target)
     inner = counts[1:-1]
     # As many images at a time as fill a pass with their steps.
-    at_once = max(1, probe.batch_size // max(1, 2 * len(inner)))
+    at_once = max(1, probe.at_once(images) // max(1, 2 * len(inner)))
     for rows in torch.arange(len(images), device=images.device).split(at_once) if len(inner) else ():
         top = rank[rows, None] < inner.view(1, -1, 1, 1, 1)  # (b, S - 1, 1, H, W)
         picture, other = images[rows, None], hidden[rows, None]

@@ -76,7 +76,7 @@ def paired_tests(
         table = per_image(scores, measure)
         for method, other in product(methods, against):
             both = table[[method, other]].dropna()
-            difference = both[method] - both[other]
+            difference = (both[method] - both[other]).astype(float)  # in float32 small p-values become 0
             row: dict[str, object] = {"measure": measure, "method": method, "against": other}
             row |= {"difference": float(difference.mean()), "n": len(difference)}
             rows.append(row | {"p": float(wilcoxon(difference).pvalue) if difference.any() else 1.0})
