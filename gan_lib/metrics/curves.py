@@ -12,7 +12,6 @@ from gan_lib.classifiers import folded
 from gan_lib.masking import filling, pixel_ranks
 from gan_lib.metrics.base import PerImageMetric
 
-
 CACHED = 2**18  # pixels in one pass that the caches of a CPU still serve
 ON_GPU = 256  # images in one pass
 
