@@ -148,3 +148,19 @@ def test_mosaics_of_what_does_not_fit():
         mosaic(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 5))
     with pytest.raises(ValueError, match="one of"):
         mosaic(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4), "diagonal")
+
+
+def test_complements_can_be_left_out():
+    shown, rest = torch.randn(4, 3), torch.randn(4, 3)
+    classes = torch.tensor([0, 1, 2, 0])
+    alone = torch.nn.functional.cross_entropy(shown, classes)
+    assert torch.allclose(fidelity_loss(shown, rest, classes, complement_weight=0), alone)
+    explained, originals = torch.randn(4, 8), torch.randn(4, 8)
+    nothing = torch.full((4,), -1)
+    losses = [
+        contrastive_loss(explained, originals, complements, classes, nothing, repel_complements=repelled)
+        for repelled in (False, True)
+        for complements in (torch.randn(4, 8), torch.randn(4, 8))
+    ]
+    assert torch.allclose(losses[0], losses[1])
+    assert not torch.allclose(losses[2], losses[3])

@@ -31,6 +31,7 @@ ROOMS = [
     "training",
     "explainers",
     "metrics",
+    "relevance",
     "figures",
     "pipeline",
     "cli",

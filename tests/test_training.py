@@ -343,3 +343,16 @@ def test_contrastive_training_refuses_what_does_not_fit(scenes, maker, tmp_path)
         train_contrastive(generator, ProjectionDiscriminator(10, 4), maker, scenes.train, tmp_path)
     with pytest.raises(ValueError, match="too few"):
         train_by_contrast(scenes, maker, tmp_path, replace(CONTRASTIVE, held_out=60))
+
+
+def test_without_a_discriminator(scenes, stored, tmp_path):
+    """Nothing is asked of it: it ends as it began, and the error falls all the same."""
+    torch.manual_seed(OPTIONS.seed)
+    generator, discriminator = make_generator("lsft", **SIZES), Discriminator(8, 4)
+    before = [tensor.clone() for tensor in discriminator.state_dict().values()]
+    options = replace(OPTIONS, adversarial_weight=0.0, epochs=8)
+    log = train_supervised(generator, discriminator, scenes.train, stored, tmp_path, options)
+    assert list(log.columns) == ["step", "epoch", "reconstruction"]
+    assert log["reconstruction"].tail(4).mean() < log["reconstruction"].head(4).mean()
+    after = discriminator.state_dict().values()
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))

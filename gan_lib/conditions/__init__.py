@@ -1,5 +1,6 @@
 """What the generator is conditioned on: Grad-CAMs of many layers and their cumulative averages."""
 
+from gan_lib.conditions.alternatives import ALTERNATIVES, AlternativeMaker
 from gan_lib.conditions.cumulative import (
     ConditionMaker,
     Conditions,
@@ -12,6 +13,8 @@ from gan_lib.conditions.maps import min_max, upsample
 from gan_lib.conditions.store import StoredConditions, compute_conditions
 
 __all__ = [
+    "ALTERNATIVES",
+    "AlternativeMaker",
     "ConditionMaker",
     "Conditions",
     "FeatureMaker",

@@ -81,6 +81,8 @@ class ConditionMaker:
         ValueError: fewer layers than conditions.
     """
 
+    kind = "cgma"
+
     def __init__(
         self,
         cnn: nn.Module,

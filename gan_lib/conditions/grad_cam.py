@@ -91,16 +91,22 @@ def grad_cam(
     return GradCAMs(raw, logits.detach(), chosen)
 
 
-def token_grid(tokens: Tensor) -> Tensor:
-    """Tokens (B, T, C) of a vision transformer as (B, C, h, h), class token and the like left out.
+def token_grid(tokens: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+    """Tokens (B, T, C) of a vision transformer as (B, C, h, w), class token and the like left out.
 
         grad_cam(vit, images, ["encoder.layers.encoder_layer_11.ln_1"], reshape=token_grid)
 
+    Args:
+        tokens: (B, T, C); other tokens come first.
+        grid: rows h and columns w of the patches; by default the largest square that fits.
+
     Raises:
-        ValueError: another number of dimensions.
+        ValueError: another number of dimensions, or too few tokens for the grid.
     """
     if tokens.ndim != 3:
         raise ValueError(f"tokens are (B, T, C), not {tuple(tokens.shape)}")
-    side = math.isqrt(tokens.shape[1])
-    places = tokens[:, tokens.shape[1] - side**2 :]  # (B, h * h, C); other tokens come first
-    return places.transpose(1, 2).unflatten(2, (side, side))
+    rows, columns = grid or (math.isqrt(tokens.shape[1]),) * 2
+    if rows * columns > tokens.shape[1]:
+        raise ValueError(f"{tokens.shape[1]} tokens do not fill a grid of {rows} x {columns}")
+    places = tokens[:, tokens.shape[1] - rows * columns :]  # (B, h * w, C)
+    return places.transpose(1, 2).unflatten(2, (rows, columns))

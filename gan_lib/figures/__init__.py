@@ -2,6 +2,7 @@
 
 from gan_lib.figures.comparison import (
     cost_scatter,
+    depth_curves,
     method_curves,
     method_styles,
     ranked_table,
@@ -25,6 +26,7 @@ __all__ = [
     "confusion",
     "cost_scatter",
     "curve",
+    "depth_curves",
     "image_grid",
     "interval_bars",
     "map_grid",

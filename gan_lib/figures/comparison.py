@@ -170,6 +170,47 @@ def shares_table(table: pd.DataFrame, label: str, low: float = 0.0, high: float 
     return figure
 
 
+def depth_curves(table: pd.DataFrame, by: str = "generator", height: float = 2.9) -> Figure:
+    """Relevance over depth: one panel per generator, one line per measure, with 95 % intervals.
+
+    Args:
+        table: columns ``by``, ``measure``, ``condition``, ``share``, ``low``, ``high``.
+        by: the column that names the panels.
+        height: of a panel in inches.
+    """
+    names, measures = list(dict.fromkeys(table[by])), list(dict.fromkeys(table["measure"]))
+    size = (3.2 * len(names), height)
+    figure, axes = plt.subplots(1, len(names), figsize=size, sharey=True, squeeze=False)
+    colours = dict(zip(measures, sns.color_palette(PALETTE, len(measures)), strict=True))
+    for axis, name in zip(axes[0], names, strict=True):
+        own = table[table[by] == name]
+        for index, measure in enumerate(measures):
+            line = own[own["measure"] == measure]
+            places = line["condition"] + 0.07 * (index - (len(measures) - 1) / 2)  # beside each other
+            below = (line["share"] - line["low"]).clip(lower=0)
+            above = (line["high"] - line["share"]).clip(lower=0)
+            axis.errorbar(
+                places,
+                line["share"],
+                yerr=[below, above],
+                fmt="o-",
+                markersize=3.5,
+                linewidth=1.1,
+                capsize=1.5,
+                color=colours[measure],
+                label=measure.replace("_", " "),
+            )
+        count = int(own["condition"].max())
+        axis.axhline(1 / count, color="0.5", linewidth=0.8, linestyle=":")
+        axis.set(title=name, xlabel="condition, first to last", xticks=range(1, count + 1), ylim=(0, None))
+        axis.grid(alpha=0.3)
+        sns.despine(ax=axis)
+    axes[0, 0].set_ylabel("share of the relevance")
+    figure.tight_layout()
+    _legend(figure, axes[0, 0])
+    return figure
+
+
 def _legend(figure: Figure, axis: Axes) -> None:
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(

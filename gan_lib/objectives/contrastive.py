@@ -19,6 +19,7 @@ def contrastive_loss(
     classes: Tensor,
     other_classes: Tensor,
     temperature: float = 0.1,
+    repel_complements: bool = True,
 ) -> Tensor:
     """Supervised contrastive loss (Khosla et al., NeurIPS 2020) in the CNN's own embedding.
 
@@ -34,12 +35,13 @@ def contrastive_loss(
         classes: (B,) the class that each explanation is asked for.
         other_classes: (B,) the class that a complement rightly shows, -1 where there is none.
         temperature: of the cosine similarities.
+        repel_complements: off for an ablation.
     """
     count = len(explained)
     embeddings = torch.cat([explained, originals, complements])  # (3B, D)
     same = classes[:, None] == classes[None, :]  # (B, B)
     itself = torch.eye(count, dtype=torch.bool, device=same.device)
-    repels = classes[:, None] != other_classes[None, :]
+    repels = (classes[:, None] != other_classes[None, :]) & repel_complements
     nothing = torch.zeros_like(same)
     positive = torch.cat([same & ~itself, same, nothing], dim=1)  # (B, 3B)
     negative = torch.cat([~same, ~same, repels], dim=1)
@@ -48,16 +50,19 @@ def contrastive_loss(
     return loss
 
 
-def fidelity_loss(explained_logits: Tensor, complement_logits: Tensor, classes: Tensor) -> Tensor:
+def fidelity_loss(
+    explained_logits: Tensor, complement_logits: Tensor, classes: Tensor, complement_weight: float = 1.0
+) -> Tensor:
     """Cross-entropy of the class on explained images, and of *not* the class on their complements.
 
-    ``mean(-log p_c(explained)) + mean(-log(1 - p_c(complement)))`` for logits (B, K) and classes (B,).
+    ``mean(-log p_c(explained)) + w mean(-log(1 - p_c(complement)))`` for logits (B, K), classes (B,) and
+    the complements' weight w.
     """
     shown = F.cross_entropy(explained_logits, classes)
     own = complement_logits.gather(1, classes[:, None])[:, 0]  # (B,)
     others = complement_logits.scatter(1, classes[:, None], -torch.inf).logsumexp(1)
     hidden = F.softplus(own - others).mean()  # -log(1 - p) = softplus(own - others)
-    return shown + hidden
+    return shown + complement_weight * hidden
 
 
 def area_loss(maps: Tensor, low: float, high: float) -> Tensor:

@@ -154,6 +154,7 @@ class Workbench:
             "layers": maker.layers,
             "positions": maker.positions,
             "leak_free": maker.leak_free,
+            "kind": maker.kind,
         }
         return StoredConditions(self.store.get("conditions", "gan_lib.conditions", made_from, make))
 

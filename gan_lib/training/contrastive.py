@@ -45,6 +45,8 @@ class ContrastiveOptions(Schedule):
     Attributes:
         contrastive_weight: of the supervised contrastive loss.
         fidelity_weight: of the CNN's cross-entropy on explained images and complements.
+        complement_weight: of the part of the fidelity loss that empties complements of the class; with 0
+            the contrastive loss does not repel complements either.
         adversarial_weight: of the generator's adversarial loss; 0 leaves the discriminator out.
         area_weight: of the penalty outside the area band.
         area: the band, as shares of the image.
@@ -71,6 +73,7 @@ class ContrastiveOptions(Schedule):
     ema_decay: float = 0.98
     contrastive_weight: float = 1.0
     fidelity_weight: float = 1.0
+    complement_weight: float = 1.0
     adversarial_weight: float = 0.02
     area_weight: float = 5.0
     area: tuple[float, float] = (0.05, 0.25)
@@ -177,8 +180,9 @@ class _Trainer:
                 task.classes,
                 task.other_classes,
                 options.temperature,
+                repel_complements=options.complement_weight > 0,
             ),
-            "fidelity": fidelity_loss(shown_logits, rest_logits, task.classes),
+            "fidelity": fidelity_loss(shown_logits, rest_logits, task.classes, options.complement_weight),
             "area_penalty": area_loss(maps, low, high),
             "smoothness": total_variation(maps),
             "saturation": saturation_loss(logits),

@@ -29,9 +29,11 @@ class TrainingOptions(Schedule):
 
     Attributes:
         reconstruction_weight: of the mean absolute error to the target.
+        adversarial_weight: of the generator's adversarial loss; 0 leaves the discriminator out.
     """
 
     reconstruction_weight: float = 100.0
+    adversarial_weight: float = 1.0
 
 
 def train_supervised(
@@ -60,9 +62,9 @@ def train_supervised(
         tensorboard: log there too, in ``folder/tensorboard``.
 
     Returns:
-        One row per step: ``step``, ``epoch``, ``reconstruction`` (mean absolute error),
-        ``adversarial`` and ``discriminator`` (losses), ``discriminator_accuracy`` (0..1, before the
-        update). Also in ``log.csv``.
+        One row per step: ``step``, ``epoch``, ``reconstruction`` (mean absolute error), and with a
+        discriminator ``adversarial`` and ``discriminator`` (losses), ``discriminator_accuracy`` (0..1,
+        before the update). Also in ``log.csv``.
 
     Raises:
         ValueError: images and conditions that do not belong together, or another run's checkpoint.
@@ -99,11 +101,15 @@ def _step(
 
     with fabric.autocast():
         made = state.generator(pictures, cgma)  # (B, 1, H, W)
-        with frozen(state.discriminator):
-            fooled = state.discriminator(pictures, made).float()  # (B,)
     reconstruction = F.l1_loss(made.float(), target)
+    if options.adversarial_weight == 0:
+        state.update_generator(options.reconstruction_weight * reconstruction, options, fabric)
+        return {"reconstruction": reconstruction.item()}
+    with fabric.autocast(), frozen(state.discriminator):
+        fooled = state.discriminator(pictures, made).float()  # (B,)
     adversarial = generator_loss(fooled, options.adversarial)
-    state.update_generator(adversarial + options.reconstruction_weight * reconstruction, options, fabric)
+    total = options.adversarial_weight * adversarial + options.reconstruction_weight * reconstruction
+    state.update_generator(total, options, fabric)
 
     is_due = state.step % options.discriminator_every == 0
     with torch.set_grad_enabled(is_due), fabric.autocast():
