@@ -101,6 +101,14 @@ def test_curves_step_by_step(tiny_net, images, maps, target):
     assert none.insertion.shape[0] == 0
 
 
+def test_passes_are_as_large_as_a_cpus_caches(tiny_net, images, target):
+    probe = Probe(tiny_net)
+    assert probe.at_once(torch.empty(1, 3, 64, 64)) == 64
+    assert probe.at_once(torch.empty(1, 3, 4000, 4000)) == 1
+    assert Probe(tiny_net, batch_size=3).at_once(images) == 3
+    assert torch.allclose(Probe(tiny_net, batch_size=1)(images, target), probe(images, target), atol=1e-6)
+
+
 # -- ROAD --------------------------------------------------------------------------------------------
 
 

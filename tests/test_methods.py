@@ -306,3 +306,7 @@ def test_vision_transformer_by_reshape():
     assert guided.attribute(images).shape == (2, 1, 32, 32)
     tokens = torch.arange(2 * 17 * 3).view(2, 17, 3)
     assert torch.equal(token_grid(tokens)[0, :, 0, 1], tokens[0, 2])
+    assert token_grid(tokens, (2, 8)).shape == (2, 3, 2, 8)
+    assert torch.equal(token_grid(tokens, (2, 8))[0, :, 1, 0], tokens[0, 9])
+    with pytest.raises(ValueError, match="17 tokens do not fill"):
+        token_grid(tokens, (4, 5))

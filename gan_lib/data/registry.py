@@ -11,12 +11,14 @@ from typing import Any
 from gan_lib.artifacts import ArtifactStore
 from gan_lib.data.folders import image_folder
 from gan_lib.data.images import ImageData
+from gan_lib.data.plain_digits import plain_digits
 from gan_lib.data.scenes import digits_in_scenes
 from gan_lib.data.torchvision_sets import SOURCES, torchvision_data
 
 EMBEDDED: dict[str, Callable[..., ImageData]] = {
     "digits_in_scenes": digits_in_scenes,
     "confounded_digits": partial(digits_in_scenes, confounded=True),
+    "plain_digits": plain_digits,
 }
 
 
@@ -44,7 +46,7 @@ def load_data(name: str, store: ArtifactStore, root: str | Path = "data", **opti
     """
     if name in EMBEDDED:
         made_from = {"name": name, **options}
-        return _stored(store, "gan_lib.data.scenes", made_from, partial(EMBEDDED[name], **options))
+        return _stored(store, "gan_lib.data.plain_digits", made_from, partial(EMBEDDED[name], **options))
     if name in SOURCES:
         made_from = {"name": name, **options}
         build = partial(torchvision_data, name, Path(root) / "torchvision", **options)

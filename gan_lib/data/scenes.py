@@ -51,9 +51,8 @@ def digits_in_scenes(
     if train < 10 or test < 1 or size < 16:
         raise ValueError(f"needs train >= 10, test >= 1, size >= 16; got {train}, {test}, {size}")
     generator = torch.Generator().manual_seed(seed)
-    digits, labels = _digit_samples()
-    order = torch.randperm(len(labels), generator=generator)
-    held_out, rest = order[: int(TEST_SHARE * len(order))], order[int(TEST_SHARE * len(order)) :]
+    digits, labels = digit_samples()
+    held_out, rest = digit_pools(len(labels), generator)
     parts = {"train": (train, rest), "test": (test, held_out)}
     if confounded:
         parts["conflict"] = (test, held_out)
@@ -75,7 +74,14 @@ def digits_in_scenes(
     return ImageData("confounded digits in scenes" if confounded else "digits in scenes", CLASS_NAMES, splits)
 
 
-def _digit_samples() -> tuple[Tensor, Tensor]:
+def digit_pools(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Which digits are held out for testing, and which are not, in random order."""
+    order = torch.randperm(count, generator=generator)
+    return order[: int(TEST_SHARE * count)], order[int(TEST_SHARE * count) :]
+
+
+def digit_samples() -> tuple[Tensor, Tensor]:
+    """scikit-learn's digits (1797, 1, 8, 8) in [0, 1], and their labels."""
     bunch = load_digits()
     images = torch.as_tensor(bunch.images, dtype=torch.float32)[:, None] / 16  # (1797, 1, 8, 8)
     return images, torch.as_tensor(bunch.target).long()

@@ -3,6 +3,7 @@
 from gan_lib.figures.comparison import (
     cost_scatter,
     depth_curves,
+    matrix_panels,
     method_curves,
     method_styles,
     ranked_table,
@@ -30,6 +31,7 @@ __all__ = [
     "image_grid",
     "interval_bars",
     "map_grid",
+    "matrix_panels",
     "method_curves",
     "method_styles",
     "overlay",

@@ -179,7 +179,7 @@ def depth_curves(table: pd.DataFrame, by: str = "generator", height: float = 2.9
         height: of a panel in inches.
     """
     names, measures = list(dict.fromkeys(table[by])), list(dict.fromkeys(table["measure"]))
-    size = (3.2 * len(names), height)
+    size = (min(3.2, 13 / len(names)) * len(names), height)
     figure, axes = plt.subplots(1, len(names), figsize=size, sharey=True, squeeze=False)
     colours = dict(zip(measures, sns.color_palette(PALETTE, len(measures)), strict=True))
     for axis, name in zip(axes[0], names, strict=True):
@@ -202,12 +202,47 @@ def depth_curves(table: pd.DataFrame, by: str = "generator", height: float = 2.9
             )
         count = int(own["condition"].max())
         axis.axhline(1 / count, color="0.5", linewidth=0.8, linestyle=":")
-        axis.set(title=name, xlabel="condition, first to last", xticks=range(1, count + 1), ylim=(0, None))
+        axis.set(title=name, xlabel="condition, first to last", xticks=range(1, count + 1))
         axis.grid(alpha=0.3)
         sns.despine(ax=axis)
-    axes[0, 0].set_ylabel("share of the relevance")
+    axes[0, 0].set(ylabel="share of the relevance", ylim=(0, None))
     figure.tight_layout()
     _legend(figure, axes[0, 0])
+    return figure
+
+
+def matrix_panels(
+    panels: Mapping[str, pd.DataFrame], framed: pd.DataFrame, columns: int = 3, digits: int = 2
+) -> Figure:
+    """Tables of the same rows and columns side by side, numbers in colour, some cells framed.
+
+    Args:
+        panels: per title, a table of numbers.
+        framed: of the same shape, true for cells that get a frame.
+        columns: panels in a row.
+        digits: after the point; one less for numbers over 10.
+    """
+    first = next(iter(panels.values()))
+    rows = -(-len(panels) // columns)
+    size = (columns * (1.6 + 0.95 * first.shape[1]), rows * (0.9 + 0.45 * first.shape[0]))
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis, (title, table) in zip(axes.flat, panels.items(), strict=False):
+        form = f".{digits}f" if table.abs().max().max() <= 10 else ".1f"
+        sns.heatmap(table, ax=axis, cmap="crest_r", annot=True, fmt=form, cbar=False, linewidths=1)
+        for row, name in enumerate(table.index):
+            for column, other in enumerate(table.columns):
+                if framed.loc[name, other]:
+                    axis.add_patch(
+                        plt.Rectangle((column, row), 1, 1, fill=False, edgecolor="black", linewidth=2)
+                    )
+        axis.set(xlabel="", ylabel="")
+        axis.set_title(title, fontsize=9)
+        axis.set_xticklabels([name.replace("_", " ") for name in table.columns], rotation=0, fontsize=7)
+        axis.set_yticklabels([name.replace("_", " ") for name in table.index], rotation=0, fontsize=8)
+        axis.tick_params(length=0)
+    figure.tight_layout()
     return figure
 
 

@@ -21,7 +21,7 @@ from gan_lib.metrics.localisation import (
     PointingGame,
     RankCorrelation,
 )
-from gan_lib.metrics.pairs import paired_tests, per_image, win_shares
+from gan_lib.metrics.pairs import paired_tests, per_image, win_shares, wins_against
 from gan_lib.metrics.quality import ADCC, Entropy, MaxSensitivity
 from gan_lib.metrics.road import ROAD, road_curves
 from gan_lib.metrics.sanity import StructuralSimilarity, random_logit_check, randomisation_check
@@ -29,6 +29,7 @@ from gan_lib.metrics.scores import explanation_scores, quality_scores, ranking_s
 from gan_lib.metrics.similarity import ClassSimilarity, agreement, class_similarity
 
 __all__ = [
+    "wins_against",
     "ADCC",
     "AverageDrop",
     "ClassSimilarity",

@@ -52,6 +52,29 @@ def win_shares(
     return table
 
 
+def wins_against(
+    scores: pd.DataFrame, measure: str, other: str, lower_is_better: bool = True
+) -> pd.DataFrame:
+    """Per image, whether every method was better or worse than another one; equal counts for neither.
+
+    Args:
+        scores: as :func:`gan_lib.metrics.explanation_scores` gives them.
+        measure: one of its columns.
+        other: the method that the others compete with, of one seed.
+        lower_is_better: true for a drop.
+
+    Returns:
+        ``method``, ``seed``, ``image``, ``won`` and ``lost``, 100 or 0; NaN where a score is missing.
+    """
+    reference = scores[scores["method"] == other].set_index("image")[measure]
+    difference = scores[measure].to_numpy() - reference.loc[scores["image"]].to_numpy()
+    signed = -difference if lower_is_better else difference
+    table = scores[["method", "seed", "image"]].reset_index(drop=True)
+    for name, holds in (("won", signed > 0), ("lost", signed < 0)):
+        table[name] = np.where(np.isnan(signed), np.nan, 100.0 * holds)
+    return table
+
+
 def paired_tests(
     scores: pd.DataFrame, measures: str | Sequence[str], methods: Sequence[str], against: Sequence[str]
 ) -> pd.DataFrame:

@@ -28,6 +28,7 @@ from gan_lib.classifiers import (
 )
 from gan_lib.conditions import ConditionMaker, StoredConditions, compute_conditions
 from gan_lib.data import ImageData, ImageSplit, load_data
+from gan_lib.data.registry import EMBEDDED
 from gan_lib.explainers import GeneratorExplainer
 from gan_lib.figures import FigureFolder
 from gan_lib.pipeline.jobs import (
@@ -92,7 +93,7 @@ class Workbench:
         The embedded data sets are built at the wanted size; of others a seeded choice is kept.
         """
         wanted = {"train": train_images, "test": test_images}
-        if name in ("digits_in_scenes", "confounded_digits"):
+        if name in EMBEDDED:
             counts = {split: count for split, count in wanted.items() if count is not None}
             loaded = load_data(name, self.store, self.data_dir, size=size, seed=seed, **counts)
         else:
@@ -101,6 +102,21 @@ class Workbench:
             loaded = ImageData(loaded.name, loaded.class_names, splits, loaded.skipped)
         self.provenance["data"][name] = loaded.fingerprint
         return loaded
+
+    def available(
+        self, names: Sequence[str], *sizes: int | None, **options: int | None
+    ) -> tuple[dict[str, ImageData], pd.DataFrame]:
+        """Those of several data sets that are at hand; the others in a table, with the reason.
+
+        Arguments after the names are those of :meth:`data`.
+        """
+        present, missing = {}, []
+        for name in names:
+            try:
+                present[name] = self.data(name, *sizes, **options)  # type: ignore[arg-type]
+            except FileNotFoundError as error:
+                missing.append({"data set": name, "why": str(error).split("):")[0] + ")"})
+        return present, pd.DataFrame(missing, columns=["data set", "why"])
 
     def classifier(
         self,
