@@ -42,7 +42,7 @@ def case(request, images):
     drawn = torch.Generator().manual_seed(2)
     if kind:
         generator = small(variant, (5, 4, 2))
-        given = [torch.rand(3, c, s, s, generator=drawn) for c, s in ((5, 8), (4, 4), (2, 4))]
+        given = [9 * torch.rand(3, c, s, s, generator=drawn) for c, s in ((5, 8), (4, 4), (2, 4))]
         return generator, images, given
     return small(variant), images, torch.rand(3, 3, 16, 16, generator=drawn)
 
@@ -71,8 +71,9 @@ def test_a_condition_that_is_absent_already_does_not_matter(case, measure):
     parts[1] = parts[1].mean(0, keepdim=True).expand_as(parts[1])
     given = torch.cat(parts, 1) if isinstance(given, torch.Tensor) else parts
     made = relevance(ConditionedGenerator(generator, mean_conditions(given)), images, given, measure)
-    assert made[:, 1].abs().max() < 1e-5
-    assert made[:, [0, 2]].amax(0).min() > 1e-6
+    there = made[:, [0, 2]].amax(0).min()
+    assert there > 1e-5
+    assert made[:, 1].abs().max() < 0.02 * there
 
 
 def test_ablation_is_captums(case):
