@@ -63,7 +63,9 @@ def weighted_activations(
     made = []
     for part in rows.split(batch_size):
         images = split.batch(part).images.to(device)
-        weighted = hidden(images) * relevance(images, label)  # (B, C, h, w)
+        weighted = relevance(images, label)  # (B, 1, h, w), or what each channel contributes, (B, C, h, w)
+        if not relevance.by_channel:
+            weighted = weighted * hidden(images)
         made.append(weighted.permute(0, 2, 3, 1).flatten(0, 2))
     return torch.cat(made)
 

@@ -131,7 +131,8 @@ class LayerRelevance:
         relevance = LayerRelevance(hidden, "deep_lift", samples=20)(images, target=3)  # (B, 1, h, w)
 
     Attributions of all channels, the negative ones set to 0, averaged over the channels
-    (arXiv 2502.03422, section 3.1).
+    (arXiv 2502.03422, section 3.1). With ``by_channel`` they are not averaged: (B, C, h, w), what each
+    channel of each place contributes.
 
     Args:
         hidden: the layer.
@@ -143,6 +144,7 @@ class LayerRelevance:
         baseline: what DeepLift and integrated gradients compare with, a value for all pixels.
         seed: of the noise.
         copies_at_once: noisy copies of the whole batch in one pass.
+        by_channel: one relevance for every channel.
 
     Raises:
         ValueError: an unknown method.
@@ -157,6 +159,7 @@ class LayerRelevance:
         baseline: float = 1.0,
         seed: int = 0,
         copies_at_once: int = 4,
+        by_channel: bool = False,
     ) -> None:
         if method not in METHODS:
             raise ValueError(f"method is one of {METHODS}, not {method!r}")
@@ -167,6 +170,7 @@ class LayerRelevance:
             seed,
             copies_at_once,
         )
+        self.by_channel = by_channel
         self._copied: OwnActivations | None = None
 
     def __call__(self, images: Tensor, target: int | Tensor | None = None) -> Tensor:
@@ -184,7 +188,8 @@ class LayerRelevance:
                 chosen = resolve_target(cnn(images), target)
             inputs = images.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
             made = self._attribute(inputs, chosen)
-        return self.hidden.grid(made.detach().float()).relu().mean(1, keepdim=True)
+        positive = self.hidden.grid(made.detach().float()).relu()  # (B, C, h, w)
+        return positive if self.by_channel else positive.mean(1, keepdim=True)
 
     def _attribute(self, images: Tensor, target: Tensor) -> Tensor:
         method, extra = self._captums(images)

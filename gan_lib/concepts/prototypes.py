@@ -42,15 +42,28 @@ class PooledActivations:
     Args:
         hidden: the layer.
         split: images.
-        pool: side and stride of the pooling (2 as published).
+        pool: side of the pooling (2 as published).
+        stride: of the pooling; by default its side, as published. A smaller one gives overlapping cells.
         batch_size: images at a time.
+
+    Raises:
+        ValueError: the pooling does not fit the layer's places.
     """
 
-    def __init__(self, hidden: HiddenLayer, split: ImageSplit, pool: int = 2, batch_size: int = 128) -> None:
-        if pool > min(hidden.size):
+    def __init__(
+        self,
+        hidden: HiddenLayer,
+        split: ImageSplit,
+        pool: int = 2,
+        stride: int | None = None,
+        batch_size: int = 128,
+    ) -> None:
+        if not 1 <= pool <= min(hidden.size):
             raise ValueError(f"cannot pool {pool} x {pool} of {hidden.size} places")
-        self.pool, self.size, self.image_size = pool, hidden.size, split.image_size
-        self.grid = (hidden.size[0] // pool, hidden.size[1] // pool)
+        self.pool, self.stride = pool, stride or pool
+        self.size, self.image_size = hidden.size, split.image_size
+        rows, columns = ((side - pool) // self.stride + 1 for side in hidden.size)
+        self.grid = (rows, columns)
         self.vectors = torch.empty(
             len(split), self.grid[0] * self.grid[1], hidden.channels, dtype=torch.float16
         )
@@ -58,7 +71,9 @@ class PooledActivations:
         batches = range(0, len(split), batch_size)
         for start in progress(batches, "pooling activations", len(batches)):
             rows = torch.arange(start, min(start + batch_size, len(split)))
-            made = F.avg_pool2d(hidden(split.batch(rows).images.to(device)), pool)  # (B, C, gh, gw)
+            made = F.avg_pool2d(
+                hidden(split.batch(rows).images.to(device)), pool, self.stride
+            )  # (B, C, gh, gw)
             self.vectors[rows] = F.normalize(made.flatten(2).mT, dim=2).half().cpu()
 
     def __len__(self) -> int:
@@ -132,7 +147,7 @@ class PooledActivations:
     def boxes(self, place: Tensor) -> Tensor:
         """The cells (..., 4) of places (...), in pixels: left, top, right, bottom."""
         step = torch.tensor([self.image_size[1] / self.size[1], self.image_size[0] / self.size[0]])
-        corner = torch.stack([place % self.grid[1], place // self.grid[1]], -1) * self.pool * step
+        corner = torch.stack([place % self.grid[1], place // self.grid[1]], -1) * self.stride * step
         return torch.cat([corner, corner + self.pool * step], -1)
 
     def crops(self, split: ImageSplit, found: Places, size: int | tuple[int, int]) -> Tensor:

@@ -92,8 +92,8 @@ def held_out_accuracy(
         seed: of the choice.
 
     Returns:
-        A row per ordered pair: ``class``, ``other``, ``accuracy`` and ``training_accuracy`` (0..1, the mean of
-        both classes').
+        A row per ordered pair: ``class``, ``other``, ``accuracy`` and ``training_accuracy`` (0..1, the
+        mean of both classes').
     """
     drawn = torch.Generator().manual_seed(seed)
     fitted, tested = {}, {}
@@ -160,7 +160,8 @@ def contrasting_concepts(
     weighted = (vectors * weights[:, None])[weights > 0]
     if len(weighted) < components:
         raise ValueError(
-            f"{len(weighted)} activations speak for class {one} rather than {other}, fewer than {components} concepts"
+            f"{len(weighted)} activations speak for class {one} rather than {other}, too few for "
+            f"{components} concepts"
         )
     return nmf(weighted[None] / weighted.max(), components, seed=seed).basis[0]
 

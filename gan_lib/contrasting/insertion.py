@@ -25,8 +25,8 @@ def insertion_test(
 
         table, pasted = insertion_test(cnn, relevance, images_of_b, a, b, {"evidence": crops, "mean": grey})
 
-    The test of arXiv 2502.03422 (table 4), with controls of the same size at the same place. The place is
-    free: the one where a window of the patch's size covers the least of what speaks for the image's own class.
+    The test of arXiv 2502.03422 (table 4), with controls of the same size at the same place. The place
+    is free: there a window of the patch's size covers the least of what speaks for the image's own class.
 
     Args:
         cnn: from images in [0, 1] to logits.
