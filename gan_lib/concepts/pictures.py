@@ -99,7 +99,7 @@ def train_decoder(
     optimizers = [
         torch.optim.Adam(net.parameters(), options.learning_rate, (0.5, 0.99)) for net in (decoder, critic)
     ]
-    log = []
+    log: list[dict[str, float]] = []
     for epoch in progress(range(options.epochs), "training the decoder"):
         rows_of = batch_rows(len(images), options.batch_size, shuffle_seed=1000 * options.seed + epoch)
         pictures = (images.batch(rows).images.to(device) for rows in rows_of)

@@ -68,13 +68,12 @@ class PooledActivations:
             len(split), self.grid[0] * self.grid[1], hidden.channels, dtype=torch.float16
         )
         device = next(hidden.cnn.parameters()).device
-        batches = range(0, len(split), batch_size)
-        for start in progress(batches, "pooling activations", len(batches)):
-            rows = torch.arange(start, min(start + batch_size, len(split)))
-            made = F.avg_pool2d(
-                hidden(split.batch(rows).images.to(device)), pool, self.stride
-            )  # (B, C, gh, gw)
-            self.vectors[rows] = F.normalize(made.flatten(2).mT, dim=2).half().cpu()
+        starts = range(0, len(split), batch_size)
+        for start in progress(starts, "pooling activations", len(starts)):
+            part = torch.arange(start, min(start + batch_size, len(split)))
+            activations = hidden(split.batch(part).images.to(device))
+            made = F.avg_pool2d(activations, pool, self.stride)  # (B, C, gh, gw)
+            self.vectors[part] = F.normalize(made.flatten(2).mT, dim=2).half().cpu()
 
     def __len__(self) -> int:
         return len(self.vectors)
