@@ -6,16 +6,18 @@ from gan_lib.concepts.bank import (
     how_many,
     importance,
     learn_concepts,
+    load_concepts,
     matched_similarity,
     predicted_images,
     weighted_activations,
 )
-from gan_lib.concepts.layers import HiddenLayer, LayerRelevance
+from gan_lib.concepts.layers import METHODS, HiddenLayer, LayerRelevance
 from gan_lib.concepts.nmf import Factorisation, encode, nmf
 from gan_lib.concepts.prediction_test import SOURCES, prediction_test
 from gan_lib.concepts.prototypes import Places, PooledActivations, montage
 
 __all__ = [
+    "METHODS",
     "SOURCES",
     "ConceptBank",
     "Factorisation",
@@ -28,6 +30,7 @@ __all__ = [
     "how_many",
     "importance",
     "learn_concepts",
+    "load_concepts",
     "matched_similarity",
     "montage",
     "nmf",

@@ -17,7 +17,7 @@ from gan_lib.concepts.layers import HiddenLayer, LayerRelevance
 from gan_lib.concepts.nmf import encode, nmf
 from gan_lib.data import ImageSplit
 from gan_lib.runtime import progress
-from gan_lib.storage import load_tensors, save_tensors
+from gan_lib.storage import atomic_path, load_tensors, save_tensors
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,6 @@ def predicted_images(predictions: pd.DataFrame, label: int, count: int, seed: in
 
 
 def weighted_activations(
-    hidden: HiddenLayer,
     relevance: LayerRelevance,
     split: ImageSplit,
     rows: Tensor,
@@ -59,6 +58,7 @@ def weighted_activations(
     batch_size: int = 32,
 ) -> Tensor:
     """Activations times relevance for a class, (B * h * w, C), of some images of a split."""
+    hidden = relevance.hidden
     device = next(hidden.cnn.parameters()).device
     made = []
     for part in rows.split(batch_size):
@@ -71,7 +71,6 @@ def weighted_activations(
 
 
 def learn_concepts(
-    hidden: HiddenLayer,
     relevance: LayerRelevance,
     split: ImageSplit,
     predictions: pd.DataFrame,
@@ -84,16 +83,15 @@ def learn_concepts(
 ) -> ConceptBank:
     """Concepts of several classes; what the folder holds already is not made again.
 
-        bank = learn_concepts(hidden, LayerRelevance(hidden), data.train, table, folder, range(10))
+        bank = learn_concepts(LayerRelevance(hidden), data.train, table, folder, range(10))
         bank.basis[3]    # (6, C)
 
     Args:
-        hidden: the layer.
-        relevance: how much its places matter.
+        relevance: how much the places of a layer matter.
         split: images.
         predictions: what the CNN predicts for them (:func:`gan_lib.classifiers.predictions`). Images are
             chosen by prediction, not by label.
-        folder: receives ``class_NNN.safetensors`` per class, ``basis`` (k, C) and ``error``.
+        folder: receives ``report.csv`` and ``class_NNNN.safetensors`` per class: ``basis`` (k, C), ``error``.
         classes: class numbers. One that the CNN predicts too rarely is reported and skipped.
         components: concepts k per class.
         images_per_class: at most so many.
@@ -113,7 +111,7 @@ def learn_concepts(
         if len(rows[label]) < components:
             reasons[label] = f"predicted for {len(rows[label])} images, fewer than {components} concepts"
             continue
-        data = weighted_activations(hidden, relevance, split, rows[label], label)
+        data = weighted_activations(relevance, split, rows[label], label)
         if not data.any():
             reasons[label] = "no place of the layer speaks for it"
             continue
@@ -121,17 +119,23 @@ def learn_concepts(
         if len(waiting) == classes_at_once:
             _factorise(waiting, components, seed, folder)
     _factorise(waiting, components, seed, folder)
-    stored = {label: load_tensors(_file(folder, label)) for label in classes if label not in reasons}
-    report = [
-        {
-            "class": label,
-            "images": len(rows[label]),
-            "error": float(stored[label]["error"]) if label in stored else float("nan"),
-            "skipped": reasons.get(label, ""),
-        }
-        for label in classes
+    rows_of_report = [
+        {"class": label, "images": len(rows[label]), "skipped": reasons.get(label, "")} for label in classes
     ]
-    return ConceptBank({label: tensors["basis"] for label, tensors in stored.items()}, pd.DataFrame(report))
+    report = pd.DataFrame(rows_of_report)
+    with atomic_path(folder / "report.csv") as temporary:
+        report.to_csv(temporary, index=False)
+    return load_concepts(folder)
+
+
+def load_concepts(folder: Path) -> ConceptBank:
+    """The concepts that :func:`learn_concepts` left in a folder."""
+    report = pd.read_csv(folder / "report.csv", keep_default_na=False)
+    learned = report.loc[report["skipped"] == "", "class"]
+    stored = {int(label): load_tensors(_file(folder, int(label))) for label in learned}
+    errors = {label: float(tensors["error"]) for label, tensors in stored.items()}
+    report.insert(2, "error", report["class"].map(errors))
+    return ConceptBank({label: tensors["basis"] for label, tensors in stored.items()}, report)
 
 
 def _file(folder: Path, label: int) -> Path:

@@ -191,6 +191,12 @@ class LayerRelevance:
         positive = self.hidden.grid(made.detach().float()).relu()  # (B, C, h, w)
         return positive if self.by_channel else positive.mean(1, keepdim=True)
 
+    def settings(self) -> dict[str, Any]:
+        """Layer, method and its settings, as JSON values."""
+        own = ("method", "samples", "deviation", "baseline", "seed", "by_channel")
+        layer = {"layer": self.hidden.layer, "negative": self.hidden.negative}
+        return layer | {name: getattr(self, name) for name in own}
+
     def _attribute(self, images: Tensor, target: Tensor) -> Tensor:
         method, extra = self._captums(images)
         options: dict[str, Any] = {"target": target, **extra}

@@ -149,6 +149,26 @@ class PooledActivations:
         corner = torch.stack([place % self.grid[1], place // self.grid[1]], -1) * self.stride * step
         return torch.cat([corner, corner + self.pool * step], -1)
 
+    @property
+    def cell(self) -> tuple[int, int]:
+        """Height and width of a cell in pixels, rounded."""
+        left, top, right, bottom = self.boxes(torch.zeros(1, dtype=torch.long))[0].tolist()
+        return round(bottom - top), round(right - left)
+
+    def contains(self, found: Places, masks: Tensor) -> Tensor:
+        """Whether cells (V, T) contain part of a mask: (V, T) bool.
+
+        Args:
+            found: the places.
+            masks: (N, 1, H, W) bool, one per image of the split.
+        """
+        boxes = self.boxes(found.place.clamp(min=0)).round().long().flatten(0, 1).tolist()
+        hits = [
+            image >= 0 and bool(masks[image, 0, top:bottom, left:right].any())
+            for image, (left, top, right, bottom) in zip(found.image.flatten().tolist(), boxes, strict=True)
+        ]
+        return torch.tensor(hits).view_as(found.image)
+
     def crops(self, split: ImageSplit, found: Places, size: int | tuple[int, int]) -> Tensor:
         """Crops (V, T, 3, size, size) of the split in [0, 1]; black where there are none."""
         wanted = (size, size) if isinstance(size, int) else size

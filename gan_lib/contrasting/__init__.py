@@ -8,7 +8,7 @@ from gan_lib.contrasting.evidence import (
     held_out_accuracy,
 )
 from gan_lib.contrasting.hyperplanes import Hyperplanes, fit_hyperplanes
-from gan_lib.contrasting.insertion import free_place, insertion_test, paste
+from gan_lib.contrasting.insertion import free_place, insertion_round, insertion_test, paste
 from gan_lib.contrasting.shifting import DIRECTIONS, PUBLISHED_OFFSETS, shifting_test
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "free_place",
     "gather_evidence",
     "held_out_accuracy",
+    "insertion_round",
     "insertion_test",
     "paste",
     "shifting_test",

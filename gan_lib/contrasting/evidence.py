@@ -38,7 +38,6 @@ class Evidence:
 
 
 def gather_evidence(
-    hidden: HiddenLayer,
     relevance: LayerRelevance,
     split: ImageSplit,
     predictions: pd.DataFrame,
@@ -54,8 +53,7 @@ def gather_evidence(
     (arXiv 2502.03422, section 3.3).
 
     Args:
-        hidden: the layer.
-        relevance: how much its places matter.
+        relevance: how much the places of a layer matter.
         split: images.
         predictions: what the CNN predicts for them.
         classes: class numbers. One that is never predicted, or for which nothing is relevant, is left out.
@@ -64,6 +62,7 @@ def gather_evidence(
         seed: of the choice of images.
         batch_size: images at a time.
     """
+    hidden = relevance.hidden
     device = next(hidden.cnn.parameters()).device
     found = {}
     for label in progress(list(classes), "evidence"):

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_lib.capture import evaluation_mode
-from gan_lib.concepts import LayerRelevance
+from gan_lib.concepts import LayerRelevance, PooledActivations, predicted_images
+from gan_lib.contrasting.evidence import Evidence, contrasting_concepts
+from gan_lib.contrasting.hyperplanes import Hyperplanes
+from gan_lib.data import ImageSplit
 
 
 def insertion_test(
@@ -71,6 +74,60 @@ def insertion_test(
             )
         )
     return pd.concat(tables, ignore_index=True), pictures
+
+
+def insertion_round(
+    relevance: LayerRelevance,
+    planes: Hyperplanes,
+    evidence: Mapping[int, Evidence],
+    pooled: PooledActivations,
+    source: ImageSplit,
+    images: ImageSplit,
+    predictions: pd.DataFrame,
+    images_per_class: int = 20,
+    seed: int = 0,
+) -> tuple[pd.DataFrame, dict[tuple[int, int], dict[str, Tensor]]]:
+    """Every class's evidence in images of the class after it, the last one's in images of the first.
+
+    Pasted are the cells of ``source`` that are nearest to what speaks most for the class rather than the
+    images' own (a contrasting concept alone, :func:`contrasting_concepts`). Controls of the same size at
+    the same place: their ``mean colour``, and what speaks most for a ``third class``.
+
+    Args:
+        relevance: decides where images are free.
+        planes: between the classes.
+        evidence: by class.
+        pooled: activations of the split that cells are cut from.
+        source: that split.
+        images: those that are pasted into.
+        predictions: what the CNN predicts for them.
+        images_per_class: at most so many.
+        seed: of the choice of images and of the factorisations.
+
+    Returns:
+        The rows of :func:`insertion_test`, with ``class`` (pasted), ``other`` (the images' own) and an
+        ``image`` that is its own for every pair; and per pair the pictures by name, ``image`` first.
+    """
+    device = next(relevance.hidden.cnn.parameters()).device
+    labels, tables, shown = list(evidence), [], {}
+    for place, one in enumerate(labels):
+        other, third = labels[(place + 1) % len(labels)], labels[(place + len(labels) // 2) % len(labels)]
+        rows = predicted_images(predictions, other, images_per_class, seed)
+        if not len(rows):
+            continue
+        own = images.batch(rows).images.to(device)
+        patches = {}
+        for name, label in (("evidence", one), ("third class", third)):
+            if label == other:
+                continue
+            basis = contrasting_concepts(planes, evidence, label, other, 1, seed)
+            patches[name] = pooled.crops(source, pooled.nearest(basis, len(rows)), pooled.cell)[0]
+        patches["mean colour"] = patches["evidence"].mean((2, 3), keepdim=True).expand_as(patches["evidence"])
+        made, pasted = insertion_test(relevance.hidden.cnn, relevance, own, one, other, patches)
+        names = [f"{one}/{other}/{row}" for row in made["image"]]
+        tables.append(made.assign(image=names, other=other, **{"class": one}))
+        shown[one, other] = {"image": own.cpu(), **pasted}
+    return pd.concat(tables, ignore_index=True), shown
 
 
 def free_place(relevance: Tensor, size: tuple[int, int], window: tuple[int, int]) -> Tensor:
