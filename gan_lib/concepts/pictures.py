@@ -8,6 +8,7 @@ transformations that have become usual (Olah et al., 2017) is the comparison.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -16,7 +17,6 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.transforms.v2 import functional as transforms
 
 from gan_lib.capture import Capture, evaluation_mode
 from gan_lib.concepts.layers import HiddenLayer
@@ -214,6 +214,13 @@ def decoded_concepts(
         return cast(Tensor, decoder(latent.relu() * scale)).cpu()
 
 
+def _transformation(angle: float, right: float, down: float, scale: float, side: int) -> Tensor:
+    """An affine transformation (1, 2, 3): degrees, pixels of an image of a side, and a factor."""
+    radians = math.radians(angle)
+    cosine, sine = math.cos(radians) / scale, math.sin(radians) / scale
+    return torch.tensor([[[cosine, -sine, 2 * right / side], [sine, cosine, 2 * down / side]]])
+
+
 def maximised_activation(
     hidden: HiddenLayer,
     vectors: Tensor,
@@ -259,15 +266,12 @@ def maximised_activation(
     with torch.enable_grad():
         for _ in range(steps):
             draws = (2 * torch.rand(4, generator=drawn) - 1).tolist()
-            moved = transforms.affine(
-                picture(),
-                angle=turn * draws[0],
-                translate=[round(shift * draws[1]), round(shift * draws[2])],
-                scale=1 + zoom * draws[3],
-                shear=[0.0],
-                interpolation=transforms.InterpolationMode.BILINEAR,
-                fill=[0.5],
+            place = _transformation(
+                turn * draws[0], shift * draws[1], shift * draws[2], 1 + zoom * draws[3], width
             )
+            grid = F.affine_grid(place.expand(len(wanted), -1, -1), [len(wanted), 3, height, width], False)
+            # What comes in from beyond the edge is grey.
+            moved = F.grid_sample(picture() - 0.5, grid.to(device), align_corners=False) + 0.5
             loss = -agreement(hidden, moved, wanted).sum()
             optimizer.zero_grad()
             loss.backward()

@@ -68,7 +68,8 @@ def gather_evidence(
     for label in progress(list(classes), "evidence"):
         rows = predicted_images(predictions, label, images_per_class, seed)
         vectors, images = [], []
-        for part in torch.arange(len(rows)).split(batch_size):
+        for start in range(0, len(rows), batch_size):
+            part = torch.arange(start, min(start + batch_size, len(rows)))
             pictures = split.batch(rows[part]).images.to(device)
             weights = relevance(pictures, label).flatten(1)  # (B, h * w)
             keep = weights > threshold * weights.amax(1, keepdim=True)
@@ -170,5 +171,7 @@ def _density(vectors: Tensor, components: int, seed: int, most: int = 16) -> Ten
     centred = vectors - vectors.mean(0)
     directions = torch.linalg.svd(centred, full_matrices=False).Vh[:most]
     reduced = (centred @ directions.T).cpu().numpy()
-    mixture = GaussianMixture(min(components, len(reduced)), "diag", random_state=seed, reg_covar=1e-4)
+    mixture = GaussianMixture(
+        min(components, len(reduced)), covariance_type="diag", random_state=seed, reg_covar=1e-4
+    )
     return torch.tensor(mixture.fit(reduced).score_samples(reduced)).to(vectors)

@@ -111,15 +111,15 @@ def insertion_round(
     device = next(relevance.hidden.cnn.parameters()).device
     labels, tables, shown = list(evidence), [], {}
     for place, one in enumerate(labels):
-        other, third = labels[(place + 1) % len(labels)], labels[(place + len(labels) // 2) % len(labels)]
+        other, third = (labels[(place + ahead) % len(labels)] for ahead in (1, 2))
         rows = predicted_images(predictions, other, images_per_class, seed)
         if not len(rows):
             continue
         own = images.batch(rows).images.to(device)
         patches = {}
         for name, label in (("evidence", one), ("third class", third)):
-            if label == other:
-                continue
+            if name == "third class" and label == one:
+                continue  # there are two classes only
             basis = contrasting_concepts(planes, evidence, label, other, 1, seed)
             patches[name] = pooled.crops(source, pooled.nearest(basis, len(rows)), pooled.cell)[0]
         patches["mean colour"] = patches["evidence"].mean((2, 3), keepdim=True).expand_as(patches["evidence"])
