@@ -14,7 +14,14 @@ from gan_lib.conditions import ConditionMaker, compute_conditions
 from gan_lib.data import ImageSplit, digits_in_scenes, load_data
 from gan_lib.data.plain_digits import plain_digits
 from gan_lib.metrics import wins_against
-from gan_lib.pipeline.cells import Cell, JoinedConditions, joined_images, matrix, seen_before
+from gan_lib.pipeline.cells import (
+    Cell,
+    JoinedConditions,
+    cell_scores,
+    joined_images,
+    matrix,
+    seen_before,
+)
 
 
 def cell(architecture, data_set):
@@ -83,6 +90,27 @@ def test_plain_digits_hold_out_the_same_digits(tmp_path):
     # The digits drawn into scenes are the same samples: training digits are training digits.
     scene = digits_in_scenes(train=60, test=20, size=32, seed=0)
     assert scene.class_names == data.class_names
+
+
+def test_cell_scores(tiny_net, scenes):
+    """One side shows everything and never loses; the other shows nothing."""
+    own = Cell("tiny", "scenes", SimpleNamespace(cnn=tiny_net), scenes)
+    batch = scenes.test.batch(range(6))
+    asked = tiny_net(batch.images).argmax(1)
+
+    def showing(value):
+        return SimpleNamespace(attribute=lambda images, **_: torch.full_like(images[:, :1], value))
+
+    table = cell_scores(own, {("Grad-CAM", 0): showing(0.0), ("all", 0): showing(1.0)}, batch, asked)
+    assert set(table["cell"]) == {"tiny x scenes"}
+    assert table["image"].iloc[0] == "tiny x scenes/0"
+    means = table.groupby("method")[["drop_black", "won", "lost", "won@10", "lost@10"]].mean()
+    assert means.loc["all", "drop_black"] == pytest.approx(0, abs=1e-4)
+    hurt = (table["drop_black"].iloc[:6] > 0).mean()  # by showing nothing
+    assert hurt > 0
+    assert means.loc["all", "won"] == pytest.approx(100 * hurt)
+    assert means.loc["Grad-CAM", ["won", "lost"]].tolist() == [0, 0]
+    assert means.loc["all", ["won@10", "lost@10"]].tolist() == [0, 0], "both are flat: the same pixels"
 
 
 def test_wins_against():

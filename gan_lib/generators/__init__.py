@@ -3,6 +3,7 @@
 from gan_lib.generators.conditioning import ConditionNetwork, FeatureConditions, MapConditions
 from gan_lib.generators.discriminators import Discriminator, ProjectionDiscriminator
 from gan_lib.generators.layers import SLOPE, GeneratorSizes, SFTLayers, conv3x3
+from gan_lib.generators.transfer import transplanted
 from gan_lib.generators.variants import (
     Generator,
     GSFTGenerator,
@@ -28,4 +29,5 @@ __all__ = [
     "generator_recipe",
     "make_generator",
     "parameter_count",
+    "transplanted",
 ]

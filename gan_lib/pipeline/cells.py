@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from gan_lib.conditions import ConditionMaker, Conditions, StoredConditions
-from gan_lib.data import ImageData, ImageSplit
+from gan_lib.data import Batch, ImageData, ImageSplit
+from gan_lib.explainers import Explainer
+from gan_lib.metrics import explanation_scores, wins_against
 from gan_lib.pipeline.jobs import TrainedClassifier
 
 
@@ -124,3 +126,41 @@ def make_maker(cell: Cell, count: int, leak_free: bool) -> ConditionMaker:
     """Conditions by relative depth, whatever the depth of the cell's CNN."""
     cnn = cell.trained.cnn.requires_grad_(False)
     return ConditionMaker(cnn, cell.data.train.image_size, count, leak_free)
+
+
+def cell_scores(
+    cell: Cell,
+    explainers: Mapping[tuple[str, int], Explainer],
+    batch: Batch,
+    asked: Tensor,
+    against: str = "Grad-CAM",
+    area: float = 0.1,
+) -> pd.DataFrame:
+    """Every measure of several explainers in a cell, image by image, and who wins.
+
+    Args:
+        cell: CNN and data set.
+        explainers: by method and training seed.
+        batch: images of the cell, on the CNN's device.
+        asked: (N,) the explained classes.
+        against: the method among them that the others are compared with: ``dice`` is the overlap with its
+            map, ``won`` and ``lost`` (0 or 100) compare the drop on black with its drop.
+        area: share of the image of the matched-area columns, for instance ``drop_black@10``, ``won@10``.
+
+    Returns:
+        As :func:`gan_lib.metrics.explanation_scores`, with ``won``, ``lost``, their matched-area
+        counterparts, and ``cell``, which ``image`` begins with as well.
+    """
+    cnn = cell.trained.cnn
+    maps = {
+        key: explainer.attribute(batch.images, target=asked, batch_size=128)
+        for key, explainer in explainers.items()
+    }
+    reference = maps[against, 0]
+    scores = explanation_scores(cnn, batch.images, maps, asked, reference, batch.masks, areas=[area])
+    matched = f"@{100 * area:g}"
+    for suffix in ("", matched):
+        wins = wins_against(scores, f"drop_black{suffix}", against)
+        wins = wins.rename(columns={"won": f"won{suffix}", "lost": f"lost{suffix}"})
+        scores = scores.merge(wins, on=["method", "seed", "image"])
+    return scores.assign(cell=cell.name, image=[f"{cell.name}/{image}" for image in scores["image"]])

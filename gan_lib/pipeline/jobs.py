@@ -14,7 +14,7 @@ from gan_lib.artifacts import ArtifactStore
 from gan_lib.classifiers import Classifier
 from gan_lib.conditions import FeatureMaker, StoredConditions
 from gan_lib.data import ImageSplit
-from gan_lib.generators import Discriminator, Generator, ProjectionDiscriminator, make_generator
+from gan_lib.generators import Discriminator, Generator, ProjectionDiscriminator, make_generator, transplanted
 from gan_lib.runtime import Precision, make_fabric
 from gan_lib.training import (
     ContrastiveOptions,
@@ -77,6 +77,8 @@ class ContrastiveJob:
         images: training images.
         images_key: what they are, for the address.
         options: schedule, objective and seed.
+        start: a generator of another CNN, of which only the adapters are trained anew
+            (:func:`gan_lib.generators.transplanted`).
     """
 
     variant: str
@@ -87,6 +89,7 @@ class ContrastiveJob:
     images: ImageSplit
     images_key: str
     options: ContrastiveOptions
+    start: TrainedGenerator | None = None
 
 
 def run_supervised(job: GeneratorJob, store: ArtifactStore, device: str, precision: Precision) -> Path:
@@ -119,8 +122,11 @@ def run_contrastive(job: ContrastiveJob, store: ArtifactStore, device: str, prec
         cnn = job.cnn.cnn
         maker = FeatureMaker(cnn, job.images.image_size, job.layers)
         torch.manual_seed(job.options.seed)
-        sizes = {**job.sizes, "conditions": len(maker.channels), "features": maker.channels}
-        generator = make_generator(job.variant, **sizes)
+        if job.start is None:
+            sizes = {**job.sizes, "conditions": len(maker.channels), "features": maker.channels}
+            generator = make_generator(job.variant, **sizes)
+        else:
+            generator = transplanted(job.start.generator, maker.channels)
         discriminator = ProjectionDiscriminator(len(cnn.class_names), **job.discriminator)
         fabric = make_fabric(device, precision)
         train_contrastive(generator, discriminator, maker, job.images, folder, job.options, fabric)
@@ -134,5 +140,6 @@ def run_contrastive(job: ContrastiveJob, store: ArtifactStore, device: str, prec
         "layers": job.layers,
         "images": job.images_key,
         "options": asdict(job.options),
+        "start": job.start and job.start.key,
     }
     return store.get("contrastive", "gan_lib.training.contrastive", made_from, make)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -33,6 +34,7 @@ class Schedule:
 
     Attributes:
         epochs: passes over the training images.
+        max_steps: the run ends after so many steps, if its epochs have not ended before.
         batch_size: images per step.
         learning_rate: of both Adam optimisers.
         discriminator_learning_rate: of the discriminator's.
@@ -50,6 +52,7 @@ class Schedule:
     """
 
     epochs: int = 25
+    max_steps: int | None = None
     batch_size: int = 32
     learning_rate: float = 2e-4
     discriminator_learning_rate: float = 2e-4
@@ -197,8 +200,10 @@ def train_gan(
         state.load(checkpoint, options, identity)
     logger = TensorBoardLogger(folder, name="tensorboard", version="") if tensorboard else None
     total = options.epochs * -(-count // options.batch_size)
+    if options.max_steps is not None:
+        total = min(total, options.max_steps)
     with _open_log(folder / "log.csv", state.step) as log:
-        steps = _rows_from(state.step, count, options)
+        steps = islice(_rows_from(state.step, count, options), max(0, total - state.step))
         for epoch, rows in progress(steps, "training the GAN", total - state.step):
             set_learning_rates(state, total, options)
             losses = step(rows)
