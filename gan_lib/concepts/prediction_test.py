@@ -26,7 +26,7 @@ def prediction_test(
     strict: bool = False,
     source: str = "prototypes",
     seed: int = 0,
-    scale: int = 2,
+    candidates: int = 1,
 ) -> tuple[pd.DataFrame, Tensor, Places]:
     """Put one prototype of each concept together as an image, for every class, and predict it.
 
@@ -47,7 +47,10 @@ def prediction_test(
         source: ``prototypes``; ``random crops`` of images that are allowed; or ``another class's
             prototypes``, cut from images that are not predicted as the class either.
         seed: of the controls.
-        scale: crops are drawn at so many times the size they have in the montage, then reduced.
+        candidates: so many of the nearest cells are cut out and shown to the CNN by themselves, side by
+            side with copies of themselves, and the one whose own activations point most where the concept
+            points is taken; 1 takes the nearest cell, as published. A cell's activations see beyond its
+            edges, a crop does not.
 
     Returns:
         A row per class (``class``, ``prediction``, ``probability`` of the class, ``won``), the montages
@@ -67,11 +70,9 @@ def prediction_test(
         found = pooled.random(len(labels), crops, seed, allowed)
     else:
         owner = _others(len(labels), seed) if source != "prototypes" else torch.arange(len(labels))
-        found = _first_of_each(pooled, [bank.basis[int(labels[i])] for i in owner], allowed, crops)
-    height, width = split.image_size
-    rows = 2 if crops % 2 == 0 else 1
-    cell = (scale * height // rows, scale * width * rows // crops)
-    pictures = montage(pooled.crops(split, found, cell), (height, width))
+        bases = [bank.basis[int(labels[i])] for i in owner]
+        found = _first_of_each(pooled, split, bases, allowed, crops, candidates)
+    pictures = montage(pooled.crops(split, found, pooled.cell), split.image_size)
     probabilities = _probabilities(cnn, pictures)  # (K, classes)
     chosen = probabilities.argmax(1)
     table = pd.DataFrame(
@@ -93,14 +94,24 @@ def _others(count: int, seed: int) -> Tensor:
     return other
 
 
-def _first_of_each(pooled: PooledActivations, bases: Sequence[Tensor], allowed: Tensor, crops: int) -> Places:
+def _first_of_each(
+    pooled: PooledActivations,
+    split: ImageSplit,
+    bases: Sequence[Tensor],
+    allowed: Tensor,
+    crops: int,
+    candidates: int,
+) -> Places:
     """Prototypes (K, crops): the best of every concept, then the second best, and so on."""
     components = len(bases[0])
     rounds = -(-crops // components)
     own = allowed.repeat_interleave(components, 0)  # (K * k, N)
-    found = pooled.nearest(torch.cat(list(bases)), rounds, own)
+    vectors = torch.cat(list(bases))
+    found = pooled.nearest(vectors, max(rounds, candidates), own)
+    if candidates > 1:
+        found = pooled.by_themselves(split, found, vectors, crops)
     columns = [
-        value.unflatten(0, (len(bases), components)).mT.flatten(1)[:, :crops]
+        value[:, :rounds].unflatten(0, (len(bases), components)).mT.flatten(1)[:, :crops]
         for value in (found.image, found.place, found.similarity)
     ]
     return Places(*columns)

@@ -60,7 +60,7 @@ class PooledActivations:
     ) -> None:
         if not 1 <= pool <= min(hidden.size):
             raise ValueError(f"cannot pool {pool} x {pool} of {hidden.size} places")
-        self.pool, self.stride = pool, stride or pool
+        self.hidden, self.pool, self.stride = hidden, pool, stride or pool
         self.size, self.image_size = hidden.size, split.image_size
         rows, columns = ((side - pool) // self.stride + 1 for side in hidden.size)
         self.grid = (rows, columns)
@@ -126,6 +126,39 @@ class PooledActivations:
             (where // places).masked_fill(missing, -1),
             (where % places).masked_fill(missing, -1),
             best.masked_fill(missing, torch.nan),
+        )
+
+    def by_themselves(
+        self, split: ImageSplit, found: Places, vectors: Tensor, copies: int = 4, batch_size: int = 128
+    ) -> Places:
+        """The same crops in another order: by what the CNN makes of each crop alone.
+
+        A place's activations see more of the image than its cell. Here every crop fills an image with
+        copies of itself, and the cosine is that of its mean activation.
+
+        Args:
+            split: the images.
+            found: crops (V, T), for instance the nearest ones.
+            vectors: (V, C).
+            copies: of the crop in one image, an even number.
+            batch_size: images at a time.
+        """
+        device = next(self.hidden.cnn.parameters()).device
+        own = vectors.to(device).float()
+        similar = torch.full(found.image.shape, -torch.inf)
+        for row in range(len(vectors)):
+            one = Places(*(value[row, :, None] for value in vars(found).values()))  # (T, 1)
+            repeated = self.crops(split, one, self.cell).expand(-1, copies, -1, -1, -1)
+            for part in torch.arange(len(repeated)).split(batch_size):
+                images = montage(repeated[part], split.image_size).to(device)
+                means = self.hidden(images).mean((2, 3))  # (T, C)
+                similar[row, part] = F.cosine_similarity(means, own[row : row + 1]).cpu()
+        similar = similar.masked_fill(found.image < 0, -torch.inf)
+        order = similar.argsort(dim=1, descending=True)
+        return Places(
+            found.image.gather(1, order),
+            found.place.gather(1, order),
+            similar.gather(1, order).masked_fill(found.image.gather(1, order) < 0, torch.nan),
         )
 
     def random(self, count: int, top: int, seed: int = 0, allowed: Tensor | None = None) -> Places:

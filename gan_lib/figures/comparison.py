@@ -80,7 +80,7 @@ def method_curves(
 def cost_scatter(
     table: pd.DataFrame, panels: Mapping[str, str], styles: Mapping[str, Mapping[str, Any]]
 ) -> Figure:
-    """Milliseconds per image, on a log axis, against measures with their intervals.
+    """Milliseconds per image against measures with their intervals; a log axis where they differ much.
 
     Args:
         table: columns ``method``, ``ms per image``, and per panel ``NAME``, ``NAME_low``, ``NAME_high``.
@@ -89,6 +89,7 @@ def cost_scatter(
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.8), squeeze=False)
     markers = "osD^vP*Xh<>p8dH"
+    wide = table["ms per image"].max() > 4 * table["ms per image"].min()
     for axis, (column, label) in zip(axes[0], panels.items(), strict=True):
         for index, row in enumerate(table.to_dict("records")):
             style = styles[row["method"]]
@@ -103,7 +104,7 @@ def cost_scatter(
                 capsize=2,
                 label=row["method"],
             )
-        axis.set(xscale="log", xlabel="milliseconds per image", ylabel=label)
+        axis.set(xscale="log" if wide else "linear", xlabel="milliseconds per image", ylabel=label)
         axis.grid(alpha=0.3, which="both")
         sns.despine(ax=axis)
     figure.tight_layout()
