@@ -230,6 +230,28 @@ def test_crops_are_the_cells(hidden, split, pool, stride, place, box):
     assert pooled.contains(found, masks).tolist() == [[False, False]]
 
 
+def test_crops_are_looked_at_by_themselves(hidden, split):
+    """The order is that of the cosine of an image that is full of the crop."""
+    pooled = PooledActivations(hidden, split, 4)
+    vectors = torch.rand(2, 10, generator=torch.Generator().manual_seed(0))
+    found = pooled.nearest(vectors, 6)
+    made = pooled.by_themselves(split, found, vectors, batch_size=4)
+    for row in range(2):
+        assert set(made.image[row].tolist()) == set(found.image[row].tolist())
+        crops = pooled.crops(
+            split, Places(made.image[[row]], made.place[[row]], made.similarity[[row]]), pooled.cell
+        )[0]
+        full = crops.repeat(1, 1, 2, 2)  # 2 x 2 copies of 8 x 8
+        expected = F.cosine_similarity(hidden(full).mean((2, 3)), vectors[[row]])
+        assert torch.allclose(made.similarity[row], expected, atol=1e-4)
+        assert (made.similarity[row].diff() <= 0).all()
+    allowed = torch.zeros(2, 40, dtype=torch.bool)
+    allowed[:, :2] = True
+    few = pooled.by_themselves(split, pooled.nearest(vectors, 3, allowed), vectors)
+    assert (few.image[:, 2] == -1).all()
+    assert few.similarity[:, :2].isfinite().all()
+
+
 def test_montage():
     crops = torch.arange(4.0)[None, :, None, None, None].expand(1, 4, 3, 8, 8)
     whole = montage(crops, (16, 16))
@@ -337,6 +359,9 @@ def test_prediction_test_of_a_cnn_that_sees_colours(strict):
     drawn, _, places = prediction_test(cnn, bank, pooled, split, table, 4, strict, SOURCES[1])
     assert len(drawn) == 3
     assert not strict or not (predicted[places.image] == torch.arange(3)[:, None]).any()
+    sure, _, _ = prediction_test(cnn, bank, pooled, split, table, 4, strict, candidates=8)
+    assert sure["won"].all()
+    assert sure["probability"].min() >= made["probability"].min() - 1e-4
     with pytest.raises(ValueError, match="prototypes"):
         prediction_test(cnn, bank, pooled, split, table, source="guess")
 
