@@ -40,6 +40,20 @@ def stored(scenes, tmp_path_factory):
     return compute_conditions(maker, scenes.train, tmp_path_factory.mktemp("conditions"))
 
 
+class EmptyTargets:
+    """Stored conditions with targets of zero."""
+
+    def __init__(self, stored):
+        self.stored, self.count, self.fingerprint = stored, stored.count, "empty"
+
+    def __len__(self):
+        return len(self.stored)
+
+    def __getitem__(self, rows):
+        made = self.stored[rows]
+        return replace(made, target=torch.zeros_like(made.target))
+
+
 def train(scenes, stored, folder, options=OPTIONS, **extra):
     torch.manual_seed(options.seed)
     generator, discriminator = make_generator("lsft", **SIZES), Discriminator(8, 4)
@@ -356,3 +370,21 @@ def test_without_a_discriminator(scenes, stored, tmp_path):
     assert log["reconstruction"].tail(4).mean() < log["reconstruction"].head(4).mean()
     after = discriminator.state_dict().values()
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_logits_are_kept_from_saturating(scenes, stored, tmp_path):
+    """With targets that are zero everywhere, what stops the maps is the penalty alone."""
+    batch = stored[torch.arange(len(scenes.train))]
+    empty = EmptyTargets(stored)
+    reached = {}
+    for weight in (0.0, 1000.0):
+        torch.manual_seed(0)
+        generator = make_generator("lsft", **SIZES)
+        options = replace(
+            OPTIONS, adversarial_weight=0.0, saturation_weight=weight, epochs=30, learning_rate=1e-2
+        )
+        train_supervised(generator, Discriminator(8, 4), scenes.train, empty, tmp_path / str(weight), options)
+        with torch.no_grad():
+            logits = generator.logits(scenes.train.batch(range(60)).images, batch.cgma)
+        reached[weight] = float(logits.mean())
+    assert reached[0.0] < -5 < reached[1000.0] < 0

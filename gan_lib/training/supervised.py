@@ -18,9 +18,11 @@ from torch.nn import functional as F
 from gan_lib.conditions import StoredConditions
 from gan_lib.data import ImageSplit
 from gan_lib.generators import Discriminator, Generator
-from gan_lib.objectives import discriminator_accuracy, discriminator_loss, generator_loss
+from gan_lib.objectives import discriminator_accuracy, discriminator_loss, generator_loss, saturation_loss
 from gan_lib.runtime import make_fabric
 from gan_lib.training.loop import GANState, Schedule, frozen, train_gan
+
+SATURATED = 4.0  # where a sigmoid's slope is below 0.02
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,14 @@ class TrainingOptions(Schedule):
     Attributes:
         reconstruction_weight: of the mean absolute error to the target.
         adversarial_weight: of the generator's adversarial loss; 0 leaves the discriminator out.
+        saturation_weight: of the penalty on logits beyond +-4 (:func:`gan_lib.objectives.saturation_loss`).
+            Where Grad-CAMs are empty over more than half of the image, a map that is zero everywhere is
+            what lowers the mean absolute error first, and its sigmoid no longer learns.
     """
 
     reconstruction_weight: float = 100.0
     adversarial_weight: float = 1.0
+    saturation_weight: float = 0.0
 
 
 def train_supervised(
@@ -100,15 +106,19 @@ def _step(
     target = given.target.to(device)  # (B, 1, H, W)
 
     with fabric.autocast():
-        made = state.generator(pictures, cgma)  # (B, 1, H, W)
+        drawn = state.generator.logits(pictures, cgma)  # (B, 1, H, W)
+        made = drawn.sigmoid()
     reconstruction = F.l1_loss(made.float(), target)
+    total = options.reconstruction_weight * reconstruction
+    if options.saturation_weight > 0:
+        total = total + options.saturation_weight * saturation_loss(drawn.float(), SATURATED)
     if options.adversarial_weight == 0:
-        state.update_generator(options.reconstruction_weight * reconstruction, options, fabric)
+        state.update_generator(total, options, fabric)
         return {"reconstruction": reconstruction.item()}
     with fabric.autocast(), frozen(state.discriminator):
         fooled = state.discriminator(pictures, made).float()  # (B,)
     adversarial = generator_loss(fooled, options.adversarial)
-    total = options.adversarial_weight * adversarial + options.reconstruction_weight * reconstruction
+    total = options.adversarial_weight * adversarial + total
     state.update_generator(total, options, fabric)
 
     is_due = state.step % options.discriminator_every == 0
