@@ -30,6 +30,8 @@ ROOMS = [
     "objectives",
     "training",
     "explainers",
+    "concepts",
+    "contrasting",
     "metrics",
     "relevance",
     "figures",

@@ -80,7 +80,7 @@ def method_curves(
 def cost_scatter(
     table: pd.DataFrame, panels: Mapping[str, str], styles: Mapping[str, Mapping[str, Any]]
 ) -> Figure:
-    """Milliseconds per image, on a log axis, against measures with their intervals.
+    """Milliseconds per image against measures with their intervals; a log axis where they differ much.
 
     Args:
         table: columns ``method``, ``ms per image``, and per panel ``NAME``, ``NAME_low``, ``NAME_high``.
@@ -89,6 +89,7 @@ def cost_scatter(
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.8), squeeze=False)
     markers = "osD^vP*Xh<>p8dH"
+    wide = table["ms per image"].max() > 4 * table["ms per image"].min()
     for axis, (column, label) in zip(axes[0], panels.items(), strict=True):
         for index, row in enumerate(table.to_dict("records")):
             style = styles[row["method"]]
@@ -103,7 +104,7 @@ def cost_scatter(
                 capsize=2,
                 label=row["method"],
             )
-        axis.set(xscale="log", xlabel="milliseconds per image", ylabel=label)
+        axis.set(xscale="log" if wide else "linear", xlabel="milliseconds per image", ylabel=label)
         axis.grid(alpha=0.3, which="both")
         sns.despine(ax=axis)
     figure.tight_layout()
@@ -212,13 +213,13 @@ def depth_curves(table: pd.DataFrame, by: str = "generator", height: float = 2.9
 
 
 def matrix_panels(
-    panels: Mapping[str, pd.DataFrame], framed: pd.DataFrame, columns: int = 3, digits: int = 2
+    panels: Mapping[str, pd.DataFrame], framed: pd.DataFrame | None = None, columns: int = 3, digits: int = 2
 ) -> Figure:
     """Tables of the same rows and columns side by side, numbers in colour, some cells framed.
 
     Args:
         panels: per title, a table of numbers.
-        framed: of the same shape, true for cells that get a frame.
+        framed: of the same shape, true for cells that get a frame; by default none.
         columns: panels in a row.
         digits: after the point; one less for numbers over 10.
     """
@@ -233,14 +234,14 @@ def matrix_panels(
         sns.heatmap(table, ax=axis, cmap="crest_r", annot=True, fmt=form, cbar=False, linewidths=1)
         for row, name in enumerate(table.index):
             for column, other in enumerate(table.columns):
-                if framed.loc[name, other]:
+                if framed is not None and framed.loc[name, other]:
                     axis.add_patch(
                         plt.Rectangle((column, row), 1, 1, fill=False, edgecolor="black", linewidth=2)
                     )
         axis.set(xlabel="", ylabel="")
         axis.set_title(title, fontsize=9)
-        axis.set_xticklabels([name.replace("_", " ") for name in table.columns], rotation=0, fontsize=7)
-        axis.set_yticklabels([name.replace("_", " ") for name in table.index], rotation=0, fontsize=8)
+        axis.set_xticklabels([str(name).replace("_", " ") for name in table.columns], rotation=0, fontsize=7)
+        axis.set_yticklabels([str(name).replace("_", " ") for name in table.index], rotation=0, fontsize=8)
         axis.tick_params(length=0)
     figure.tight_layout()
     return figure

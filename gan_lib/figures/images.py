@@ -11,10 +11,12 @@ from matplotlib import colormaps
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 MAP_COLOURS = "inferno"  # perceptually uniform, readable with any colour vision
 CELL = 1.05  # inches
+FRAME = "#00e5ff"
 OPACITY = 0.65  # of the map in an overlay
 
 
@@ -82,7 +84,8 @@ def map_grid(
     row_labels: Sequence[str] = (),
     cell: float = CELL,
     colour_bar: bool = True,
-    captions: Mapping[str, Sequence[float]] | None = None,
+    captions: Mapping[str, Sequence[float | str]] | None = None,
+    frames: Mapping[str, Tensor] | None = None,
 ) -> Figure:
     """One row per image, one named column per kind of picture.
 
@@ -91,7 +94,8 @@ def map_grid(
         row_labels: N labels for the left edge.
         cell: height of a picture in inches.
         colour_bar: draw the scale of the maps' colours at the right.
-        captions: per title, N numbers to be written into the pictures.
+        captions: per title, N numbers or words to be written into the pictures.
+        frames: per title, boxes (N, 4) to be drawn into the pictures: left, top, right, bottom, in pixels.
     """
     first = next(iter(columns.values()))
     count = len(first)
@@ -101,7 +105,12 @@ def map_grid(
         for row in range(count):
             _draw(axes[row, column], pictures[row])
             if captions is not None and title in captions:
-                _label(axes[row, column], f"{captions[title][row]:.2f}")
+                text = captions[title][row]
+                _label(axes[row, column], text if isinstance(text, str) else f"{text:.2f}")
+            if frames is not None and title in frames:
+                left, top, right, bottom = frames[title][row].tolist()
+                corner, sides = (left - 0.5, top - 0.5), (right - left, bottom - top)
+                axes[row, column].add_patch(Rectangle(corner, *sides, fill=False, color=FRAME, linewidth=1.6))
     for row, label in enumerate(row_labels):
         axes[row, 0].set_ylabel(textwrap.fill(label, int(13 * cell)), fontsize=8)
     if colour_bar:

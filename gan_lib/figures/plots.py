@@ -74,8 +74,8 @@ def interval_bars(table: pd.DataFrame, panels: Mapping[str, str], by: str = "met
     """
     methods = list(dict.fromkeys(table[by]))
     colours = dict(zip(methods, sns.color_palette(PALETTE, len(methods)), strict=True))
-    columns = min(len(panels), PANELS_PER_ROW)
-    rows = -(-len(panels) // columns)
+    columns = len(panels) if len(panels) == PANELS_PER_ROW + 1 else min(len(panels), PANELS_PER_ROW)
+    rows = -(-len(panels) // columns)  # no panel in a row of its own
     size = (3.3 * columns, rows * (0.8 + 0.3 * len(methods)))
     figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False)
     for axis in axes.flat[len(panels) :]:

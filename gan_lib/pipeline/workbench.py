@@ -26,6 +26,7 @@ from gan_lib.classifiers import (
     predictions,
     save_classifier,
 )
+from gan_lib.concepts import ConceptBank, LayerRelevance, learn_concepts, load_concepts
 from gan_lib.conditions import ConditionMaker, StoredConditions, compute_conditions
 from gan_lib.data import ImageData, ImageSplit, load_data
 from gan_lib.data.registry import EMBEDDED
@@ -173,6 +174,33 @@ class Workbench:
             "kind": maker.kind,
         }
         return StoredConditions(self.store.get("conditions", "gan_lib.conditions", made_from, make))
+
+    def concepts(
+        self,
+        trained: TrainedClassifier,
+        relevance: LayerRelevance,
+        split: ImageSplit,
+        split_key: str,
+        table: pd.DataFrame,
+        components: int = 6,
+        images_per_class: int = 60,
+        seed: int = 0,
+    ) -> ConceptBank:
+        """Concepts of all classes of a classifier (:func:`gan_lib.concepts.learn_concepts`)."""
+        classes = range(len(trained.cnn.class_names))
+
+        def make(folder: Path) -> None:
+            learn_concepts(relevance, split, table, folder, classes, components, images_per_class, seed)
+
+        made_from = {
+            "classifier": trained.key,
+            "split": split_key,
+            **relevance.settings(),
+            "components": components,
+            "images": images_per_class,
+            "seed": seed,
+        }
+        return load_concepts(self.store.get("concepts", "gan_lib.concepts", made_from, make))
 
     def generators(self, jobs: Sequence[GeneratorJob], workers: int = 1) -> list[TrainedGenerator]:
         """Generators trained with Grad-CAM as their target (:func:`gan_lib.training.train_supervised`).
