@@ -175,7 +175,7 @@ def _leading(data: Tensor, count: int, generator: torch.Generator) -> tuple[Tens
     """Leading singular vectors (P, N, k), values (P, k) and vectors (P, C, k), by random projection."""
     wide = min(count + 10, *data.shape[1:])
     probe = torch.randn(len(data), data.shape[2], wide, generator=generator).to(data)
-    for _ in range(4):
+    for _ in range(2):
         probe = torch.linalg.qr(data.mT @ (data @ probe)).Q  # (P, C, wide)
     left, sizes, right = torch.linalg.svd(data @ probe, full_matrices=False)
     right = (probe @ right.mT)[..., :count]

@@ -47,10 +47,10 @@ def prediction_test(
         source: ``prototypes``; ``random crops`` of images that are allowed; or ``another class's
             prototypes``, cut from images that are not predicted as the class either.
         seed: of the controls.
-        candidates: so many of the nearest cells are cut out and shown to the CNN by themselves, side by
-            side with copies of themselves, and the one whose own activations point most where the concept
-            points is taken; 1 takes the nearest cell, as published. A cell's activations see beyond its
-            edges, a crop does not.
+        candidates: so many of the nearest cells are cut out and shown to the CNN by themselves
+            (:meth:`PooledActivations.by_themselves`), and the crop whose own activations point most where
+            the concept points is taken; 1 takes the nearest cell, as published. A cell's activations see
+            beyond its edges, a crop does not.
 
     Returns:
         A row per class (``class``, ``prediction``, ``probability`` of the class, ``won``), the montages
@@ -109,7 +109,7 @@ def _first_of_each(
     vectors = torch.cat(list(bases))
     found = pooled.nearest(vectors, max(rounds, candidates), own)
     if candidates > 1:
-        found = pooled.by_themselves(split, found, vectors, crops)
+        found = pooled.by_themselves(split, found, vectors)
     columns = [
         value[:, :rounds].unflatten(0, (len(bases), components)).mT.flatten(1)[:, :crops]
         for value in (found.image, found.place, found.similarity)

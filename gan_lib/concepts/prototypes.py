@@ -129,37 +129,34 @@ class PooledActivations:
         )
 
     def by_themselves(
-        self, split: ImageSplit, found: Places, vectors: Tensor, copies: int = 4, batch_size: int = 128
+        self, split: ImageSplit, found: Places, vectors: Tensor, batch_size: int = 128
     ) -> Places:
         """The same crops in another order: by what the CNN makes of each crop alone.
 
-        A place's activations see more of the image than its cell. Here every crop fills an image with
-        copies of itself, and the cosine is that of its mean activation.
+        A place's activations see more of the image than its cell. Here copies of a crop, at its own size,
+        fill an image, and the cosine is that of its mean activation.
 
         Args:
             split: the images.
             found: crops (V, T), for instance the nearest ones.
             vectors: (V, C).
-            copies: of the crop in one image, an even number.
             batch_size: images at a time.
         """
         device = next(self.hidden.cnn.parameters()).device
         own = vectors.to(device).float()
+        (height, width), cell = split.image_size, self.cell
+        copies = (1, 1, -(-height // cell[0]), -(-width // cell[1]))
         similar = torch.full(found.image.shape, -torch.inf)
         for row in range(len(vectors)):
-            one = Places(*(value[row, :, None] for value in vars(found).values()))  # (T, 1)
-            repeated = self.crops(split, one, self.cell).expand(-1, copies, -1, -1, -1)
-            for part in torch.arange(len(repeated)).split(batch_size):
-                images = montage(repeated[part], split.image_size).to(device)
-                means = self.hidden(images).mean((2, 3))  # (T, C)
+            one = Places(*(value[row, None] for value in vars(found).values()))  # (1, T)
+            full = self.crops(split, one, cell)[0].repeat(copies)[..., :height, :width]
+            for part in torch.arange(len(full)).split(batch_size):
+                means = self.hidden(full[part].to(device)).mean((2, 3))  # (T, C)
                 similar[row, part] = F.cosine_similarity(means, own[row : row + 1]).cpu()
         similar = similar.masked_fill(found.image < 0, -torch.inf)
         order = similar.argsort(dim=1, descending=True)
-        return Places(
-            found.image.gather(1, order),
-            found.place.gather(1, order),
-            similar.gather(1, order).masked_fill(found.image.gather(1, order) < 0, torch.nan),
-        )
+        image, place = found.image.gather(1, order), found.place.gather(1, order)
+        return Places(image, place, similar.gather(1, order).masked_fill(image < 0, torch.nan))
 
     def random(self, count: int, top: int, seed: int = 0, allowed: Tensor | None = None) -> Places:
         """Crops at random, for comparison: ``top`` for each of ``count`` vectors, of images allowed to it.

@@ -85,13 +85,15 @@ def insertion_round(
     images: ImageSplit,
     predictions: pd.DataFrame,
     images_per_class: int = 20,
+    candidates: int = 40,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, dict[tuple[int, int], dict[str, Tensor]]]:
     """Every class's evidence in images of the class after it, the last one's in images of the first.
 
-    Pasted are the cells of ``source`` that are nearest to what speaks most for the class rather than the
-    images' own (a contrasting concept alone, :func:`contrasting_concepts`). Controls of the same size at
-    the same place: their ``mean colour``, and what speaks most for a ``third class``.
+    Pasted are cells of ``source`` that are nearest to what speaks most for the class rather than the
+    images' own (a contrasting concept alone, :func:`contrasting_concepts`): of the nearest ones those that
+    show it best by themselves (:meth:`gan_lib.concepts.PooledActivations.by_themselves`). Controls of the
+    same size at the same place: their ``mean colour``, and what speaks most for a ``third class``.
 
     Args:
         relevance: decides where images are free.
@@ -102,6 +104,8 @@ def insertion_round(
         images: those that are pasted into.
         predictions: what the CNN predicts for them.
         images_per_class: at most so many.
+        candidates: nearest cells that are looked at by themselves; not more than ``images_per_class``
+            leaves them in the order of their own cosine.
         seed: of the choice of images and of the factorisations.
 
     Returns:
@@ -121,7 +125,10 @@ def insertion_round(
             if name == "third class" and label == one:
                 continue  # there are two classes only
             basis = contrasting_concepts(planes, evidence, label, other, 1, seed)
-            patches[name] = pooled.crops(source, pooled.nearest(basis, len(rows)), pooled.cell)[0]
+            found = pooled.nearest(basis, max(len(rows), candidates))
+            if candidates > len(rows):
+                found = pooled.by_themselves(source, found, basis)
+            patches[name] = pooled.crops(source, found, pooled.cell)[0, : len(rows)]
         patches["mean colour"] = patches["evidence"].mean((2, 3), keepdim=True).expand_as(patches["evidence"])
         made, pasted = insertion_test(relevance.hidden.cnn, relevance, own, one, other, patches)
         names = [f"{one}/{other}/{row}" for row in made["image"]]

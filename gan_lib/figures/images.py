@@ -101,7 +101,8 @@ def map_grid(
     count = len(first)
     figure, axes = _grid(count, len(columns), cell, first.shape[-1] / first.shape[-2])
     for column, (title, pictures) in enumerate(columns.items()):
-        axes[0, column].set_title(title, fontsize=8, pad=3)
+        wide = int(12 * cell * first.shape[-1] / first.shape[-2])
+        axes[0, column].set_title(textwrap.fill(title, wide), fontsize=8, pad=3)
         for row in range(count):
             _draw(axes[row, column], pictures[row])
             if captions is not None and title in captions:

@@ -31,5 +31,11 @@ def record():
 
 
 def pytest_sessionfinish() -> None:
-    if ROWS:
-        pd.DataFrame(ROWS).to_csv(ROOT / "figures" / "benchmarks.csv", index=False, float_format="%.3g")
+    """Write what was measured; rows of benchmarks that did not run stay as they are."""
+    if not ROWS:
+        return
+    path, key = ROOT / "figures" / "benchmarks.csv", ["benchmark", "what", "against"]
+    table = pd.DataFrame(ROWS)
+    if path.is_file():
+        table = pd.concat([pd.read_csv(path), table]).drop_duplicates(key, keep="last")
+    table.to_csv(path, index=False, float_format="%.3g")
