@@ -184,13 +184,14 @@ class Workbench:
         table: pd.DataFrame,
         components: int = 6,
         images_per_class: int = 60,
+        classes: Sequence[int] | None = None,
         seed: int = 0,
     ) -> ConceptBank:
-        """Concepts of all classes of a classifier (:func:`gan_lib.concepts.learn_concepts`)."""
-        classes = range(len(trained.cnn.class_names))
+        """Concepts of a classifier's classes, by default all (:func:`gan_lib.concepts.learn_concepts`)."""
+        chosen = list(range(len(trained.cnn.class_names)) if classes is None else classes)
 
         def make(folder: Path) -> None:
-            learn_concepts(relevance, split, table, folder, classes, components, images_per_class, seed)
+            learn_concepts(relevance, split, table, folder, chosen, components, images_per_class, seed)
 
         made_from = {
             "classifier": trained.key,
@@ -198,6 +199,7 @@ class Workbench:
             **relevance.settings(),
             "components": components,
             "images": images_per_class,
+            "classes": chosen,
             "seed": seed,
         }
         return load_concepts(self.store.get("concepts", "gan_lib.concepts", made_from, make))
