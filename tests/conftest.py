@@ -34,6 +34,18 @@ class TinyNet(nn.Module):
         return self.head(self.features(images).mean((2, 3)))
 
 
+class Colours(nn.Module):
+    """Class k where channel k is the brightest; its only layer passes the colours on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.ReLU()
+        self.scale = nn.Parameter(torch.tensor(20.0))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.scale * self.layer(images).mean((2, 3))
+
+
 TINY_LAYERS = ["features.0", "features.2", "features.5"]
 
 
@@ -41,6 +53,11 @@ TINY_LAYERS = ["features.0", "features.2", "features.5"]
 def tiny_net() -> nn.Module:
     torch.manual_seed(0)
     return TinyNet().eval()
+
+
+@pytest.fixture
+def colour_net() -> nn.Module:
+    return Colours().eval()
 
 
 @pytest.fixture

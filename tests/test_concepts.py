@@ -321,20 +321,8 @@ def test_how_many(hidden, split):
 # -- prediction test ---------------------------------------------------------------------------------
 
 
-class Colours(nn.Module):
-    """Class k where channel k is the brightest; its only layer passes the colours on."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.ReLU()
-        self.scale = nn.Parameter(torch.tensor(20.0))
-
-    def forward(self, images):
-        return self.scale * self.layer(images).mean((2, 3))
-
-
 @pytest.mark.parametrize("strict", [False, True])
-def test_prediction_test_of_a_cnn_that_sees_colours(strict):
+def test_prediction_test_of_a_cnn_that_sees_colours(colour_net, strict):
     """Every image has a large part of one colour and a small part of another."""
     pictures = torch.zeros(30, 3, 8, 8, dtype=torch.uint8)
     for row in range(30):
@@ -342,7 +330,7 @@ def test_prediction_test_of_a_cnn_that_sees_colours(strict):
         pictures[row, :, :2, :2] = 0
         pictures[row, (row + 1) % 3, :2, :2] = 200
     split = ImageSplit(pictures, torch.zeros(30).long())
-    cnn = Colours().eval()
+    cnn = colour_net
     hidden = HiddenLayer(cnn, "layer", (8, 8))
     pooled = PooledActivations(hidden, split, 2)
     table = table_of(cnn, split)
@@ -362,6 +350,9 @@ def test_prediction_test_of_a_cnn_that_sees_colours(strict):
     sure, _, _ = prediction_test(cnn, bank, pooled, split, table, 4, strict, candidates=8)
     assert sure["won"].all()
     assert sure["probability"].min() >= made["probability"].min() - 1e-4
+    single = ConceptBank({0: torch.eye(3)[[0]]}, pd.DataFrame())
+    with pytest.raises(ValueError, match="one class only"):
+        prediction_test(cnn, single, pooled, split, table, source=SOURCES[2])
     with pytest.raises(ValueError, match="prototypes"):
         prediction_test(cnn, bank, pooled, split, table, source="guess")
 

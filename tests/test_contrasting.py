@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from torch import nn
 
 from gan_lib.concepts import HiddenLayer, LayerRelevance, PooledActivations
 from gan_lib.contrasting import (
@@ -93,20 +92,8 @@ def test_equal_classes_have_a_defined_plane():
 # -- evidence, shifting, insertion -------------------------------------------------------------------
 
 
-class Colours(nn.Module):
-    """Class k where channel k is the brightest; its only layer passes the colours on."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.ReLU()
-        self.scale = nn.Parameter(torch.tensor(20.0))
-
-    def forward(self, images):
-        return self.scale * self.layer(images).mean((2, 3))
-
-
 @pytest.fixture
-def colours():
+def colours(colour_net):
     """Three classes of 8 images: a square of the class's colour, at changing places, on dark grey."""
     pictures = torch.full((24, 3, 8, 8), 0.05) + 0.02 * torch.rand(
         24, 3, 8, 8, generator=torch.Generator().manual_seed(0)
@@ -115,7 +102,7 @@ def colours():
         top = 2 * (row % 3)
         pictures[row, row % 3, top : top + 3, 1:5] = 0.9
     split = ImageSplit((255 * pictures).to(torch.uint8), torch.arange(24) % 3)
-    cnn = Colours().eval()
+    cnn = colour_net
     hidden = HiddenLayer(cnn, "layer", (8, 8))
     relevance = LayerRelevance(hidden, "gradient_x_activation", samples=0)
     table = pd.DataFrame({"image": range(24), "prediction": [row % 3 for row in range(24)]})

@@ -188,10 +188,10 @@ def decoded_concepts(
     """
     device = next(decoder.parameters()).device
     wanted = F.normalize(vectors.to(device).float(), dim=1)
-    noise = torch.rand(
-        len(wanted), hidden.channels, *hidden.size, generator=torch.Generator().manual_seed(seed)
-    )
-    scale = float(hidden(torch.rand(8, 3, *hidden.image_size, device=device)).flatten(1).std() + 1e-6)
+    drawn = torch.Generator().manual_seed(seed)
+    noise = torch.rand(len(wanted), hidden.channels, *hidden.size, generator=drawn)
+    example = torch.rand(8, 3, *hidden.image_size, generator=drawn).to(device)
+    scale = float(hidden(example).flatten(1).std() + 1e-6)
     start = wanted[:, :, None, None] * hidden.channels**0.5 * (0.5 + noise.to(device))  # (V, C, h, w)
     latent = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([latent], learning_rate)

@@ -57,7 +57,7 @@ def prediction_test(
         (classes, 3, H, W), and where the crops come from.
 
     Raises:
-        ValueError: an unknown source.
+        ValueError: an unknown source, or another class's prototypes where there is one class only.
     """
     if source not in SOURCES:
         raise ValueError(f"source is one of {SOURCES}, not {source!r}")
@@ -69,6 +69,8 @@ def prediction_test(
     if source == "random crops":
         found = pooled.random(len(labels), crops, seed, allowed)
     else:
+        if source != "prototypes" and len(labels) < 2:
+            raise ValueError("there is one class only, and so no other class's prototypes")
         owner = _others(len(labels), seed) if source != "prototypes" else torch.arange(len(labels))
         bases = [bank.basis[int(labels[i])] for i in owner]
         found = _first_of_each(pooled, split, bases, allowed, crops, candidates)
