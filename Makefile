@@ -8,13 +8,13 @@ BIN     := $(VENV)/bin
 RUN     := $(VENV)/.installed
 DEV     := $(VENV)/.installed-dev
 
-.PHONY: figures test lint lab bench pretrained clean
+.PHONY: figures test lint lab bench browser pretrained clean
 .DEFAULT_GOAL := figures
 
 figures: $(RUN)
 	$(BIN)/gan-lib run --profile $(PROFILE)
 
-test: lint
+test: lint browser
 	$(BIN)/python -m pytest
 
 lint: $(DEV)
@@ -27,6 +27,14 @@ lab: $(RUN)
 
 bench: $(DEV)
 	$(BIN)/python -m pytest tests/benchmarks --override-ini addopts=
+
+# Chromium for tests/browser: the system's, else Debian's package, else Playwright's own.
+browser: $(DEV)
+	@for name in chromium chromium-browser google-chrome; do \
+	  command -v $$name > /dev/null && exit 0; done; \
+	if command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends chromium && exit 0; fi; \
+	$(BIN)/python -m playwright install chromium
 
 # The explainers in data/pretrained, from the notebooks that train them.
 pretrained: $(RUN)

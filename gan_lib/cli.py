@@ -1,7 +1,8 @@
-"""The command line: ``gan-lib run``, ``explain``, ``figures`` and ``lab``."""
+"""The command line: ``gan-lib run``, ``explain``, ``figures``, ``lab`` and ``study``."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -144,3 +145,23 @@ def lab(root: Root = Path()) -> None:
     """Open the notebooks in JupyterLab."""
     command = [sys.executable, "-m", "jupyter", "lab", str(root.resolve() / "notebooks")]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+@app.command()
+def study(
+    answers: Annotated[
+        Path | None, typer.Option(help="CSV of the answers; ROOT/data/study/answers.csv by default.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="Of the page, on this machine.")] = 8866,
+    root: Root = Path(),
+) -> None:
+    """Open the user study as a web page; everyone who opens it is another participant."""
+    page = root.resolve() / "notebooks" / "pages" / "user_study.ipynb"
+    if not page.is_file():
+        typer.echo(f"error: there is no {page}", err=True)
+        raise typer.Exit(2)
+    environment = dict(os.environ)
+    if answers:
+        environment["GAN_LIB_STUDY_ANSWERS"] = str(answers.resolve())
+    command = [sys.executable, "-m", "voila", str(page), f"--port={port}"]
+    raise typer.Exit(subprocess.run(command, check=False, env=environment).returncode)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -29,6 +30,7 @@ from gan_lib.explainers import (
     OwnActivations,
     make_explainer,
 )
+from gan_lib.inversion import STEP_1, STEP_2
 
 CHEAP = {
     "integrated_gradients": {"steps": 2},
@@ -36,6 +38,10 @@ CHEAP = {
     "gradient_shap": {"samples": 2},
     "occlusion": {"window": 32},
     "feature_ablation": {"parts": "grid", "count": 2},
+    "guided_feature_inversion": {
+        "first": replace(STEP_1, iterations=2),
+        "second": replace(STEP_2, iterations=2),
+    },
 }
 FAMILIES = {
     "vgg11": 32,

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import distributed
 
 from gan_lib.metrics import (
     AverageDrop,
@@ -218,3 +220,37 @@ def test_class_similarity_by_hand():
     assert similarity.within[:4].tolist() == pytest.approx([1, 1, 1, 1])
     assert math.isnan(similarity.within[4])
     assert similarity.between.tolist() == pytest.approx([half / 3] * 4 + [half])
+
+
+# -- several processes --------------------------------------------------------------------------------
+
+
+def _one_of_two(rank, folder):
+    distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
+    try:
+        maps, evidence = _shared_maps()
+        own = slice(0, 3) if rank == 0 else slice(3, None)
+        metric = DiceAtArea()
+        metric.update(maps[own], evidence[own])
+        summary = metric.compute()
+        (folder / f"{rank}.json").write_text(json.dumps(summary._asdict()))
+    finally:
+        distributed.destroy_process_group()
+
+
+def _shared_maps():
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(8, 1, 6, 6, generator=generator), torch.rand(8, 1, 6, 6, generator=generator) > 0.7
+
+
+def test_processes_agree_on_the_summary_of_all_images(tmp_path):
+    """Images split unevenly over two processes: each computes what one process computes of all."""
+    torch.multiprocessing.spawn(_one_of_two, (tmp_path,), nprocs=2)
+    metric = DiceAtArea()
+    metric.update(*_shared_maps())
+    expected = metric.compute()
+    for rank in range(2):
+        made = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert made["n"] == expected.n == 8
+        assert made["mean"] == pytest.approx(expected.mean)
+        assert [made["low"], made["high"]] == pytest.approx([expected.low, expected.high])

@@ -5,11 +5,20 @@ import textwrap
 
 import nbformat
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from gan_lib.cli import app
 from gan_lib.figures import read_manifest
-from gan_lib.pipeline import Places, Profile, ProfileError, load_profile, parse_override, run_notebooks
+from gan_lib.pipeline import (
+    Places,
+    Profile,
+    ProfileError,
+    Workbench,
+    load_profile,
+    parse_override,
+    run_notebooks,
+)
 from gan_lib.pipeline.profiles import bind, declared_parameters, find_notebooks
 
 PARAMETERS = """
@@ -191,3 +200,14 @@ def test_command_line(places):
     assert "p/01_first/first.csv: The value" in listed.output
     (places.figures / "p/01_first/first.csv").write_text("changed")
     assert runner.invoke(app, ["figures", *root]).exit_code == 1
+
+
+def test_images_of_a_sorted_split_are_drawn_from_all_classes(scenes):
+    bench = Workbench.__new__(Workbench)
+    bench.provenance = {"seed": 0}
+    assert bench.last_rows(scenes.test, 5).tolist() == [15, 16, 17, 18, 19]
+    by_class = scenes.test.subset(scenes.test.labels.argsort())
+    rows = bench.last_rows(by_class, 10)
+    assert len(set(rows.tolist())) == 10
+    assert len(by_class.labels[rows].unique()) > len(by_class.labels[-10:].unique())
+    assert torch.equal(rows, bench.last_rows(by_class, 10))

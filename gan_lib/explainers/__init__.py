@@ -20,6 +20,7 @@ from gan_lib.explainers.gradients import (
     Saliency,
     SmoothGrad,
 )
+from gan_lib.explainers.inversion import GuidedFeatureInversion
 from gan_lib.explainers.perturbations import FeatureAblation, Occlusion, PerturbationExplainer
 from gan_lib.explainers.registry import BASELINES, CONTROLS, TRAINED, make_explainer, method_name
 
@@ -37,6 +38,7 @@ __all__ = [
     "GradientExplainer",
     "GradientShap",
     "GuidedBackprop",
+    "GuidedFeatureInversion",
     "GuidedGradCAM",
     "InputXGradient",
     "IntegratedGradients",

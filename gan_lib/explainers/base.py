@@ -51,7 +51,7 @@ class Explainer(Attribution):
             mixed_precision: let torch run products and convolutions in bfloat16.
 
         Raises:
-            ValueError: images of another shape, with NaN in them, or a wrong number of targets.
+            ValueError: images of another shape, with NaN or infinite values, or a wrong number of targets.
             IndexError: a class that the CNN does not have.
             TypeError: images that are no floating-point numbers.
             RuntimeError: a method that needs gradients, under ``torch.inference_mode``.
@@ -85,8 +85,8 @@ class Explainer(Attribution):
             raise ValueError(f"images are (B, 3, H, W), not {tuple(inputs.shape)}")
         if not inputs.is_floating_point():
             raise TypeError(f"images are floating-point numbers in [0, 1], not {inputs.dtype}")
-        if inputs.isnan().any():
-            raise ValueError("images hold NaN")
+        if not inputs.isfinite().all():
+            raise ValueError("images hold NaN or infinite values")
         if self.needs_gradients and torch.is_inference_mode_enabled():
             raise RuntimeError(
                 f"{type(self).__name__} needs gradients, which torch.inference_mode forbids; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from gan_lib.explainers.gradients import (
     Saliency,
     SmoothGrad,
 )
+from gan_lib.explainers.inversion import GuidedFeatureInversion
 from gan_lib.explainers.perturbations import FeatureAblation, Occlusion
 
 BASELINES: dict[str, Callable[..., Explainer]] = {
@@ -37,6 +39,8 @@ BASELINES: dict[str, Callable[..., Explainer]] = {
     "guided_grad_cam": GuidedGradCAM,
     "occlusion": Occlusion,
     "feature_ablation": FeatureAblation,
+    "guided_feature_inversion": GuidedFeatureInversion,
+    "guided_feature_inversion_step_1": partial(GuidedFeatureInversion, discriminative=False),
 }
 CONTROLS: dict[str, Callable[..., Explainer]] = {"edges": Edges, "random": RandomMap}
 TRAINED = ("lsft", "gsft", "contrastive_lsft", "contrastive_gsft")

@@ -54,10 +54,11 @@ def _draw(axis: Axes, picture: Tensor) -> None:
         axis.imshow(picture[0].cpu().numpy(), cmap=MAP_COLOURS, vmin=0, vmax=1, interpolation="nearest")
 
 
-def _label(axis: Axes, text: str) -> None:
-    """Text in the upper left corner of a picture, readable on any."""
+def _label(axis: Axes, text: str, wide: int = 16) -> None:
+    """Text in the upper left corner of a picture, readable on any; ``wide`` characters fit a line."""
     ground = {"facecolor": "black", "alpha": 0.65, "pad": 1.5, "linewidth": 0}
-    axis.text(0.05, 0.95, text, transform=axis.transAxes, va="top", color="white", fontsize=8, bbox=ground)
+    lines = "\n".join(textwrap.fill(line, wide) for line in text.splitlines())
+    axis.text(0.05, 0.95, lines, transform=axis.transAxes, va="top", color="white", fontsize=8, bbox=ground)
 
 
 def image_grid(
@@ -107,7 +108,7 @@ def map_grid(
             _draw(axes[row, column], pictures[row])
             if captions is not None and title in captions:
                 text = captions[title][row]
-                _label(axes[row, column], text if isinstance(text, str) else f"{text:.2f}")
+                _label(axes[row, column], text if isinstance(text, str) else f"{text:.2f}", wide)
             if frames is not None and title in frames:
                 left, top, right, bottom = frames[title][row].tolist()
                 corner, sides = (left - 0.5, top - 0.5), (right - left, bottom - top)

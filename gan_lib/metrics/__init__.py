@@ -7,6 +7,15 @@ states that add up over processes. :func:`explanation_scores` applies them to se
 
 from gan_lib.masking import FILLS, filling, masked_images
 from gan_lib.metrics.base import PerImageMetric, Summary, bootstrap, stated, summarise
+from gan_lib.metrics.boxes import (
+    ALPHAS,
+    BoxIoU,
+    best_alphas,
+    box_iou,
+    box_scores,
+    evidence_boxes,
+    map_boxes,
+)
 from gan_lib.metrics.curves import Curves, Deletion, Insertion, Probe, perturbation_curves
 from gan_lib.metrics.faithfulness import AverageDrop, IncreaseInConfidence, class_probability
 from gan_lib.metrics.imputation import impute
@@ -31,7 +40,9 @@ from gan_lib.metrics.similarity import ClassSimilarity, agreement, class_similar
 __all__ = [
     "wins_against",
     "ADCC",
+    "ALPHAS",
     "AverageDrop",
+    "BoxIoU",
     "ClassSimilarity",
     "Curves",
     "Deletion",
@@ -55,12 +66,17 @@ __all__ = [
     "StructuralSimilarity",
     "Summary",
     "agreement",
+    "best_alphas",
     "bootstrap",
+    "box_iou",
+    "box_scores",
     "class_probability",
     "class_similarity",
+    "evidence_boxes",
     "explanation_scores",
     "filling",
     "impute",
+    "map_boxes",
     "masked_images",
     "paired_tests",
     "per_image",

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 import torch
 from joblib import Parallel, delayed
+from torch import Tensor
 
 from gan_lib.artifacts import ArtifactStore
 from gan_lib.classifiers import (
@@ -103,6 +104,17 @@ class Workbench:
             loaded = ImageData(loaded.name, loaded.class_names, splits, loaded.skipped)
         self.provenance["data"][name] = loaded.fingerprint
         return loaded
+
+    def last_rows(self, split: ImageSplit, count: int) -> Tensor:
+        """Rows (N,) of the last ``count`` images, on which no recipe was chosen.
+
+        Of a split that is sorted by class, as image folders are, the last would be of one class; it gives
+        as many drawn by the notebook's seed.
+        """
+        if len(split) > 1 and bool((split.labels.diff() >= 0).all()):
+            drawn = torch.Generator().manual_seed(self.provenance["seed"])
+            return torch.randperm(len(split), generator=drawn)[:count]
+        return torch.arange(len(split))[-count:]
 
     def available(
         self, names: Sequence[str], *sizes: int | None, **options: int | None

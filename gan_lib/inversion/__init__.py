@@ -1,0 +1,28 @@
+"""Guided feature inversion: a mask made of a layer's channels, whose weights are optimised per image.
+
+Du, Liu, Song and Hu, "Towards Explanation of DNN-based Prediction with Guided Feature Inversion"
+(KDD 2018, arXiv 1804.00506).
+"""
+
+from gan_lib.inversion.mask import PIXELS_PER_SIGMA, blurred, channel_mask, inversion_layers
+from gan_lib.inversion.optimise import (
+    STEP_1,
+    STEP_2,
+    Inversion,
+    InversionOptions,
+    inside_and_outside,
+)
+from gan_lib.inversion.steps import GuidedInversion
+
+__all__ = [
+    "GuidedInversion",
+    "Inversion",
+    "InversionOptions",
+    "PIXELS_PER_SIGMA",
+    "STEP_1",
+    "STEP_2",
+    "blurred",
+    "channel_mask",
+    "inside_and_outside",
+    "inversion_layers",
+]

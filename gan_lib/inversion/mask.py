@@ -1,0 +1,128 @@
+"""What a guided feature inversion is made of: the layers, the mask, the blurred image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms.functional import gaussian_blur
+
+from gan_lib.capture import Capture, evaluation_mode, layers_in_order
+from gan_lib.conditions import min_max, upsample
+
+PIXELS_PER_SIGMA = 224 / 11  # as published: sigma 11 on images of 224
+POOLINGS = (nn.MaxPool2d, nn.AvgPool2d)
+PLACED = (
+    nn.Conv2d,
+    nn.BatchNorm2d,
+    nn.ReLU,
+    nn.ReLU6,
+    nn.LeakyReLU,
+    nn.SiLU,
+    nn.GELU,
+    nn.Hardswish,
+    *POOLINGS,
+)
+
+
+class LastLayerReached(Exception):  # noqa: N818  it ends a forward pass, and is no error
+    """The last wanted layer has run; there is no need to go on."""
+
+
+class CaptureUntil(Capture):
+    """The activations of some layers; a forward pass ends with the last of them.
+
+        activations = CaptureUntil(cnn, ["features.35", "features.36"])
+        activations.run(images)
+
+    Arguments and errors as for :class:`gan_lib.capture.Capture`.
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[str]) -> None:
+        super().__init__(model, layers)
+        self.model = model
+
+    def run(self, images: Tensor) -> None:
+        """Run the model on images (B, 3, H, W) until all layers are there; hooks last as long as that."""
+        self._outputs.clear()
+        with self, suppress(LastLayerReached):
+            self.model(images)
+
+    def _keeper(self, wanted: list[tuple[str, int | None]]) -> Callable[..., Any]:
+        keep = super()._keeper(wanted)
+
+        def keep_or_end(module: nn.Module, inputs: Any, output: Any) -> Any:
+            kept = keep(module, inputs, output)
+            if self._outputs.keys() == self._found.keys():
+                raise LastLayerReached
+            return kept
+
+        return keep_or_end
+
+
+def inversion_layers(cnn: nn.Module, example: Tensor) -> tuple[str, str]:
+    """The layer that masks are made of, and the one whose activation is preserved.
+
+    The second is the last layer with places, the first the same or, where that is a pooling, the layer
+    that it pools: VGG19's ``features.35`` and ``features.36``, as published; ResNet18's last block.
+
+    Args:
+        cnn: from images in [0, 1] to logits.
+        example: an input (1, 3, H, W), for one forward pass.
+
+    Raises:
+        ValueError: no layer with places.
+    """
+    names = layers_in_order(cnn, example, PLACED)
+    with torch.no_grad(), evaluation_mode(cnn), Capture(cnn, names) as captured:
+        cnn(example)
+    placed = [name for name in names if has_places(captured[name])]
+    if not placed:
+        height, width = example.shape[-2:]
+        raise ValueError(f"images of {height} x {width} leave no layer of {type(cnn).__name__} with places")
+    last = placed[-1]
+    pooled = isinstance(cnn.get_submodule(last.partition("#")[0]), POOLINGS)
+    return (placed[-2] if pooled and len(placed) > 1 else last), last
+
+
+def has_places(activation: Tensor) -> bool:
+    """Whether an activation is (B, C, h, w) with more than one place."""
+    return activation.ndim == 4 and activation.shape[2] * activation.shape[3] > 1
+
+
+def blurred(images: Tensor, sigma: float | None = None) -> Tensor:
+    """Images (B, 3, H, W) under a Gaussian that is cut off at one sigma (23 pixels for a sigma of 11).
+
+    Args:
+        images: in [0, 1]; the blur is applied here, before any normalisation.
+        sigma: in pixels; by default 11 for a longer side of 224, and in proportion.
+
+    Raises:
+        ValueError: a sigma that is not above 0.
+    """
+    wanted = max(images.shape[-2:]) / PIXELS_PER_SIGMA if sigma is None else sigma
+    if wanted <= 0:
+        raise ValueError(f"sigma is above 0, not {wanted}")
+    across, down = (2 * min(max(1, round(wanted)), side - 1) + 1 for side in images.shape[-1:-3:-1])
+    both = [wanted, wanted]
+    with torch.autocast(images.device.type, enabled=False):
+        # A Gaussian is separable: two passes cost a fraction of one with a square kernel.
+        return gaussian_blur(gaussian_blur(images, [across, 1], both), [1, down], both)
+
+
+def channel_mask(weights: Tensor, activations: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks ``minmax(sum_k w_k A[k])``, upsampled (arXiv 1804.00506, equation 3).
+
+    Args:
+        weights: (B, C), not below 0.
+        activations: (B, C, h, w).
+        size: H, W of the images.
+
+    Returns:
+        (B, 1, H, W) in [0, 1]; where the sum is constant, zero.
+    """
+    summed = torch.einsum("bc,bchw->bhw", weights, activations)[:, None]  # (B, 1, h, w)
+    return upsample(min_max(summed), size)

@@ -1,0 +1,177 @@
+"""The two steps of guided feature inversion on a CNN."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gan_lib.capture import Capture, evaluation_mode
+from gan_lib.classifiers import resolve_target
+from gan_lib.inversion.mask import CaptureUntil, blurred, has_places, inversion_layers
+from gan_lib.inversion.optimise import (
+    STEP_1,
+    STEP_2,
+    Inversion,
+    InversionOptions,
+    inside_and_outside,
+    optimise,
+)
+
+START = 0.1  # of every weight
+
+
+@dataclass(frozen=True)
+class Base:
+    """What stays the same over all iterations, computed once.
+
+    Attributes:
+        images: (B, 3, H, W) in [0, 1].
+        hidden: (B, 3, H, W), what is seen where the mask is 0.
+        activations: (B, C, h, w) of the layer that masks are made of.
+        inverted: (B, ...) activation that is to be preserved.
+    """
+
+    images: Tensor
+    hidden: Tensor
+    activations: Tensor
+    inverted: Tensor
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """H and W of the images."""
+        return self.images.shape[-2], self.images.shape[-1]
+
+
+class GuidedInversion:
+    """Guided feature inversion of images, in batches.
+
+        inversion = GuidedInversion(cnn)
+        base = inversion.base(images)
+        saliency = inversion.saliency(base)                       # step 1
+        masks = inversion.discriminate(base, saliency, target=3)  # step 2
+        masks.masks                                               # (B, 1, H, W) in [0, 1]
+
+    The CNN runs in eval mode; its modes, gradients and hooks stay as they were.
+
+    Args:
+        cnn: from images in [0, 1] to logits (B, K).
+        layer: whose channels masks are made of; by default see :func:`inversion_layers`.
+        inverted_layer: whose activation step 1 preserves. Where one of the two is named, it is both.
+        sigma: of the blur, in pixels; by default 11 for a longer side of 224, and in proportion.
+    """
+
+    def __init__(
+        self,
+        cnn: nn.Module,
+        layer: str | None = None,
+        inverted_layer: str | None = None,
+        sigma: float | None = None,
+    ) -> None:
+        self.cnn, self.layer, self.inverted_layer, self.sigma = cnn, layer, inverted_layer, sigma
+        self._found: dict[tuple[int, int], tuple[str, str]] = {}
+
+    def base(self, images: Tensor, hidden: Tensor | None = None) -> Base:
+        """Activations of images (B, 3, H, W) in [0, 1], and what hides them, by default their blur.
+
+        Raises:
+            KeyError: an unknown layer.
+            RuntimeError: a layer that runs several times, named without the number of the call; or
+                under ``torch.inference_mode``.
+            ValueError: a layer without places, or images that the CNN cannot run on.
+        """
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError("guided feature inversion needs gradients, which torch.inference_mode forbids")
+        layer, inverted = self.layers(images)
+        hidden = blurred(images, self.sigma) if hidden is None else hidden
+        wanted = list(dict.fromkeys([layer, inverted]))
+        # The whole pass, once: it tells of a layer that runs twice.
+        with torch.no_grad(), evaluation_mode(self.cnn), Capture(self.cnn, wanted) as captured:
+            self.cnn(images)
+        activations = captured[layer]
+        if not has_places(activations):
+            raise ValueError(
+                f"layer {layer!r} gives {tuple(activations.shape)} for images of "
+                f"{images.shape[-2]} x {images.shape[-1]}: a mask needs (B, C, h, w) with places"
+            )
+        return Base(images, hidden, activations.float(), captured[inverted].float())
+
+    def layers(self, images: Tensor) -> tuple[str, str]:
+        """The layer that masks are made of and the one that is preserved.
+
+        Raises:
+            ValueError: images that the CNN cannot run on.
+        """
+        named = self.layer or self.inverted_layer
+        if named:
+            return self.layer or named, self.inverted_layer or named
+        size = (images.shape[-2], images.shape[-1])
+        if size not in self._found:
+            try:
+                self._found[size] = inversion_layers(self.cnn, images[:1])
+            except RuntimeError as error:
+                raise ValueError(
+                    f"the CNN does not run on images of {size[0]} x {size[1]}: {error}"
+                ) from error
+        return self._found[size]
+
+    def saliency(
+        self, base: Base, options: InversionOptions = STEP_1, start: Tensor | None = None
+    ) -> Inversion:
+        """Step 1: what of the image is needed for the layer's activation (equations 2 to 5).
+
+        Minimises ``||f(x m + p (1 - m)) - f(x)||^2 + sparsity * sum(w)``.
+
+        Args:
+            base: from :meth:`base`.
+            options: by default as published.
+            start: weights (B, C); by default 0.1 each.
+        """
+        _, layer = self.layers(base.images)
+        first = base.activations.new_full(base.activations.shape[:2], START) if start is None else start
+        captured = CaptureUntil(self.cnn, [layer])
+
+        def distance(masks: Tensor, rows: Tensor) -> Tensor:
+            foreground, _ = inside_and_outside(base.images[rows], base.hidden[rows], masks)
+            captured.run(foreground)
+            apart: Tensor = (captured[layer].float() - base.inverted[rows]).flatten(1)
+            return apart.square().sum(1)
+
+        with torch.enable_grad(), evaluation_mode(self.cnn):
+            return optimise(distance, first, base.activations, base.size, options)
+
+    def discriminate(
+        self,
+        base: Base,
+        saliency: Inversion,
+        target: int | Sequence[int] | Tensor | None = None,
+        options: InversionOptions = STEP_2,
+    ) -> Inversion:
+        """Step 2: what of the image speaks for a class (equations 6 and 7).
+
+        Minimises ``f_c(x (1 - m) + p m) - f_c(x m + p (1 - m)) + sparsity * sum(w)`` over logits f,
+        from step 1's weights on.
+
+        Args:
+            base: from :meth:`base`.
+            saliency: from :meth:`saliency`.
+            target: ``None`` for the predicted class, one class, or one per image.
+            options: by default as published.
+
+        Raises:
+            ValueError: a wrong number of targets.
+            IndexError: a class that the CNN does not have.
+        """
+        with torch.no_grad(), evaluation_mode(self.cnn):
+            classes = resolve_target(self.cnn(base.images), target)
+
+        def contrast(masks: Tensor, rows: Tensor) -> Tensor:
+            both = torch.cat(inside_and_outside(base.images[rows], base.hidden[rows], masks))
+            logits = self.cnn(both).float()  # (2 b, K)
+            inside, outside = logits.gather(1, classes[rows].repeat(2)[:, None])[:, 0].chunk(2)  # (b,)
+            return outside - inside
+
+        with torch.enable_grad(), evaluation_mode(self.cnn):
+            return optimise(contrast, saliency.weights, base.activations, base.size, options)

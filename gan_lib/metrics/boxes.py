@@ -1,0 +1,145 @@
+"""Boxes: thresholded maps, their largest region, its bounding box, compared with the annotated one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from gan_lib.metrics.base import PerImageMetric
+
+ALPHAS = tuple(np.arange(0, 5.5, 0.5).tolist())  # as published
+NEIGHBOURS = np.ones((3, 3), dtype=int)  # eight: corners touch
+LOCALISED = 0.5  # IoU
+
+
+def map_boxes(maps: Tensor, alpha: float = 1.0) -> Tensor:
+    """Bounding boxes of the largest connected region above ``alpha`` times the map's mean.
+
+    arXiv 1804.00506, section 4.3.
+
+    Args:
+        maps: (B, 1, H, W) in [0, 1].
+        alpha: of the threshold.
+
+    Returns:
+        (B, 4) float: left, top, right, bottom in pixels, right and bottom exclusive; NaN where no pixel
+        is above the threshold. Of regions of the same size the first in reading order is taken.
+    """
+    above = maps > alpha * maps.mean((2, 3), keepdim=True)
+    return _stacked([_largest_box(own) for own in above[:, 0].cpu().numpy()], maps)
+
+
+def evidence_boxes(evidence: Tensor) -> Tensor:
+    """Bounding boxes (B, 4) of evidence (B, 1, H, W) bool, in one piece or not; NaN where there is none."""
+    return _stacked([_box(own) for own in evidence[:, 0].cpu().numpy()], evidence)
+
+
+def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Intersection over union (B,) of boxes (B, 4) with others, pair by pair.
+
+    Where a map has no box it is 0; where there is none to be found it is NaN.
+    """
+    low, high = torch.maximum(boxes[:, :2], others[:, :2]), torch.minimum(boxes[:, 2:], others[:, 2:])
+    both = (high - low).clamp(min=0).prod(1)
+    areas = [(given[:, 2:] - given[:, :2]).prod(1) for given in (boxes, others)]
+    overlap = (both / (areas[0] + areas[1] - both)).nan_to_num(0.0)
+    return torch.where(others.isnan().any(1), torch.nan, overlap)
+
+
+class BoxIoU(PerImageMetric):
+    """IoU of the map's box with the evidence's; arguments as for :func:`map_boxes`, and ``seed``."""
+
+    higher_is_better = True
+
+    def __init__(self, alpha: float = 1.0, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.alpha = alpha
+
+    def update(self, maps: Tensor, evidence: Tensor) -> None:
+        """Maps (B, 1, H, W) in [0, 1], and evidence: a mask (B, 1, H, W) bool, or boxes (B, 4).
+
+        Raises:
+            ValueError: evidence of another number or size.
+        """
+        boxes = _boxes(evidence, maps)
+        self.append(box_iou(map_boxes(maps, self.alpha), boxes).masked_fill(_undefined(maps), torch.nan))
+
+
+def box_scores(
+    maps: Mapping[tuple[str, int], Tensor], evidence: Tensor, alphas: Sequence[float] = ALPHAS
+) -> pd.DataFrame:
+    """IoU of boxes at several thresholds.
+
+        scores = box_scores({("Grad-CAM", 0): maps}, masks)
+
+    Args:
+        maps: by method and training seed, (N, 1, H, W) in [0, 1].
+        evidence: (N, 1, H, W) bool, or boxes (N, 4).
+        alphas: of the thresholds.
+
+    Returns:
+        One row per method, seed, threshold and image: ``method``, ``seed``, ``alpha``, ``image``, ``iou``,
+        and ``error``, 100 where the IoU is below 0.5 and 0 elsewhere; NaN where there is no evidence, or
+        NaN in the map.
+
+    Raises:
+        ValueError: evidence of another number or size.
+    """
+    tables = []
+    for (method, seed), own in maps.items():
+        boxes, undefined = _boxes(evidence, own), _undefined(own)
+        for alpha in alphas:
+            found = box_iou(map_boxes(own, alpha), boxes).masked_fill(undefined, torch.nan)
+            iou = found.cpu().numpy()
+            error = np.where(np.isnan(iou), np.nan, 100.0 * (iou < LOCALISED))
+            scores = {"image": range(len(iou)), "iou": iou, "error": error}
+            tables.append(pd.DataFrame({"method": method, "seed": seed, "alpha": alpha, **scores}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def best_alphas(chosen_on: pd.DataFrame) -> pd.Series:
+    """Each method's best threshold by mean IoU: a series by method, without those that have no IoU.
+
+    Args:
+        chosen_on: from :func:`box_scores`, of images that are not the ones to be reported.
+    """
+    means = chosen_on.groupby(["method", "alpha"], sort=False)["iou"].mean().unstack()
+    return means.dropna(how="all").idxmax(axis=1)
+
+
+def _boxes(evidence: Tensor, maps: Tensor) -> Tensor:
+    """Boxes (B, 4) of evidence that belongs to maps (B, 1, H, W)."""
+    fits = evidence.shape in (maps.shape, (len(maps), 4))
+    if not fits:
+        raise ValueError(
+            f"maps {tuple(maps.shape)} and evidence {tuple(evidence.shape)} do not belong together"
+        )
+    return (evidence if evidence.ndim == 2 else evidence_boxes(evidence)).to(maps.device)
+
+
+def _undefined(maps: Tensor) -> Tensor:
+    return maps.flatten(1).isnan().any(1)
+
+
+def _stacked(boxes: list[Tensor], like: Tensor) -> Tensor:
+    return torch.stack(boxes).to(like.device) if boxes else torch.zeros(0, 4, device=like.device)
+
+
+def _largest_box(above: np.ndarray) -> Tensor:
+    """Box (4,) of the largest connected region of (H, W) bool."""
+    labels, count = ndimage.label(above, NEIGHBOURS)
+    if not count:
+        return torch.full((4,), torch.nan)
+    return _box(labels == 1 + np.bincount(labels.flat)[1:].argmax())
+
+
+def _box(inside: np.ndarray) -> Tensor:
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    if not len(rows):
+        return torch.full((4,), torch.nan)
+    return torch.tensor([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], dtype=torch.float32)

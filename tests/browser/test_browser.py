@@ -1,0 +1,161 @@
+"""The explorer in JupyterLab and the study's page, used as a person uses them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from playwright.sync_api import Browser, Error, Page, TimeoutError, expect, sync_playwright
+from servers import free_port, served
+
+ROOT = Path(__file__).parent.parent.parent
+PICTURES = ROOT / "data" / "screenshots"
+PATIENCE = 60_000  # milliseconds
+SMALL = {
+    "learned_images = 1000": "learned_images = 300",
+    "simulated_studies = 100": "simulated_studies = 2",
+    "study_images = 12": "study_images = 3",
+}
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium: the system's, or the one that Playwright has installed (``make browser``)."""
+    system = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    with sync_playwright() as playwright:
+        try:
+            started = playwright.chromium.launch(executable_path=system, args=["--no-sandbox"])
+        except Error as error:
+            pytest.fail(f"there is no Chromium that starts; `make browser` installs one: {error}")
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A page of 1280 pixels; what it shows at the end is kept in data/screenshots."""
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    yield opened
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    opened.screenshot(path=PICTURES / f"{request.node.name}.png")
+    opened.close()
+
+
+@pytest.fixture
+def workplace(tmp_path):
+    """A copy of what the notebooks need, so that nothing is written into the project."""
+    pages = tmp_path / "notebooks/pages"
+    pages.mkdir(parents=True)
+    shutil.copy(ROOT / "notebooks/pages/user_study.ipynb", pages)
+    text = (ROOT / "notebooks/09_explorer.ipynb").read_text()
+    for before, after in SMALL.items():
+        assert before in text
+        text = text.replace(before, after)
+    (tmp_path / "notebooks/09_explorer.ipynb").write_text(text)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/pretrained").symlink_to(ROOT / "data/pretrained")
+    # All cells in the page at once, also those that are not in view.
+    settings = tmp_path / "jupyterlab_settings_dir/@jupyterlab/notebook-extension"
+    settings.mkdir(parents=True)
+    (settings / "tracker.jupyterlab-settings").write_text(json.dumps({"windowingMode": "none"}))
+    return tmp_path
+
+
+def pictures(page):
+    return page.eval_on_selector_all(".gan-lib-view img", "images => images.map(image => image.src)")
+
+
+def menu(page, label):
+    return page.locator(
+        ".gan-lib-explorer .widget-dropdown", has=page.get_by_text(label, exact=True)
+    ).locator("select")
+
+
+def changed(page, before):
+    page.wait_for_function(
+        "before => { const now = [...document.querySelectorAll('.gan-lib-view img')].map(i => i.src);"
+        " return now.length > 0 && JSON.stringify(now) !== JSON.stringify(before); }",
+        arg=before,
+        timeout=PATIENCE,
+    )
+    return pictures(page)
+
+
+def open_with_kernel(page, notebook):
+    """Open a notebook and wait for its kernel.
+
+    "Run all" before there is a kernel would open a dialog and wait for ever. Now and then a fresh server's
+    first connection to a kernel stays at "Connecting"; the page is then loaded again, as a person would.
+    """
+    for _ in range(3):
+        page.goto(notebook, timeout=PATIENCE)
+        try:
+            page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=PATIENCE / 4)
+        except TimeoutError:
+            continue
+        return
+    pytest.fail("JupyterLab does not connect to its kernel")
+
+
+def test_explorer_in_jupyterlab(page, workplace):
+    port = free_port()
+    command = [
+        "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+        "--IdentityProvider.token=", f"--ServerApp.root_dir={workplace / 'notebooks'}",
+    ]  # fmt: skip
+    with served(command, port, workplace) as address:
+        open_with_kernel(page, f"{address}/lab/tree/09_explorer.ipynb?reset")
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        page.locator(".gan-lib-view img").first.wait_for(timeout=PATIENCE)
+        first = pictures(page)
+        assert len(first) == 4
+        menu(page, "method").select_option(label="grad_cam")
+        other_method = changed(page, first)
+        slider = page.locator(".gan-lib-explorer .widget-hslider", has=page.get_by_text("area shown"))
+        slider.locator(".noUi-handle").focus()
+        page.keyboard.press("ArrowRight")  # reached and moved by keyboard alone
+        page.keyboard.press("ArrowRight")
+        smaller = changed(page, other_method)
+        menu(page, "compare with").select_option(label="edges")
+        changed(page, smaller)
+        expect(page.locator(".gan-lib-view img")).to_have_count(8)
+        explorer = page.locator(".gan-lib-explorer")
+        explorer.get_by_role("tab", name="Conditions").click()
+        menu(page, "method").select_option(label="contrastive_lsft")
+        expect(explorer.get_by_text("of the relevance").first).to_be_visible(timeout=PATIENCE)
+        page.screenshot(path=ROOT / "data/screenshots/explorer_conditions.png")
+        explorer.get_by_role("tab", name="Contrasting").click()
+        expect(explorer.get_by_text("activations moved by 0 from").first).to_be_visible(timeout=PATIENCE)
+        expect(page.locator(".gan-lib-study .gan-lib-answer").first).to_be_attached(timeout=PATIENCE)
+        expect(page.locator(".gan-lib-explorer [role=alert]")).to_have_count(0)
+        expect(
+            page.locator(
+                ".Toastify__toast--error, .jp-RenderedText[data-mime-type*=stderr] pre:has-text('Traceback')"
+            )
+        ).to_have_count(0)
+        text = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no pixels"}
+        with page.expect_file_chooser() as chooser:
+            explorer.get_by_role("button", name="upload an image").click()
+        chooser.value.set_files(text)
+        expect(explorer.get_by_text("no image that can be read")).to_be_visible(timeout=PATIENCE)
+
+
+def test_study_page(page, workplace):
+    port, answers = free_port(), workplace / "answers.csv"
+    notebook = workplace / "notebooks/pages/user_study.ipynb"
+    command = ["voila", str(notebook), "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1"]
+    with served(command, port, workplace, GAN_LIB_STUDY_ANSWERS=str(answers)) as address:
+        page.goto(address, timeout=PATIENCE)
+        for number in range(1, 4):
+            expect(page.get_by_text(f"Question {number} of 27")).to_be_visible(timeout=PATIENCE)
+            page.locator(".gan-lib-answer").first.click()
+        expect(page.get_by_text("Question 4 of 27")).to_be_visible(timeout=PATIENCE)
+        table = pd.read_csv(answers)
+    assert len(table) == 3
+    assert table["number"].tolist() == [0, 1, 2]
+    assert table["participant"].nunique() == 1
