@@ -11,10 +11,12 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 from matplotlib.figure import Figure
+from PIL import Image
 
 from gan_lib.storage import atomic_path, read_json, write_json
 
 DPI = 150
+LARGE, HUGE = 80_000, 1_000_000  # bytes
 MANIFEST = "manifest.json"
 
 
@@ -41,6 +43,7 @@ class FigureFolder:
         path = self.root / self.run / f"{name}.png"
         with atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=DPI, bbox_inches="tight", format="png", metadata={"Software": None})
+            compact(temporary)
         self._record(path, caption)
         if data is not None:
             self.save_table(data, name, f"Data of the figure: {caption}")
@@ -59,6 +62,21 @@ class FigureFolder:
         merge_manifest(
             self.root, {path.relative_to(self.root).as_posix(): row}, {self.run: dict(self.provenance)}
         )
+
+
+def compact(path: Path) -> None:
+    """Make a large PNG small enough to be kept: 256 colours, and above a megabyte 70 % of its side."""
+    size = path.stat().st_size
+    if size <= LARGE:
+        return
+    with Image.open(path) as opened:
+        picture = opened.convert("RGB")
+    if size > HUGE:
+        picture = picture.resize(
+            (7 * picture.width // 10, 7 * picture.height // 10), Image.Resampling.LANCZOS
+        )
+    small = picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    small.save(path, format="PNG", optimize=True)
 
 
 def read_manifest(root: Path) -> dict[str, Any]:
