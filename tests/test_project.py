@@ -17,6 +17,7 @@ from gan_lib.pipeline.profiles import bind, declared_parameters, find_notebooks,
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = find_notebooks(ROOT / "notebooks")
+PAGES = sorted((ROOT / "notebooks/pages").glob("*.ipynb"))
 ROOMS = [
     "storage",
     "artifacts",
@@ -65,7 +66,7 @@ def test_files_stay_short():
         assert len(path.read_text().splitlines()) <= 360, path
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *PAGES], ids=lambda path: path.stem)
 def test_notebooks_are_committed_clean(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)

@@ -74,7 +74,7 @@ def inversion_layers(cnn: nn.Module, example: Tensor) -> tuple[str, str]:
         example: an input (1, 3, H, W), for one forward pass.
 
     Raises:
-        ValueError: no layer with places.
+        ValueError: no layer with places, or images that leave none.
     """
     names = layers_in_order(cnn, example, PLACED)
     with torch.no_grad(), evaluation_mode(cnn), Capture(cnn, names) as captured:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -12,12 +12,14 @@ from gan_lib.inversion.mask import channel_mask
 from gan_lib.masking import blend
 
 Objective = Callable[[Tensor, Tensor], Tensor]
-VANISHED = 1e-3
+VANISHED = 1e-3  # largest weight from which a mask counts as gone
 
 
 @dataclass(frozen=True)
 class InversionOptions:
-    """How one of the two steps is optimised; :data:`STEP_1` and :data:`STEP_2` are as published.
+    """How one of the two steps is optimised.
+
+    :data:`STEP_1` and :data:`STEP_2` have the published numbers, and keep the best weights, not the last.
 
     Attributes:
         iterations: of Adam, at most.
@@ -77,11 +79,6 @@ class Inversion:
     masks: Tensor
     trace: Tensor
     iterations: Tensor
-
-    @staticmethod
-    def joined(parts: Sequence[Inversion]) -> Inversion:
-        """Several batches as one, of the same options."""
-        return Inversion(*(torch.cat([getattr(own, f.name) for own in parts]) for f in fields(Inversion)))
 
     def __getitem__(self, rows: slice | Tensor) -> Inversion:
         """Some of the images."""
