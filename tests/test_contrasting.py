@@ -16,7 +16,7 @@ from gan_lib.contrasting import (
     contrasting_concepts,
     distance_maps,
     fit_hyperplanes,
-    free_place,
+    freest,
     gather_evidence,
     held_out_accuracy,
     insertion_round,
@@ -179,6 +179,18 @@ def test_shifting(colours):
     expected = colours.cnn(shifted).softmax(1)[0, 1]
     row = made[(made["class"] == 0) & (made["direction"] == "normal") & (made["offset"] == 2)].iloc[0]
     assert row["probability"] == pytest.approx(float(expected), abs=1e-4)
+    drawn = shifting_test(
+        colours.hidden,
+        colours.planes,
+        colours.evidence,
+        colours.split,
+        [(0, 1)],
+        [2.0],
+        images_per_class=2,
+        draws=3,
+    )
+    assert drawn.groupby("direction", sort=False)["draw"].nunique().tolist() == [1, 1, 3]
+    assert drawn[drawn["direction"] == "random"].groupby("draw")["growth"].first().nunique() == 3
     length = shifting_test(
         colours.hidden,
         colours.planes,
@@ -191,22 +203,30 @@ def test_shifting(colours):
     assert length.iloc[0]["probability"] == pytest.approx(float(expected), abs=1e-4)
 
 
-def test_free_place_and_paste():
+def test_freest_and_paste():
     relevance = torch.ones(2, 1, 8, 8)
     relevance[0, 0, 5:8, 5:8] = 0
     relevance[1, 0, 0:3, 4:7] = 0
-    corner = free_place(relevance, (16, 16), (4, 4))
-    assert (corner[0] >= 10).all()
-    assert corner[1, 0] <= 2
-    assert 8 <= corner[1, 1] <= 10
-    images = torch.zeros(2, 3, 16, 16)
+    boxes = torch.tensor([[0, 0, 4, 4], [8, 0, 14, 6], [12, 12, 16, 16], [0, 8, 16, 16]])
+    chosen = freest(relevance, boxes, (16, 16))
+    assert chosen.tolist() == [2, 1]
+    large = torch.nn.functional.interpolate(relevance, size=(16, 16), mode="bilinear")
+    covered = [
+        large[:, 0, top:bottom, left:right].mean((1, 2)) for left, top, right, bottom in boxes.tolist()
+    ]
+    assert torch.equal(torch.stack(covered, 1).argmin(1), chosen)
+    assert freest(torch.zeros(1, 1, 2, 2), boxes, (16, 16)).tolist() == [0], "of equal ones the first"
+    for wrong in (boxes[:0], boxes + 1, boxes - 1):
+        with pytest.raises(ValueError, match="do not lie"):
+            freest(relevance, wrong, (16, 16))
+    images, corner = torch.zeros(2, 3, 16, 16), torch.tensor([[12, 12], [0, 8]])
     made = paste(images, torch.ones(2, 3, 4, 4), corner)
     assert made.sum((1, 2, 3)).tolist() == [48, 48]
     assert images.max() == 0
-    top, left = corner[0].tolist()
-    assert made[0, :, top : top + 4, left : left + 4].min() == 1
+    assert made[0, :, 12:, 12:].min() == 1
+    assert made[1, :, :4, 8:12].min() == 1
     with pytest.raises(ValueError, match="does not fit"):
-        free_place(relevance, (16, 16), (4, 17))
+        paste(images, torch.ones(2, 3, 4, 4), corner + 1)
 
 
 def test_insertion(colours):
@@ -214,16 +234,21 @@ def test_insertion(colours):
     patch = torch.zeros(3, 3, 6, 6)
     patch[:, 0] = 0.95
     patches = {"evidence": patch, "mean colour": torch.full((3, 3, 6, 6), 0.3)}
-    made, pasted = insertion_test(colours.cnn, colours.relevance, images, 0, 1, patches)
+    corners = {"evidence": torch.tensor([[0, 0], [2, 1], [1, 2]]), "mean colour": torch.full((3, 2), 2)}
+    made, pasted = insertion_test(colours.cnn, images, 0, 1, patches, corners)
     flipped = made.groupby("patch")["flipped"].mean()
     assert flipped["evidence"] == 1
     assert flipped["mean colour"] == 0
+    assert torch.equal(pasted["evidence"][1, :, 2:8, 1:7], patch[1])
+    assert torch.equal(pasted["evidence"][1, :, :2], images[1, :, :2])
     after = colours.cnn(pasted["evidence"]).softmax(1)
     assert torch.allclose(
         torch.tensor(made["after"].to_numpy()[:3], dtype=torch.float32), after[:, 0], atol=1e-6
     )
     with pytest.raises(ValueError, match="one size"):
-        insertion_test(colours.cnn, colours.relevance, images, 0, 1, {"evidence": patch[:2]})
+        insertion_test(colours.cnn, images, 0, 1, {"evidence": patch[:2]}, corners)
+    with pytest.raises(ValueError, match="does not fit"):
+        insertion_test(colours.cnn, images, 0, 1, patches, {name: own + 7 for name, own in corners.items()})
 
 
 def test_insertion_round(colours):
@@ -245,3 +270,15 @@ def test_insertion_round(colours):
     assert gain["evidence"] > gain["third class"] + 0.05
     assert gain["evidence"] == pytest.approx(gain["mean colour"], abs=1e-3), "this CNN sees mean colours only"
     assert not made.duplicated(["patch", "image"]).any()
+    few = insertion_round(
+        colours.relevance,
+        colours.planes,
+        colours.evidence,
+        pooled,
+        colours.split,
+        colours.split,
+        colours.table,
+        images_per_class=40,
+        candidates=100,
+    )[0]
+    assert len(few) == 3 * 3 * 8, "there are 24 cells only, and 8 images of each class"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +28,10 @@ class Places:
     image: Tensor
     place: Tensor
     similarity: Tensor
+
+    def __getitem__(self, index: Any) -> Places:
+        """Some of the vectors, and of their crops."""
+        return Places(self.image[index], self.place[index], self.similarity[index])
 
 
 class PooledActivations:
@@ -68,6 +73,8 @@ class PooledActivations:
             len(split), self.grid[0] * self.grid[1], hidden.channels, dtype=torch.float16
         )
         device = next(hidden.cnn.parameters()).device
+        self._alone = torch.empty(0, hidden.channels)  # of crops by themselves, as far as they were asked for
+        self._alone_row = torch.full((len(split) * rows * columns,), -1)
         starts = range(0, len(split), batch_size)
         for start in progress(starts, "pooling activations", len(starts)):
             part = torch.arange(start, min(start + batch_size, len(split)))
@@ -137,26 +144,33 @@ class PooledActivations:
         fill an image, and the cosine is that of its mean activation.
 
         Args:
-            split: the images.
+            split: the images that were pooled.
             found: crops (V, T), for instance the nearest ones.
             vectors: (V, C).
             batch_size: images at a time.
         """
-        device = next(self.hidden.cnn.parameters()).device
-        own = vectors.to(device).float()
-        (height, width), cell = split.image_size, self.cell
-        copies = (1, 1, -(-height // cell[0]), -(-width // cell[1]))
-        similar = torch.full(found.image.shape, -torch.inf)
-        for row in range(len(vectors)):
-            one = Places(*(value[row, None] for value in vars(found).values()))  # (1, T)
-            full = self.crops(split, one, cell)[0].repeat(copies)[..., :height, :width]
-            for part in torch.arange(len(full)).split(batch_size):
-                means = self.hidden(full[part].to(device)).mean((2, 3))  # (T, C)
-                similar[row, part] = F.cosine_similarity(means, own[row : row + 1]).cpu()
+        number = torch.where(found.image < 0, 0, found.image * self.vectors.shape[1] + found.place)  # (V, T)
+        self._look_at(split, number.unique(), batch_size)
+        seen = self._alone[self._alone_row[number]]  # (V, T, C)
+        similar = torch.einsum("vtc,vc->vt", seen, F.normalize(vectors.cpu().float(), dim=1))
         similar = similar.masked_fill(found.image < 0, -torch.inf)
         order = similar.argsort(dim=1, descending=True)
         image, place = found.image.gather(1, order), found.place.gather(1, order)
         return Places(image, place, similar.gather(1, order).masked_fill(image < 0, torch.nan))
+
+    def _look_at(self, split: ImageSplit, number: Tensor, batch_size: int) -> None:
+        """Keep the mean activations of crops by themselves; vectors that are alike ask for the same crops."""
+        device = next(self.hidden.cnn.parameters()).device
+        (height, width), cell = split.image_size, self.cell
+        copies = (1, 1, -(-height // cell[0]), -(-width // cell[1]))
+        made = [self._alone]
+        for part in number[self._alone_row[number] < 0].split(batch_size):
+            image = part.div(self.vectors.shape[1], rounding_mode="floor")  # (b,)
+            one = Places(image[None], part[None] % self.vectors.shape[1], torch.zeros(1, len(part)))
+            full = self.crops(split, one, cell)[0].repeat(copies)[..., :height, :width]  # (b, 3, H, W)
+            self._alone_row[part] = sum(map(len, made)) + torch.arange(len(part))
+            made.append(F.normalize(self.hidden(full.to(device)).mean((2, 3)), dim=1).cpu())  # (b, C)
+        self._alone = torch.cat(made)
 
     def random(self, count: int, top: int, seed: int = 0, allowed: Tensor | None = None) -> Places:
         """Crops at random, for comparison: ``top`` for each of ``count`` vectors, of images allowed to it.

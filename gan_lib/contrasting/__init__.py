@@ -8,7 +8,7 @@ from gan_lib.contrasting.evidence import (
     held_out_accuracy,
 )
 from gan_lib.contrasting.hyperplanes import Hyperplanes, fit_hyperplanes
-from gan_lib.contrasting.insertion import free_place, insertion_round, insertion_test, paste
+from gan_lib.contrasting.insertion import freest, insertion_round, insertion_test, paste
 from gan_lib.contrasting.shifting import DIRECTIONS, PUBLISHED_OFFSETS, shifting_test
 
 __all__ = [
@@ -19,7 +19,7 @@ __all__ = [
     "contrasting_concepts",
     "distance_maps",
     "fit_hyperplanes",
-    "free_place",
+    "freest",
     "gather_evidence",
     "held_out_accuracy",
     "insertion_round",

@@ -18,26 +18,25 @@ from gan_lib.data import ImageSplit
 
 def insertion_test(
     cnn: nn.Module,
-    relevance: LayerRelevance,
     images: Tensor,
     one: int,
     other: int,
     patches: Mapping[str, Tensor],
+    corners: Mapping[str, Tensor],
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
     """Paste patches into images of another class, and compare both classes' probabilities.
 
-        table, pasted = insertion_test(cnn, relevance, images_of_b, a, b, {"evidence": crops, "mean": grey})
+        table, pasted = insertion_test(cnn, images_of_b, a, b, {"evidence": crops}, {"evidence": corners})
 
-    The test of arXiv 2502.03422 (table 4), with controls of the same size at the same place. The place
-    is free: there a window of the patch's size covers the least of what speaks for the image's own class.
+    The test of arXiv 2502.03422 (table 4), with as many controls as there are further patches.
 
     Args:
         cnn: from images in [0, 1] to logits.
-        relevance: decides which place is free.
         images: (B, 3, H, W) of class ``other``.
         one: the class whose evidence is pasted.
         other: the images' own class.
         patches: by name, one per image: (B, 3, h, w); all of one size.
+        corners: by name, where their top left corners go: (B, 2) row and column.
 
     Returns:
         A row per image and patch: ``image``, ``patch``, ``before`` and ``after`` (probability of class
@@ -45,19 +44,18 @@ def insertion_test(
         class ``one``); and the images with patches, by name.
 
     Raises:
-        ValueError: patches of different sizes, or another number of them than of images.
+        ValueError: patches of different sizes, another number of them than of images, or one that
+            reaches beyond its image.
     """
     sizes = {tuple(patch.shape) for patch in patches.values()}
     if len(sizes) != 1 or len(images) not in {size[0] for size in sizes}:
         raise ValueError(f"patches need one size, and one for each of {len(images)} images: {sizes}")
     device = next(cnn.parameters()).device
     images = images.to(device)
-    size = next(iter(patches.values())).shape[-2:]
-    corner = free_place(relevance(images, other), (images.shape[-2], images.shape[-1]), (size[0], size[1]))
     before = _probabilities(cnn, images)
     tables, pictures = [], {}
     for name, patch in patches.items():
-        pasted = paste(images, patch.to(device), corner)
+        pasted = paste(images, patch.to(device), corners[name])
         after = _probabilities(cnn, pasted)
         pictures[name] = pasted.cpu()
         tables.append(
@@ -92,11 +90,14 @@ def insertion_round(
 
     Pasted are cells of ``source`` that are nearest to what speaks most for the class rather than the
     images' own (a contrasting concept alone, :func:`contrasting_concepts`): of the nearest ones those that
-    show it best by themselves (:meth:`gan_lib.concepts.PooledActivations.by_themselves`). Controls of the
-    same size at the same place: their ``mean colour``, and what speaks most for a ``third class``.
+    show it best by themselves (:meth:`gan_lib.concepts.PooledActivations.by_themselves`). A cell keeps its
+    place, because CNNs tell the places of an image apart, by their strides and by the border's padding: of
+    the best cells, each image takes the one whose place is the freest (:func:`freest`). Controls of the
+    same size: the cell's ``mean colour``, at its place, and a cell that speaks most for a ``third class``,
+    chosen in the same way.
 
     Args:
-        relevance: decides where images are free.
+        relevance: of the images, decides where they are free.
         planes: between the classes.
         evidence: by class.
         pooled: activations of the split that cells are cut from.
@@ -104,8 +105,8 @@ def insertion_round(
         images: those that are pasted into.
         predictions: what the CNN predicts for them.
         images_per_class: at most so many.
-        candidates: nearest cells that are looked at by themselves; not more than ``images_per_class``
-            leaves them in the order of their own cosine.
+        candidates: nearest cells that are looked at by themselves; the best ``images_per_class`` of them
+            can be pasted.
         seed: of the choice of images and of the factorisations.
 
     Returns:
@@ -120,43 +121,61 @@ def insertion_round(
         if not len(rows):
             continue
         own = images.batch(rows).images.to(device)
-        patches = {}
+        speaking = relevance(own, other)  # (B, 1, h, w)
+        patches, corners = {}, {}
         for name, label in (("evidence", one), ("third class", third)):
             if name == "third class" and label == one:
                 continue  # there are two classes only
             basis = contrasting_concepts(planes, evidence, label, other, 1, seed)
-            found = pooled.nearest(basis, max(len(rows), candidates))
-            if candidates > len(rows):
-                found = pooled.by_themselves(source, found, basis)
-            patches[name] = pooled.crops(source, found, pooled.cell)[0, : len(rows)]
+            found = pooled.by_themselves(source, pooled.nearest(basis, candidates), basis)
+            found = found[:, found.image[0] >= 0][:, :images_per_class]  # (1, T)
+            boxes = pooled.boxes(found.place[0]).round().long()  # (T, 4)
+            chosen = freest(speaking, boxes, images.image_size).cpu()  # (B,)
+            patches[name] = pooled.crops(source, found, pooled.cell)[0, chosen]
+            corners[name] = boxes[chosen][:, [1, 0]]
         patches["mean colour"] = patches["evidence"].mean((2, 3), keepdim=True).expand_as(patches["evidence"])
-        made, pasted = insertion_test(relevance.hidden.cnn, relevance, own, one, other, patches)
+        corners["mean colour"] = corners["evidence"]
+        made, pasted = insertion_test(relevance.hidden.cnn, own, one, other, patches, corners)
         names = [f"{one}/{other}/{row}" for row in made["image"]]
         tables.append(made.assign(image=names, other=other, **{"class": one}))
         shown[one, other] = {"image": own.cpu(), **pasted}
     return pd.concat(tables, ignore_index=True), shown
 
 
-def free_place(relevance: Tensor, size: tuple[int, int], window: tuple[int, int]) -> Tensor:
-    """Top left corners (B, 2), row and column, where a window covers the least relevance (B, 1, h, w).
+def freest(relevance: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Which of the boxes (T, 4), in pixels, covers the least relevance (B, 1, h, w) of each image: (B,).
 
-    Of equal windows the one nearest to the top left corner.
+    Of equal ones the first.
+
+    Args:
+        relevance: at least 0.
+        boxes: left, top, right, bottom; int64.
+        size: H, W of the images.
 
     Raises:
-        ValueError: a window larger than the image.
+        ValueError: no box, or one that reaches beyond the image.
     """
-    if window[0] > size[0] or window[1] > size[1]:
-        raise ValueError(f"a patch of {window} does not fit into an image of {size}")
-    large = F.interpolate(relevance.float(), size=size, mode="bilinear", align_corners=False)
-    covered = F.avg_pool2d(large, window, stride=1)[:, 0]  # (B, H - h + 1, W - w + 1)
-    place = covered.flatten(1).argmin(1)
-    return torch.stack([place // covered.shape[2], place % covered.shape[2]], 1)
+    left, top, right, bottom = boxes.to(relevance.device).unbind(1)
+    if not len(boxes) or boxes.min() < 0 or right.max() > size[1] or bottom.max() > size[0]:
+        raise ValueError(f"boxes do not lie in an image of {size}: {boxes.tolist()}")
+    large = F.interpolate(relevance.double(), size=size, mode="bilinear", align_corners=False)[:, 0]
+    summed = F.pad(large.cumsum(1).cumsum(2), (1, 0, 1, 0))  # (B, H + 1, W + 1)
+    covered = summed[:, bottom, right] + summed[:, top, left]  # (B, T)
+    covered = covered - summed[:, top, right] - summed[:, bottom, left]
+    return (covered / ((bottom - top) * (right - left))).argmin(1)
 
 
 def paste(images: Tensor, patches: Tensor, corner: Tensor) -> Tensor:
-    """Images (B, 3, H, W) with a patch (B, 3, h, w) each, its top left corner at (B, 2)."""
+    """Images (B, 3, H, W) with a patch (B, 3, h, w) each, its top left corner at (B, 2).
+
+    Raises:
+        ValueError: a patch that reaches beyond its image.
+    """
     made = images.clone()
     height, width = patches.shape[-2:]
+    last = torch.tensor([images.shape[-2] - height, images.shape[-1] - width])
+    if (corner.cpu() < 0).any() or (corner.cpu() > last).any():
+        raise ValueError(f"a patch of {height} x {width} does not fit into {tuple(images.shape[-2:])} there")
     for picture, patch, (top, left) in zip(made, patches, corner.tolist(), strict=True):
         picture[:, top : top + height, left : left + width] = patch
     return made
