@@ -245,6 +245,10 @@ def test_crops_are_looked_at_by_themselves(hidden, split):
         expected = F.cosine_similarity(hidden(full).mean((2, 3)), vectors[[row]])
         assert torch.allclose(made.similarity[row], expected, atol=1e-4)
         assert (made.similarity[row].diff() <= 0).all()
+    kept = pooled.by_themselves(split, found[:, 2:], vectors)
+    anew = PooledActivations(hidden, split, 4).by_themselves(split, found[:, 2:], vectors)
+    assert torch.equal(kept.image, anew.image)
+    assert torch.allclose(kept.similarity, anew.similarity, atol=1e-5), "crops that were seen before"
     allowed = torch.zeros(2, 40, dtype=torch.bool)
     allowed[:, :2] = True
     few = pooled.by_themselves(split, pooled.nearest(vectors, 3, allowed), vectors)

@@ -163,13 +163,13 @@ class PooledActivations:
         device = next(self.hidden.cnn.parameters()).device
         (height, width), cell = split.image_size, self.cell
         copies = (1, 1, -(-height // cell[0]), -(-width // cell[1]))
-        made = [self._alone]
-        for part in number[self._alone_row[number] < 0].split(batch_size):
+        made, missing = [self._alone], number[self._alone_row[number] < 0]
+        for part in missing.split(batch_size):
             image = part.div(self.vectors.shape[1], rounding_mode="floor")  # (b,)
             one = Places(image[None], part[None] % self.vectors.shape[1], torch.zeros(1, len(part)))
             full = self.crops(split, one, cell)[0].repeat(copies)[..., :height, :width]  # (b, 3, H, W)
-            self._alone_row[part] = sum(map(len, made)) + torch.arange(len(part))
             made.append(F.normalize(self.hidden(full.to(device)).mean((2, 3)), dim=1).cpu())  # (b, C)
+        self._alone_row[missing] = len(self._alone) + torch.arange(len(missing))
         self._alone = torch.cat(made)
 
     def random(self, count: int, top: int, seed: int = 0, allowed: Tensor | None = None) -> Places:

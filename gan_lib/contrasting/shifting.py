@@ -100,7 +100,7 @@ def shifting_test(
 def _probabilities(hidden: HiddenLayer, images: Tensor, moves: Tensor, label: int) -> tuple[Tensor, Tensor]:
     """Probability (M, B) of a class for images (B, 3, H, W) moved by (M, C), and if it is predicted."""
     made = []
-    for part in moves.split(max(1, AT_ONCE // len(images))):
+    for part in moves.split(max(1, AT_ONCE // max(1, len(images)))):
         each = part.repeat_interleave(len(images), 0)[:, :, None, None]  # (m * B, C, 1, 1)
         change = lambda own, each=each: (own + each.to(own)).relu()  # noqa: E731
         made.append(hidden.logits(images.repeat(len(part), 1, 1, 1), change).unflatten(0, (len(part), -1)))
