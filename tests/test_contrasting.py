@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -253,7 +254,8 @@ def test_insertion(colours):
 
 def test_insertion_round(colours):
     pooled = PooledActivations(colours.hidden, colours.split, 3, 1)
-    made, shown = insertion_round(
+    insert = partial(
+        insertion_round,
         colours.relevance,
         colours.planes,
         colours.evidence,
@@ -261,8 +263,8 @@ def test_insertion_round(colours):
         colours.split,
         colours.split,
         colours.table,
-        4,
     )
+    made, shown = insert(images_per_class=4)
     assert set(shown) == {(0, 1), (1, 2), (2, 0)}
     assert "image" in shown[0, 1]
     gain = (made["after"] - made["before"]).groupby(made["patch"]).mean()
@@ -270,15 +272,5 @@ def test_insertion_round(colours):
     assert gain["evidence"] > gain["third class"] + 0.05
     assert gain["evidence"] == pytest.approx(gain["mean colour"], abs=1e-3), "this CNN sees mean colours only"
     assert not made.duplicated(["patch", "image"]).any()
-    few = insertion_round(
-        colours.relevance,
-        colours.planes,
-        colours.evidence,
-        pooled,
-        colours.split,
-        colours.split,
-        colours.table,
-        images_per_class=40,
-        candidates=100,
-    )[0]
+    few, _ = insert(images_per_class=40, candidates=100)
     assert len(few) == 3 * 3 * 8, "there are 24 cells only, and 8 images of each class"
