@@ -40,6 +40,8 @@ from gan_lib.metrics import (
     summarise,
     win_shares,
 )
+from gan_lib.metrics.imputation import Imputer
+from gan_lib.metrics.road import NOISE, UNDONE
 
 
 @pytest.fixture
@@ -107,6 +109,10 @@ def test_passes_are_as_large_as_a_cpus_caches(tiny_net, images, target):
     assert probe.at_once(torch.empty(1, 3, 4000, 4000)) == 1
     assert Probe(tiny_net, batch_size=3).at_once(images) == 3
     assert torch.allclose(Probe(tiny_net, batch_size=1)(images, target), probe(images, target), atol=1e-6)
+    mixed = Probe(tiny_net, mixed_precision=True)
+    assert mixed.at_once(torch.empty(1, 3, 64, 64)) == 128  # half the memory each
+    assert mixed(images, target).dtype == torch.float32
+    assert torch.allclose(mixed(images, target), probe(images, target), atol=0.02)
 
 
 # -- ROAD --------------------------------------------------------------------------------------------
@@ -171,6 +177,27 @@ def test_imputation_in_parts_is_the_same(monkeypatch):
     whole = impute(images, known, 0.01, seed=2)
     monkeypatch.setattr("gan_lib.metrics.imputation.AT_ONCE", 300)
     assert torch.allclose(impute(images, known, 0.01, seed=2), whole, atol=1e-4)
+
+
+def test_an_imputer_used_again_remembers_no_images():
+    generator = torch.Generator().manual_seed(0)
+    imputer = Imputer(0.01, seed=2)
+    for size in ((24, 17), (24, 17), (9, 30)):
+        images = torch.rand(4, 3, *size, generator=generator)
+        known = top_share(torch.rand(4, 1, *size, generator=generator), 0.3)
+        assert torch.equal(imputer(images, known), impute(images, known, 0.01, seed=2))
+        assert imputer(images[:0], known[:0]).shape == (0, 3, *size)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_what_roads_solver_leaves_undone_is_far_below_its_noise(share):
+    generator = torch.Generator().manual_seed(0)
+    images = F.interpolate(torch.rand(4, 3, 9, 9, generator=generator), size=(64, 64), mode="bicubic")
+    rough = torch.rand(4, 1, 64, 64, generator=generator)
+    for maps in (F.interpolate(rough, size=(5, 5)), rough):
+        known = ~top_share(F.interpolate(maps, size=(64, 64), mode="bicubic"), share)
+        error = (Imputer(tolerance=UNDONE)(images, known) - Imputer(tolerance=1e-7)(images, known)).square()
+        assert error[~known.expand_as(images)].mean().sqrt() < NOISE / 3
 
 
 # -- against Quantus ---------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from gan_lib.pipeline import (
     Profile,
     ProfileError,
     Workbench,
+    driver,
     load_profile,
     parse_override,
     run_notebooks,
@@ -104,6 +105,15 @@ def test_runs_files_skips_and_runs_again(places):
     assert [result.state for result in run(places, ["01"], force=True, value=2)] == ["completed"]
     (places.figures / "p/01_first/first.csv").unlink()
     assert [result.state for result in run(places, ["01"], value=2)] == ["completed"]
+
+
+def test_runs_again_when_a_module_that_a_notebook_imports_has_changed(places, monkeypatch):
+    body = BODY.format(name="02_second")
+    write_notebook(places.notebooks, "02_second", body, "from gan_lib.storage import (\n    read_json,\n)")
+    assert [result.state for result in run(places)] == ["completed"] * 2
+    now = driver.code_version
+    monkeypatch.setattr(driver, "code_version", lambda name: now(name) + "!" * (name == "gan_lib.storage"))
+    assert [result.state for result in run(places)] == ["unchanged", "completed"]
 
 
 def test_a_failure_shows_the_cell_and_leaves_earlier_results(places):

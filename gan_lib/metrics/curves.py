@@ -25,25 +25,29 @@ class Probe:
     Args:
         cnn: from images in [0, 1] to logits.
         batch_size: images in one pass; by default as many as the caches of a CPU serve, 64 of 64 x 64.
+        mixed_precision: let torch run products and convolutions in bfloat16: two to three times as fast
+            where the hardware can; probabilities are off by thousandths, at times by hundredths.
     """
 
-    def __init__(self, cnn: nn.Module, batch_size: int | None = None) -> None:
+    def __init__(self, cnn: nn.Module, batch_size: int | None = None, mixed_precision: bool = False) -> None:
         copied = folded(cnn)
         self.net = cnn if copied is None else copied.requires_grad_(False)
-        self.batch_size = batch_size
+        self.batch_size, self.mixed_precision = batch_size, mixed_precision
 
     def at_once(self, images: Tensor) -> int:
         """How many of such images (..., H, W) go into one pass."""
         if self.batch_size is not None:
             return self.batch_size
-        on_cpu = next(self.net.parameters()).device.type == "cpu"
-        return max(1, CACHED // (images.shape[-2] * images.shape[-1])) if on_cpu else ON_GPU
+        if next(self.net.parameters()).device.type != "cpu":
+            return ON_GPU
+        return max(1, CACHED * (1 + self.mixed_precision) // (images.shape[-2] * images.shape[-1]))
 
     @torch.no_grad()
     def __call__(self, images: Tensor, target: Tensor) -> Tensor:
         """Probabilities (B,) of classes (B,) on images (B, 3, H, W)."""
-        with evaluation_mode(self.net):
-            own = next(self.net.parameters())
+        own = next(self.net.parameters())
+        mixed = torch.autocast(own.device.type, torch.bfloat16, enabled=self.mixed_precision)
+        with evaluation_mode(self.net), mixed:
             parts = [
                 self.net(part.to(own).contiguous(memory_format=torch.channels_last)).float().softmax(1)
                 for part in images.split(self.at_once(images))

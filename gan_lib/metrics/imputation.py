@@ -2,8 +2,10 @@
 
 Every unknown pixel shall be the weighted mean of its neighbours, 1/6 for the four beside it and 1/12
 for the four across (Rong et al., ICML 2022, section 4). That is one sparse linear system per image,
-symmetric and positive definite. It is solved for all images at once by conjugate gradients, with a
-multigrid cycle as preconditioner, in place of a sparse direct solver per image.
+symmetric and positive definite. All are solved at once, in place of a sparse direct solver per image:
+full multigrid, from images of a few pixels up to the whole, makes a first guess, and conjugate gradients
+with a multigrid cycle as preconditioner do the rest (Trottenberg, Oosterlee and Schueller, Multigrid,
+2001, sections 2.6 and 7.8).
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 DAMPING = 0.8  # of the Jacobi smoother
-COARSEST = 4  # pixels a side
-AT_ONCE = 100_000  # pixels: more do not fit into the cache of a CPU
+COARSEST = 8  # pixels a side: few enough for a matrix of all pairs of pixels
+AT_ONCE = 110_000  # pixels: more do not fit into the cache of a CPU
 
 
 def impute(
@@ -25,46 +27,77 @@ def impute(
     tolerance: float = 1e-5,
     iterations: int = 200,
 ) -> Tensor:
-    """Images whose unknown pixels are filled in linearly from the known ones.
+    """Images (B, C, H, W) whose unknown pixels are filled in linearly from the known ones.
 
         filled = impute(images, ~top_share(maps, 0.2))
 
+    Arguments and result: see :class:`Imputer`, which is for more than one such call.
+    """
+    return Imputer(noise, seed, tolerance, iterations)(images, known)
+
+
+class Imputer:
+    """Fills in unknown pixels, again and again: what the shape of the images settles is done once.
+
+        imputer = Imputer(noise=0.01)
+        fillings = [imputer(images, ~top_share(maps, share)) for share in (0.1, 0.5, 0.9)]
+
     Args:
-        images: (B, C, H, W).
-        known: (B, 1, H, W) bool; an image without any known pixel becomes its mean colour.
         noise: standard deviation of what is added to the filled-in pixels; the paper's is 0.01.
-        seed: of the noise.
+        seed: of the noise, the same in every call.
         tolerance: relative residual at which the solver stops.
         iterations: at most.
-
-    Returns:
-        (B, C, H, W).
     """
-    at_once = max(1, AT_ONCE // (images.shape[-2] * images.shape[-1]))
-    if len(images) > at_once:
-        parts = [
-            impute(some, seen, 0.0, seed, tolerance, iterations)
-            for some, seen in zip(images.split(at_once), known.split(at_once), strict=True)
-        ]
-        filled = torch.cat(parts)
-        return _noisy(filled, ~known, noise, seed)
-    unknown = ~known.expand(len(images), 1, *images.shape[-2:])
-    pixels = images.float()
-    blind = unknown.flatten(1).all(1)[:, None, None, None]
-    mask = (unknown & ~blind).float()
-    finest = _Level(mask, pixels.shape[1])
-    right = mask * finest.neighbours(pixels * (1 - mask))  # (B, C, H, W)
-    solution = _conjugate_gradients(finest, right, tolerance, iterations)
-    filled = torch.where(mask > 0, solution, pixels)
-    filled = torch.where(blind, pixels.mean((2, 3), keepdim=True), filled)
-    return _noisy(filled, unknown, noise, seed).to(images.dtype)
 
+    def __init__(
+        self, noise: float = 0.0, seed: int = 0, tolerance: float = 1e-5, iterations: int = 200
+    ) -> None:
+        self.noise, self.seed, self.tolerance, self.iterations = noise, seed, tolerance, iterations
+        self.levels: dict[tuple[object, ...], _Level] = {}
+        self.drawn: Tensor | None = None
 
-def _noisy(images: Tensor, unknown: Tensor, noise: float, seed: int) -> Tensor:
-    if not noise:
-        return images
-    drawn = noise * torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
-    return torch.where(unknown, images + drawn.to(images), images)
+    @torch.no_grad()
+    def __call__(self, images: Tensor, known: Tensor) -> Tensor:
+        """Images filled in.
+
+        Args:
+            images: (B, C, H, W).
+            known: (B, 1, H, W) or (1, 1, H, W), bool; an image without any known pixel becomes its mean
+                colour.
+
+        Returns:
+            (B, C, H, W).
+        """
+        if not len(images):
+            return images.clone()
+        unknown = ~known.expand(len(images), 1, *images.shape[-2:])
+        blind = unknown.flatten(1).all(1)  # (B,)
+        mask = (unknown & ~blind[:, None, None, None]).float()
+        pixels = images.float()
+        filled = pixels * (1 - mask)
+        at_once = max(1, AT_ONCE // (images.shape[-2] * images.shape[-1]))
+        for seen, here in zip(filled.split(at_once), mask.split(at_once), strict=True):
+            finest = self._level(seen)
+            finest.set(here)
+            guess = finest.guess(seen)
+            seen += _conjugate_gradients(finest, finest.right(seen), guess, self.tolerance, self.iterations)
+        if blind.any():
+            filled[blind] = pixels[blind].mean((2, 3), keepdim=True).expand_as(pixels[blind])
+        if self.noise:
+            filled.addcmul_(unknown.float(), self._noise(filled))
+        return filled.to(images.dtype)
+
+    def _level(self, pixels: Tensor) -> _Level:
+        key = (*pixels.shape, pixels.device)
+        if key not in self.levels:
+            self.levels[key] = _Level(pixels)
+        return self.levels[key]
+
+    def _noise(self, like: Tensor) -> Tensor:
+        if self.drawn is None or self.drawn.shape != like.shape:
+            generator = torch.Generator().manual_seed(self.seed)
+            self.drawn = self.noise * torch.randn(like.shape, generator=generator)
+        return self.drawn.to(like)
 
 
 class _Level:
@@ -72,19 +105,42 @@ class _Level:
 
     A coarser pixel is unknown where all four pixels that it stands for are. Where known pixels lie
     scattered there is nothing for it to correct, and nothing to be corrected: no error is smooth.
+
+    Memory is taken once for all masks: fresh memory costs more than the sums written to it.
+
+    Args:
+        like: of the shape (B, C, h, w) of the images.
     """
 
-    def __init__(self, mask: Tensor, channels: int) -> None:
-        self.mask, self.size = mask, mask.shape[-2:]
-        # Memory that all iterations use again: fresh memory costs more than the sums written to it.
-        shape = (len(mask), channels, *self.size)
-        self.down, self.across, self.product, self.solution = (mask.new_empty(shape) for _ in range(4))
-        around = self.neighbours(torch.ones_like(self.down))[:1, :1]  # less than 1 at the image's borders
-        self.own, self.others = (around + 1 / 3) * mask, mask / 12
-        self.smoother = DAMPING * mask / around
+    def __init__(self, like: Tensor) -> None:
+        self.size = height, width = like.shape[-2:]
+        self.down, self.across, self.product, self.solution = (torch.empty_like(like) for _ in range(4))
+        self.own, self.others, self.smoother = (like.new_empty(len(like), 1, *self.size) for _ in range(3))
+        ones = like.new_ones(1, 1, *self.size)
+        self.around = like.new_empty(1, 1, *self.size)  # weight of the neighbours: < 1 at the image's borders
+        self.around.copy_(self.neighbours(ones.expand_as(like))[:1, :1])
         self.coarser: _Level | None = None
         if max(self.size) > COARSEST:
-            self.coarser = _Level(-F.max_pool2d(-_even(mask, 1.0), 2), channels)
+            self.coarser = _Level(like.new_empty(*like.shape[:2], -(-height // 2), -(-width // 2)))
+            self.rows, self.columns = (_doubling(like, side) for side in self.size)
+        else:
+            pairs = torch.kron(*(_tridiagonal(like, side) for side in self.size)) / 12  # (h * w, h * w)
+            self.matrix = torch.diag((self.around + 1 / 3).flatten()) - pairs
+
+    def set(self, mask: Tensor) -> None:
+        """Take the equations of a mask (B, 1, h, w)."""
+        self.mask = mask
+        torch.mul(mask, self.around + 1 / 3, out=self.own)
+        torch.div(mask, 12, out=self.others)
+        torch.mul(mask, DAMPING / self.around, out=self.smoother)
+        if self.coarser is not None:
+            share = F.avg_pool2d(_even(mask, 1.0), 2)
+            self.seen = (1 - share).clamp(min=1e-6)
+            self.coarser.set((share == 1).to(mask))
+        else:
+            unknown = mask.flatten(1)  # (B, h * w)
+            known = torch.diag_embed(1 - unknown)  # left alone
+            self.inverse = torch.linalg.inv(unknown[:, :, None] * self.matrix * unknown[:, None] + known)
 
     def binomial(self, values: Tensor) -> Tensor:
         """Values (B, C, h, w) under the kernel (1, 2, 1) down and across, zeros around the image.
@@ -101,7 +157,11 @@ class _Level:
 
     def neighbours(self, values: Tensor) -> Tensor:
         """Weighted sums of the eight neighbours of values (B, C, h, w)."""
-        return (self.binomial(values) - 4 * values) / 12
+        return self.binomial(values).sub_(values, alpha=4).div_(12)
+
+    def right(self, pixels: Tensor) -> Tensor:
+        """The right side (B, C, h, w) that images (B, C, h, w), zero where unknown, give the equations."""
+        return self.mask * self.neighbours(pixels)
 
     def multiply(self, values: Tensor) -> Tensor:
         """The matrix times values (B, C, h, w) that are 0 where pixels are known."""
@@ -113,19 +173,36 @@ class _Level:
         return torch.sub(residual, self.multiply(solution), out=self.product)
 
     def precondition(self, residual: Tensor) -> Tensor:
-        """About the solution for a residual (B, C, h, w): one V-cycle, symmetric."""
-        solution = torch.mul(self.smoother, residual, out=self.solution)
+        """About the solution for a residual (B, C, h, w): one V-cycle, symmetric.
+
+        The residual must not lie in this level's own memory, nor may the result be kept there.
+        """
         if self.coarser is None:
-            for _ in range(4):
-                solution.addcmul_(self.smoother, self.rest(residual, solution))
-            return solution
-        rest = _even(self.rest(residual, solution))
-        coarse = _halved(_halved(rest, -2), -1) * self.coarser.mask
-        step = F.interpolate(
-            self.coarser.precondition(coarse), scale_factor=2.0, mode="bilinear", align_corners=False
-        )
-        solution.addcmul_(self.mask, step[..., : self.size[0], : self.size[1]])
+            return torch.bmm(residual.flatten(2), self.inverse).view_as(residual)
+        solution = torch.mul(self.smoother, residual, out=self.solution)
+        coarse = self.rows.mT @ self.rest(residual, solution) @ self.columns
+        step = self.coarser.precondition(coarse.mul_(self.coarser.mask))
+        solution.addcmul_(self.mask, self.doubled(step))
         return solution.addcmul_(self.smoother, self.rest(residual, solution))
+
+    def guess(self, pixels: Tensor) -> Tensor:
+        """A first guess (B, C, h, w) at the unknown pixels, from a smaller image already filled in.
+
+        Args:
+            pixels: (B, C, h, w), zero where they are unknown.
+        """
+        if self.coarser is None:
+            return self.precondition(self.right(pixels))
+        fewer = F.avg_pool2d(_even(pixels), 2) / self.seen  # the mean of what is known
+        found = self.coarser.guess(fewer)
+        if self.coarser.coarser is not None:
+            rest = self.coarser.right(fewer).sub_(self.coarser.multiply(found))
+            found += self.coarser.precondition(rest)
+        return self.doubled(fewer.add_(found)).mul_(self.mask)
+
+    def doubled(self, values: Tensor) -> Tensor:
+        """The next coarser level's values (B, C, h / 2, w / 2), linearly in between."""
+        return self.rows @ values @ self.columns.mT
 
 
 def _even(values: Tensor, fill: float = 0.0) -> Tensor:
@@ -135,26 +212,26 @@ def _even(values: Tensor, fill: float = 0.0) -> Tensor:
     return F.pad(values, (0, values.shape[-1] % 2, 0, values.shape[-2] % 2), value=fill)
 
 
-def _halved(values: Tensor, dim: int) -> Tensor:
-    """Half as many values along a dimension: the transpose of doubling them linearly."""
-    pairs = values.unflatten(dim, (-1, 2))
-    first, second = pairs.select(dim, 0), pairs.select(dim, 1)
-    result = 0.75 * (first + second)
-    count = result.shape[dim]
-    result.narrow(dim, 1, count - 1).add_(second.narrow(dim, 0, count - 1), alpha=0.25)
-    result.narrow(dim, 0, count - 1).add_(first.narrow(dim, 1, count - 1), alpha=0.25)
-    result.narrow(dim, 0, 1).add_(first.narrow(dim, 0, 1), alpha=0.25)
-    result.narrow(dim, count - 1, 1).add_(second.narrow(dim, count - 1, 1), alpha=0.25)
-    return result
+def _doubling(like: Tensor, side: int) -> Tensor:
+    """Values between those of half as many pixels, as a matrix (side, half of it): linear interpolation."""
+    half = torch.eye(-(-side // 2), dtype=like.dtype, device=like.device)
+    return F.interpolate(half[None], scale_factor=2.0, mode="linear")[0, :, :side].mT.contiguous()
 
 
-def _conjugate_gradients(system: _Level, right: Tensor, tolerance: float, iterations: int) -> Tensor:
-    """Solutions (B, C, H, W) of all systems; every channel of every image is one of its own."""
+def _tridiagonal(like: Tensor, side: int) -> Tensor:
+    """The kernel (1, 2, 1) as a matrix (side, side)."""
+    ones = like.new_ones(side)
+    return torch.diag(2 * ones) + torch.diag(ones[1:], 1) + torch.diag(ones[1:], -1)
+
+
+def _conjugate_gradients(
+    system: _Level, right: Tensor, solution: Tensor, tolerance: float, iterations: int
+) -> Tensor:
+    """Solutions (B, C, H, W) of all systems, from a guess; every channel is a system of its own."""
 
     def inner(first: Tensor, second: Tensor) -> Tensor:
         return torch.mul(first, second, out=system.down).sum((2, 3), keepdim=True)  # (B, C, 1, 1)
 
-    solution = system.precondition(right).clone()
     residual = right - system.multiply(solution)
     wanted = tolerance**2 * inner(right, right)
     direction = torch.zeros_like(right)

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gan_lib.masking import top_share
+from gan_lib.masking import pixel_ranks
 from gan_lib.metrics.base import PerImageMetric
 from gan_lib.metrics.curves import Probe
-from gan_lib.metrics.imputation import impute
+from gan_lib.metrics.imputation import Imputer
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 NOISE = 0.01
+UNDONE = 3e-3  # relative residual, at which what the solver leaves undone is well below that noise
 
 
 def road_curves(
@@ -29,7 +30,7 @@ def road_curves(
 
         highest_gone, lowest_gone = road_curves(Probe(cnn), images, maps, classes)
 
-    Removed pixels are filled in by noisy linear imputation (:func:`gan_lib.metrics.imputation.impute`), so
+    Removed pixels are filled in by noisy linear imputation (:class:`gan_lib.metrics.imputation.Imputer`), so
     that no sharp border gives the removed shape away. pytorch-grad-cam's ROAD differs in this: it
     removes by a threshold at the percentile, so that of equal values all or none go, where here exactly
     the share goes, equal values in reading order.
@@ -46,13 +47,16 @@ def road_curves(
     Returns:
         Two tensors (B, len(shares)).
     """
-    scores = []
-    # What the solver leaves undone stays well below the noise.
-    tolerance = 1e-3 if noise >= NOISE else 1e-5
-    for order in (maps, -maps):
-        filled = [impute(images, ~top_share(order, share), noise, seed, tolerance) for share in shares]
-        scores.append(torch.stack([probe(pictures, target) for pictures in filled], dim=1))
-    return scores[0], scores[1]
+    impute = Imputer(noise, seed, tolerance=UNDONE if noise >= NOISE else 1e-5)
+    counts = [round(share * maps.shape[1:].numel()) for share in shares]
+    orders = pixel_ranks(maps), pixel_ranks(-maps)
+    found = []
+    for rows in torch.arange(len(images), device=images.device).split(probe.at_once(images)):
+        filled = [impute(images[rows], ranks[rows] >= count) for ranks in orders for count in counts]
+        asked = target[rows].repeat(len(filled))
+        found.append(probe(torch.cat(filled), asked).view(2, len(shares), len(rows)))
+    highest, lowest = torch.cat(found, dim=2).mT  # (B, S) each
+    return highest, lowest
 
 
 class ROAD(PerImageMetric):

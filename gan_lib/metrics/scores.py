@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from gan_lib.masking import blend, filling, top_share
+from gan_lib.masking import blend, filling, pixel_ranks
 from gan_lib.metrics.base import PerImageMetric
 from gan_lib.metrics.curves import Deletion, Insertion, Probe, perturbation_curves
 from gan_lib.metrics.faithfulness import AverageDrop, IncreaseInConfidence, class_probability
@@ -88,7 +88,10 @@ def explanation_scores(
                 metric(key, "pointing", near).update(here, evidence[rows])
                 metric(key, "pointing_exact", PointingGame).update(here, evidence[rows])
                 metric(key, "distinct_values", DistinctValues).update(here, evidence[rows])
-            shown = {"": here} | {f"@{100 * area:g}": top_share(here, area).float() for area in areas}
+            ranks, pixels = pixel_ranks(here), here.shape[1:].numel()
+            shown = {"": here} | {
+                f"@{100 * area:g}": (ranks < round(area * pixels)).float() for area in areas
+            }
             for suffix, masks in shown.items():
                 for fill in fills:
                     seen = blend(pictures, hidden[fill], masks.to(device))

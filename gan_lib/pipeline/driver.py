@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -120,8 +121,12 @@ def run_notebooks(
 
 
 def _key(notebook: Path, parameters: Mapping[str, Any]) -> str:
-    cells = [(cell["cell_type"], cell["source"]) for cell in json.loads(notebook.read_text())["cells"]]
-    return digest([cells, parameters, code_version("gan_lib.pipeline"), versions()])
+    cells = [
+        (cell["cell_type"], "".join(cell["source"])) for cell in json.loads(notebook.read_text())["cells"]
+    ]
+    code = "\n".join(source for kind, source in cells if kind == "code")
+    used = {"gan_lib.pipeline", *re.findall(r"^\s*(?:from|import) +(gan_lib[\w.]*)", code, re.MULTILINE)}
+    return digest([cells, parameters, [code_version(module) for module in sorted(used)], versions()])
 
 
 def _unchanged(status: Path, key: str, figures: Path) -> tuple[str, ...] | None:
