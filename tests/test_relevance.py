@@ -118,7 +118,13 @@ def test_another_images_condition_stands_in(images):
     generator = small("lsft")
     given = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(2))
     given[2] = given[1]  # the second image's stands in for the third's: no change
-    made = relevance(ConditionedGenerator(generator, None), images, given, "leave_one_out")
+    seen = ConditionedGenerator(generator, None)
+    made = relevance(seen, images, given, "leave_one_out")
+    assert torch.allclose(relevance(seen, images, given, "leave_one_out", batch_size=1), made, atol=1e-6)
+    maps = relevance_maps(seen, images, given)
+    assert torch.allclose(relevance_maps(seen, images, given, batch_size=2), maps, atol=1e-4)
+    with pytest.raises(ValueError, match="at least two images"):
+        relevance(seen, images[:1], given[:1], "leave_one_out")
     assert made[2].max() < 1e-6
     assert made[0].min() > 1e-6
 

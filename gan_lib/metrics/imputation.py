@@ -17,6 +17,8 @@ from torch.nn import functional as F
 DAMPING = 0.8  # of the Jacobi smoother
 COARSEST = 8  # pixels a side: few enough for a matrix of all pairs of pixels
 AT_ONCE = 110_000  # pixels: more do not fit into the cache of a CPU
+ON_GPU = 64  # images
+FAINT = 1e-4  # root mean square of a right side that counts as none: images are in [0, 1]
 
 
 def impute(
@@ -27,43 +29,53 @@ def impute(
     tolerance: float = 1e-5,
     iterations: int = 200,
 ) -> Tensor:
-    """Images (B, C, H, W) whose unknown pixels are filled in linearly from the known ones.
+    """Images whose unknown pixels are filled in linearly from the known ones.
 
         filled = impute(images, ~top_share(maps, 0.2))
 
-    Arguments and result: see :class:`Imputer`, which is for more than one such call.
+    Args:
+        images, known: as :class:`Imputer` takes them, which is for more than one such call.
+        noise: standard deviation of what is added to the filled-in pixels; the paper's is 0.01.
+        seed: of the noise.
+        tolerance, iterations: of the solver.
+
+    Returns:
+        (B, C, H, W).
     """
-    return Imputer(noise, seed, tolerance, iterations)(images, known)
+    drawn = imputation_noise(images, noise, seed) if noise else None
+    return Imputer(tolerance, iterations)(images, known, drawn)
+
+
+def imputation_noise(images: Tensor, noise: float, seed: int = 0) -> Tensor:
+    """Normal noise of this standard deviation for images (B, C, H, W), the same on all devices."""
+    drawn = noise * torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
+    return drawn.to(images.device)
 
 
 class Imputer:
     """Fills in unknown pixels, again and again: what the shape of the images settles is done once.
 
-        imputer = Imputer(noise=0.01)
+        imputer = Imputer()
         fillings = [imputer(images, ~top_share(maps, share)) for share in (0.1, 0.5, 0.9)]
 
     Args:
-        noise: standard deviation of what is added to the filled-in pixels; the paper's is 0.01.
-        seed: of the noise, the same in every call.
         tolerance: relative residual at which the solver stops.
         iterations: at most.
     """
 
-    def __init__(
-        self, noise: float = 0.0, seed: int = 0, tolerance: float = 1e-5, iterations: int = 200
-    ) -> None:
-        self.noise, self.seed, self.tolerance, self.iterations = noise, seed, tolerance, iterations
+    def __init__(self, tolerance: float = 1e-5, iterations: int = 200) -> None:
+        self.tolerance, self.iterations = tolerance, iterations
         self.levels: dict[tuple[object, ...], _Level] = {}
-        self.drawn: Tensor | None = None
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, known: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, known: Tensor, noise: Tensor | None = None) -> Tensor:
         """Images filled in.
 
         Args:
             images: (B, C, H, W).
             known: (B, 1, H, W) or (1, 1, H, W), bool; an image without any known pixel becomes its mean
                 colour.
+            noise: (B, C, H, W), added where pixels are unknown.
 
         Returns:
             (B, C, H, W).
@@ -75,7 +87,7 @@ class Imputer:
         mask = (unknown & ~blind[:, None, None, None]).float()
         pixels = images.float()
         filled = pixels * (1 - mask)
-        at_once = max(1, AT_ONCE // (images.shape[-2] * images.shape[-1]))
+        at_once = self.at_once(images)
         for seen, here in zip(filled.split(at_once), mask.split(at_once), strict=True):
             finest = self._level(seen)
             finest.set(here)
@@ -83,21 +95,20 @@ class Imputer:
             seen += _conjugate_gradients(finest, finest.right(seen), guess, self.tolerance, self.iterations)
         if blind.any():
             filled[blind] = pixels[blind].mean((2, 3), keepdim=True).expand_as(pixels[blind])
-        if self.noise:
-            filled.addcmul_(unknown.float(), self._noise(filled))
+        if noise is not None:
+            filled.addcmul_(unknown.float(), noise)
         return filled.to(images.dtype)
+
+    def at_once(self, images: Tensor) -> int:
+        """How many of such images (..., H, W) are solved together."""
+        pixels = images.shape[-2] * images.shape[-1]
+        return max(1, AT_ONCE // pixels) if images.device.type == "cpu" else ON_GPU
 
     def _level(self, pixels: Tensor) -> _Level:
         key = (*pixels.shape, pixels.device)
         if key not in self.levels:
             self.levels[key] = _Level(pixels)
         return self.levels[key]
-
-    def _noise(self, like: Tensor) -> Tensor:
-        if self.drawn is None or self.drawn.shape != like.shape:
-            generator = torch.Generator().manual_seed(self.seed)
-            self.drawn = self.noise * torch.randn(like.shape, generator=generator)
-        return self.drawn.to(like)
 
 
 class _Level:
@@ -106,7 +117,7 @@ class _Level:
     A coarser pixel is unknown where all four pixels that it stands for are. Where known pixels lie
     scattered there is nothing for it to correct, and nothing to be corrected: no error is smooth.
 
-    Memory is taken once for all masks: fresh memory costs more than the sums written to it.
+    Memory of the finer levels is taken once: fresh memory costs more than the sums written to it.
 
     Args:
         like: of the shape (B, C, h, w) of the images.
@@ -233,7 +244,8 @@ def _conjugate_gradients(
         return torch.mul(first, second, out=system.down).sum((2, 3), keepdim=True)  # (B, C, 1, 1)
 
     residual = right - system.multiply(solution)
-    wanted = tolerance**2 * inner(right, right)
+    # Beside black pixels the right side is 0 and so is the solution, but no guess is exactly that.
+    wanted = tolerance**2 * inner(right, right).clamp(min=FAINT**2 * right[0, 0].numel())
     direction = torch.zeros_like(right)
     before = torch.ones_like(wanted)
     for _ in range(iterations):

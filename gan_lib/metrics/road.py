@@ -10,11 +10,11 @@ from torch import Tensor
 from gan_lib.masking import pixel_ranks
 from gan_lib.metrics.base import PerImageMetric
 from gan_lib.metrics.curves import Probe
-from gan_lib.metrics.imputation import Imputer
+from gan_lib.metrics.imputation import Imputer, imputation_noise
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 NOISE = 0.01
-UNDONE = 3e-3  # relative residual, at which what the solver leaves undone is well below that noise
+UNDONE = 3e-3  # relative residual at which what the solver leaves undone is, root mean square, a third of it
 
 
 def road_curves(
@@ -47,12 +47,15 @@ def road_curves(
     Returns:
         Two tensors (B, len(shares)).
     """
-    impute = Imputer(noise, seed, tolerance=UNDONE if noise >= NOISE else 1e-5)
+    impute = Imputer(tolerance=UNDONE if noise >= NOISE else 1e-5)
+    drawn = imputation_noise(images, noise, seed)  # (B, C, H, W), the same for all shares
     counts = [round(share * maps.shape[1:].numel()) for share in shares]
     orders = pixel_ranks(maps), pixel_ranks(-maps)
     found = []
-    for rows in torch.arange(len(images), device=images.device).split(probe.at_once(images)):
-        filled = [impute(images[rows], ranks[rows] >= count) for ranks in orders for count in counts]
+    for rows in torch.arange(len(images), device=images.device).split(impute.at_once(images)):
+        filled = [
+            impute(images[rows], ranks[rows] >= count, drawn[rows]) for ranks in orders for count in counts
+        ]
         asked = target[rows].repeat(len(filled))
         found.append(probe(torch.cat(filled), asked).view(2, len(shares), len(rows)))
     highest, lowest = torch.cat(found, dim=2).mT  # (B, S) each

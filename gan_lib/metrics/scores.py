@@ -116,6 +116,7 @@ def ranking_scores(
     steps: int = 20,
     road: Sequence[float] = SHARES,
     batch_size: int = 128,
+    mixed_precision: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Measures that remove and restore pixels in the order of a map: insertion, deletion, ROAD.
 
@@ -124,6 +125,7 @@ def ranking_scores(
         steps: of the insertion and deletion curves, on black.
         road: shares of the pixels that ROAD removes; with none it is left out.
         batch_size: images at a time.
+        mixed_precision: ask the CNN in bfloat16 (:class:`gan_lib.metrics.Probe`).
 
     Returns:
         Per image ``method``, ``seed``, ``image``, ``insertion``, ``deletion``, ``insertion - deletion``
@@ -131,7 +133,7 @@ def ranking_scores(
         ``deletion``.
     """
     device = next(cnn.parameters()).device
-    probe, tables, means = Probe(cnn), [], []
+    probe, tables, means = Probe(cnn, mixed_precision=mixed_precision), [], []
     for key, all_maps in maps.items():
         metrics: dict[str, PerImageMetric] = {
             "insertion": Insertion(),

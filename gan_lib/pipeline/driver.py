@@ -126,7 +126,14 @@ def _key(notebook: Path, parameters: Mapping[str, Any]) -> str:
     ]
     code = "\n".join(source for kind, source in cells if kind == "code")
     used = {"gan_lib.pipeline", *re.findall(r"^\s*(?:from|import) +(gan_lib[\w.]*)", code, re.MULTILINE)}
-    return digest([cells, parameters, [code_version(module) for module in sorted(used)], versions()])
+    return digest([cells, parameters, [_version(module) for module in sorted(used)], versions()])
+
+
+def _version(module: str) -> str:
+    try:
+        return code_version(module)
+    except ModuleNotFoundError:
+        return "not there"  # which running the notebook will tell better
 
 
 def _unchanged(status: Path, key: str, figures: Path) -> tuple[str, ...] | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -56,10 +57,23 @@ class ConditionedGenerator:
         return self.generator.sizes.conditions
 
     def nothing(self, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """What stands in place of conditions, each of the same shape."""
+        """What stands in place of conditions, each of the same shape.
+
+        Raises:
+            ValueError: it would be another image's condition, and there is no other image.
+        """
         if self.absent is None:
+            if len(parts[0]) == 1:
+                raise ValueError("another image's condition needs at least two images")
             return tuple(part.roll(1, 0) for part in parts)
         return tuple(own.to(part).expand_as(part) for own, part in zip(self.absent, parts, strict=True))
+
+    def batches(self, parts: Sequence[Tensor], size: int) -> Iterator[tuple[Tensor, Self, list[Tensor]]]:
+        """In batches: the rows, this with what stands in place of their conditions, and their conditions."""
+        nothing = self.nothing(parts)
+        for rows in torch.arange(len(parts[0])).split(size):
+            absent = [own[rows] for own in nothing]
+            yield rows, type(self)(self.generator, absent), [part[rows] for part in parts]
 
     def without(self, parts: Sequence[Tensor], index: int) -> list[Tensor]:
         """Conditions with one of them taken away."""

@@ -48,7 +48,7 @@ def relevance(
         conditions: their conditions: (N, n, H, W), or n activations (N, C_l, H_l, W_l).
         measure: one of ``MEASURES``.
         target: the objective of the two attributions (:func:`gan_lib.relevance.objective`).
-        batch_size: images at a time.
+        batch_size: images at a time; the gradients of large generators take much memory.
 
     Raises:
         ValueError: another measure or objective.
@@ -56,27 +56,35 @@ def relevance(
     if measure not in MEASURES:
         raise ValueError(f"measure is one of {MEASURES}, not {measure!r}")
     made = [
-        _BY_NAME[measure](seen, images[rows], tuple(part[rows] for part in as_parts(conditions)), target)
-        for rows in torch.arange(len(images)).split(batch_size)
+        _BY_NAME[measure](some, images[rows], tuple(parts), target)
+        for rows, some, parts in seen.batches(as_parts(conditions), batch_size)
     ]
     return torch.cat(made).float().cpu()
 
 
 def relevance_maps(
-    seen: ConditionedGenerator, images: Tensor, conditions: Conditions, target: str = "dice"
+    seen: ConditionedGenerator,
+    images: Tensor,
+    conditions: Conditions,
+    target: str = "dice",
+    batch_size: int = 64,
 ) -> Tensor:
     """Where each condition matters: absolute integrated gradients, summed over its channels.
+
+    Arguments as for :func:`relevance`.
 
     Returns:
         (N, n, H, W), of every image on one scale: its largest value is 1.
     """
     size = (images.shape[-2], images.shape[-1])
     made = []
-    for own in _gradients(seen, images, as_parts(conditions), target):
-        places = own.abs().sum(1, keepdim=True)  # (N, 1, H_l, W_l)
-        # Sums are kept when a small activation is drawn large.
-        made.append(upsample(places, size) * places[0].numel() / (size[0] * size[1]))
-    maps = torch.cat(made, dim=1)  # (N, n, H, W)
+    for rows, some, parts in seen.batches(as_parts(conditions), batch_size):
+        gradients = _gradients(some, images[rows], tuple(parts), target)
+        places = [own.abs().sum(1, keepdim=True) for own in gradients]
+        # Sums are kept when a small activation (B, 1, H_l, W_l) is drawn large.
+        drawn = [upsample(own, size) * own[0].numel() / (size[0] * size[1]) for own in places]
+        made.append(torch.cat(drawn, dim=1))  # (B, n, H, W)
+    maps = torch.cat(made)
     return maps / maps.amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
 
 
@@ -97,7 +105,7 @@ def _gradients(
             seen.nothing(parts),
             additional_forward_args=(images, full),
             n_steps=steps,
-            internal_batch_size=max(len(images), 64),
+            internal_batch_size=len(images),
         )
     return tuple(own.detach() for own in made)
 
