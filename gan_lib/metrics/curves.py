@@ -116,10 +116,13 @@ def perturbation_curves(
     inner = counts[1:-1]
     # As many images at a time as fill a pass with their steps.
     at_once = max(1, probe.at_once(images) // max(1, 2 * len(inner)))
+    memory = images.new_empty((min(at_once, len(images)), 2, len(inner), *images.shape[1:]))  # used again
     for rows in torch.arange(len(images), device=images.device).split(at_once) if len(inner) else ():
         top = rank[rows, None] < inner.view(1, -1, 1, 1, 1)  # (b, S - 1, 1, H, W)
         picture, other = images[rows, None], hidden[rows, None]
-        seen = torch.stack([torch.where(top, other, picture), torch.where(top, picture, other)], 1)
+        seen = memory[: len(rows)]  # (b, 2, S - 1, 3, H, W)
+        torch.where(top, other, picture, out=seen[:, 0])
+        torch.where(top, picture, other, out=seen[:, 1])
         asked = target[rows].repeat_interleave(2 * len(inner))
         found = probe(seen.flatten(0, 2), asked).view(len(rows), 2, len(inner))
         deletion[rows, 1:-1], insertion[rows, 1:-1] = found[:, 0], found[:, 1]
