@@ -27,8 +27,8 @@ class Probe:
         cnn: from images in [0, 1] to logits.
         batch_size: images in one pass; by default as many as the caches of a CPU serve, 64 of 64 x 64.
         mixed_precision: let torch run products and convolutions in bfloat16: up to three times as fast
-            with large CNNs where the hardware can, hardly faster with small ones; probabilities are off
-            by thousandths, at times by hundredths.
+            with large CNNs where the hardware can, slower with some small ones; probabilities are off by
+            thousandths, at times by hundredths.
     """
 
     def __init__(self, cnn: nn.Module, batch_size: int | None = None, mixed_precision: bool = False) -> None:

@@ -4,8 +4,7 @@ Every unknown pixel shall be the weighted mean of its neighbours, 1/6 for the fo
 for the four across (Rong et al., ICML 2022, section 4). That is one sparse linear system per image,
 symmetric and positive definite. All are solved at once, in place of a sparse direct solver per image:
 full multigrid, from images of a few pixels up to the whole, makes a first guess, and conjugate gradients
-with a multigrid cycle as preconditioner do the rest (Trottenberg, Oosterlee and Schueller, Multigrid,
-2001, sections 2.6 and 7.8).
+with a multigrid cycle as preconditioner do the rest (Trottenberg, Oosterlee and Schueller, Multigrid, 2001).
 """
 
 from __future__ import annotations
