@@ -12,9 +12,9 @@ import typer
 
 from gan_lib.explainers import BASELINES, CONTROLS
 from gan_lib.figures import check_manifest, read_manifest
-from gan_lib.pipeline import Places, ProfileError, Result, load_profile, parse_override, run_notebooks
-from gan_lib.pipeline.explain import explain_images, find_images, load_explainers, resolve_class
-from gan_lib.pipeline.profiles import Profile
+from gan_lib.workbench import Places, ProfileError, Result, load_profile, parse_override, run_notebooks
+from gan_lib.workbench.explain import explain_images, find_images, load_explainers, resolve_class
+from gan_lib.workbench.profiles import Profile
 
 app = typer.Typer(
     help="Why does this CNN predict what it predicts, and can the answer be trusted?",

@@ -13,7 +13,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from gan_lib.figures import check_manifest, read_manifest
-from gan_lib.pipeline.profiles import bind, declared_parameters, find_notebooks, load_profile
+from gan_lib.workbench.profiles import bind, declared_parameters, find_notebooks, load_profile
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = find_notebooks(ROOT / "notebooks")

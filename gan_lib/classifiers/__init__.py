@@ -1,8 +1,9 @@
 """CNNs by name, wrapped with their normalisation; training, saving and predictions."""
 
+from gan_lib.classifiers.files import load_classifier, save_classifier
 from gan_lib.classifiers.fit import FitOptions, accuracy, fit, predictions
 from gan_lib.classifiers.randomise import randomised
-from gan_lib.classifiers.wrap import Classifier, folded, load_classifier, resolve_target, save_classifier
+from gan_lib.classifiers.wrap import Classifier, folded
 from gan_lib.classifiers.zoo import classifier_names, make_classifier
 
 __all__ = [
@@ -16,6 +17,5 @@ __all__ = [
     "make_classifier",
     "predictions",
     "randomised",
-    "resolve_target",
     "save_classifier",
 ]

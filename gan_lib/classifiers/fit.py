@@ -12,12 +12,12 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional as F
 
-from gan_lib.capture import evaluation_mode
 from gan_lib.classifiers.wrap import Classifier
+from gan_lib.core.capture import evaluation_mode
+from gan_lib.core.runtime import make_fabric, progress
+from gan_lib.core.storage import load_checkpoint, save_checkpoint
 from gan_lib.data import ImageSplit
 from gan_lib.data.images import batch_rows
-from gan_lib.runtime import make_fabric, progress
-from gan_lib.storage import load_checkpoint, save_checkpoint
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from gan_lib.capture import layers_in_order
+from gan_lib.core.capture import layers_in_order
 
 
 def randomised(

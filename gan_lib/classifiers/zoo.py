@@ -15,8 +15,8 @@ from torchvision.models.resnet import BasicBlock
 from torchvision.models.vgg import VGG, make_layers
 from torchvision.ops import Conv2dNormActivation
 
-from gan_lib.classifiers.wrap import Classifier, Recipe
-from gan_lib.storage import load_tensors
+from gan_lib.classifiers.wrap import Classifier, ModelCard
+from gan_lib.core.storage import load_tensors
 
 IMAGENET_CLASSES = 1000
 WITH_AUXILIARY_HEADS = ("inception_v3", "googlenet")
@@ -109,24 +109,24 @@ def make_classifier(
     known_names = tuple(class_names) if class_names is not None else _imagenet_names(architecture)
     if len(known_names) < 2:
         raise ValueError(f"{architecture} needs two class names or more, got {list(known_names)}")
-    recipe = Recipe(architecture, known_names, head)
+    card = ModelCard(architecture, known_names, head)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if weights is None:
-            return build(recipe)
-        return with_weights(recipe, weights)
+            return build(card)
+        return with_weights(card, weights)
 
 
-def build(recipe: Recipe, imagenet_state: dict[str, Tensor] | None = None) -> Classifier:
-    """A classifier from its recipe, with random weights.
+def build(card: ModelCard, imagenet_state: dict[str, Tensor] | None = None) -> Classifier:
+    """A classifier from its card, with random weights.
 
     ``imagenet_state`` is loaded into a torchvision model before its ImageNet head is replaced.
     """
-    name, count = recipe.architecture, len(recipe.class_names)
+    name, count = card.architecture, len(card.class_names)
     if name in SLIM or ":" in name:
-        if recipe.head != "linear":
-            raise ValueError(f"{name} has its own head; the {recipe.head!r} head is for torchvision's CNNs")
-        return Classifier(SLIM[name](count) if name in SLIM else _own_factory(name)(count), recipe)
+        if card.head != "linear":
+            raise ValueError(f"{name} has its own head; the {card.head!r} head is for torchvision's CNNs")
+        return Classifier(SLIM[name](count) if name in SLIM else _own_factory(name)(count), card)
     if name not in models.list_models(module=models):
         raise KeyError(
             f"unknown CNN {name!r}: slim are {sorted(SLIM)}; else torchvision's or 'package.module:factory'"
@@ -135,26 +135,26 @@ def build(recipe: Recipe, imagenet_state: dict[str, Tensor] | None = None) -> Cl
     model = models.get_model(name, weights=None, **options)
     if imagenet_state is not None:
         model.load_state_dict(imagenet_state)
-    if count != IMAGENET_CLASSES or recipe.head != "linear":
-        model = _with_head(model, name, count, recipe.head)
-    return Classifier(model, recipe)
+    if count != IMAGENET_CLASSES or card.head != "linear":
+        model = _with_head(model, name, count, card.head)
+    return Classifier(model, card)
 
 
-def with_weights(recipe: Recipe, weights: str | Path) -> Classifier:
-    """A classifier from its recipe, with weights as :func:`make_classifier` takes them."""
+def with_weights(card: ModelCard, weights: str | Path) -> Classifier:
+    """A classifier from its card, with weights as :func:`make_classifier` takes them."""
     is_file = str(weights).endswith(".safetensors")
-    state = load_tensors(Path(weights)) if is_file else _torchvision_state(recipe.architecture, str(weights))
-    classifier = build(recipe)
+    state = load_tensors(Path(weights)) if is_file else _torchvision_state(card.architecture, str(weights))
+    classifier = build(card)
     problem = _misfit(classifier.backbone, state)
     if problem is None:
         classifier.backbone.load_state_dict(state)
         return classifier
-    if recipe.architecture in models.list_models(module=models):
+    if card.architecture in models.list_models(module=models):
         try:
-            return build(recipe, imagenet_state=state)
+            return build(card, imagenet_state=state)
         except RuntimeError:  # no ImageNet state of this CNN either
             pass
-    raise ValueError(f"{weights} does not fit {recipe.architecture}: {problem}")
+    raise ValueError(f"{weights} does not fit {card.architecture}: {problem}")
 
 
 def _misfit(model: nn.Module, state: dict[str, Tensor]) -> str | None:

@@ -15,9 +15,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gan_lib.concepts.layers import HiddenLayer, LayerRelevance
 from gan_lib.concepts.nmf import encode, nmf
+from gan_lib.core.runtime import progress
+from gan_lib.core.storage import atomic_path, load_tensors, save_tensors
 from gan_lib.data import ImageSplit
-from gan_lib.runtime import progress
-from gan_lib.storage import atomic_path, load_tensors, save_tensors
 
 
 @dataclass(frozen=True)

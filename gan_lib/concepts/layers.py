@@ -19,7 +19,7 @@ from captum.attr import (
 )
 from torch import Tensor, nn
 
-from gan_lib.capture import (
+from gan_lib.core.capture import (
     Capture,
     evaluation_mode,
     find_layer,
@@ -27,10 +27,10 @@ from gan_lib.capture import (
     layers_in_order,
     replaced_activation,
 )
-from gan_lib.classifiers import resolve_target
-from gan_lib.conditions import token_grid
+from gan_lib.core.grad_cam import token_grid
+from gan_lib.core.runtime import quiet, seeded
+from gan_lib.core.targets import resolve_target
 from gan_lib.explainers.activations import OwnActivations, own_rules
-from gan_lib.runtime import quiet, seeded
 
 METHODS = ("deep_lift", "gradient_x_activation", "grad_cam", "integrated_gradients")
 

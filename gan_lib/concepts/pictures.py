@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan_lib.capture import Capture, evaluation_mode
 from gan_lib.concepts.layers import HiddenLayer
+from gan_lib.core.capture import Capture, evaluation_mode
+from gan_lib.core.runtime import progress, seeded
 from gan_lib.data import ImageSplit
 from gan_lib.data.images import batch_rows
-from gan_lib.objectives import discriminator_loss, generator_loss
-from gan_lib.runtime import progress, seeded
+from gan_lib.gan.objectives import discriminator_loss, generator_loss
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from gan_lib.capture import evaluation_mode
 from gan_lib.concepts.bank import ConceptBank
 from gan_lib.concepts.prototypes import Places, PooledActivations, montage
+from gan_lib.core.capture import evaluation_mode
 from gan_lib.data import ImageSplit
 
 SOURCES = ("prototypes", "random crops", "another class's prototypes")

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from gan_lib.concepts.layers import HiddenLayer
+from gan_lib.core.runtime import progress
 from gan_lib.data import ImageSplit
-from gan_lib.runtime import progress
 
 
 @dataclass(frozen=True)

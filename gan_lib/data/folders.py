@@ -21,8 +21,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from gan_lib.core.storage import ShardedRows, ShardWriter
 from gan_lib.data.images import ROWS_PER_WRITE, ImageData, ImageSplit, save_index
-from gan_lib.storage import ShardedRows, ShardWriter
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan_lib.storage import Rows, ShardedRows, ShardWriter, read_json, tensor_bytes, write_json
+from gan_lib.core.storage import Rows, ShardedRows, ShardWriter, read_json, tensor_bytes, write_json
 
 COLUMNS = ("images", "labels", "masks", "marks")
 ROWS_PER_WRITE = 512

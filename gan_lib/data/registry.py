@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gan_lib.artifacts import ArtifactStore
+from gan_lib.core.artifacts import ArtifactStore
 from gan_lib.data.folders import image_folder
 from gan_lib.data.images import ImageData
 from gan_lib.data.plain_digits import plain_digits

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from gan_lib.capture import evaluation_mode
+from gan_lib.core.capture import evaluation_mode
 
 Function = Callable[..., Tensor]
 

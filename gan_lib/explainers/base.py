@@ -10,7 +10,7 @@ from captum.attr import Attribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from gan_lib.runtime import progress
+from gan_lib.core.runtime import progress
 
 Target = int | Sequence[int] | Tensor | None
 

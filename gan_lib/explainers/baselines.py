@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from gan_lib.capture import layers_in_order
-from gan_lib.conditions import ConditionMaker, grad_cam, linear_readout, min_max, upsample
+from gan_lib.core.capture import layers_in_order
+from gan_lib.core.grad_cam import grad_cam
+from gan_lib.core.maps import min_max, upsample
 from gan_lib.explainers.base import Explainer, Target
+from gan_lib.gan.conditions import ConditionMaker, linear_readout
 
 
 class GradCAM(Explainer):
@@ -21,7 +23,7 @@ class GradCAM(Explainer):
         cnn: the CNN to be explained.
         layer: dotted name; by default the last convolution.
         reshape: from the layer's activation to (B, C, h, w), for networks whose layers give something
-            else (:func:`gan_lib.conditions.token_grid` for vision transformers).
+            else (:func:`gan_lib.gan.conditions.token_grid` for vision transformers).
     """
 
     needs_gradients = True

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
-from gan_lib.conditions import min_max
+from gan_lib.core.maps import min_max
 from gan_lib.explainers.base import Explainer, Target
 
 

@@ -9,14 +9,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from gan_lib.capture import evaluation_mode
 from gan_lib.classifiers import Classifier, load_classifier
-from gan_lib.conditions import ConditionMaker, FeatureMaker
+from gan_lib.core.capture import evaluation_mode
+from gan_lib.core.storage import read_json, write_json
 from gan_lib.data import photographs
 from gan_lib.explainers.base import Explainer, Target
-from gan_lib.generators import Generator
-from gan_lib.storage import read_json, write_json
-from gan_lib.training import load_generator, save_generator
+from gan_lib.gan.conditions import ConditionMaker, FeatureMaker
+from gan_lib.gan.generators import Generator
+from gan_lib.gan.training import load_generator, save_generator
 
 CHECKPOINT = "explainer.json"
 SAME_CNN = 0.5  # largest distance from the logits of the CNN that an explainer was trained on, relative
@@ -241,11 +241,11 @@ def _signature(cnn: nn.Module, image_size: tuple[int, int]) -> dict[str, Any]:
         "probe_logits": [[round(value, 3) for value in row] for row in logits.tolist()]
     }
     if isinstance(cnn, Classifier):
-        recipe = cnn.recipe
+        card = cnn.card
         signature |= {
-            "architecture": recipe.architecture,
-            "mean": list(recipe.mean),
-            "std": list(recipe.std),
+            "architecture": card.architecture,
+            "mean": list(card.mean),
+            "std": list(card.std),
         }
     return signature
 
@@ -260,7 +260,7 @@ def _misfit(cnn: nn.Module, image_size: tuple[int, int], about: Mapping[str, Any
         return f"it was trained on {trained}; this one has no layer {lacking[0]!r}"
     if isinstance(cnn, Classifier):
         for name in ("mean", "std"):
-            if name in known and list(getattr(cnn.recipe, name)) != known[name]:
+            if name in known and list(getattr(cnn.card, name)) != known[name]:
                 return f"it was trained with images normalised by the {name} {known[name]}"
     logits, expected = _probe_logits(cnn, image_size), torch.tensor(known["probe_logits"])
     if logits.shape != expected.shape:

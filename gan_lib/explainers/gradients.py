@@ -19,13 +19,13 @@ from captum.attr import NoiseTunnel
 from captum.attr import Saliency as CaptumSaliency
 from torch import Tensor, nn
 
-from gan_lib.capture import evaluation_mode
-from gan_lib.classifiers import resolve_target
-from gan_lib.conditions import min_max
+from gan_lib.core.capture import evaluation_mode
+from gan_lib.core.maps import min_max
+from gan_lib.core.runtime import quiet, seeded
+from gan_lib.core.targets import resolve_target
 from gan_lib.explainers.activations import OwnActivations, own_rules
 from gan_lib.explainers.base import Explainer, Target
 from gan_lib.explainers.baselines import GradCAM
-from gan_lib.runtime import quiet, seeded
 
 
 class GradientExplainer(Explainer):

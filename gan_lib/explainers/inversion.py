@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gan_lib.capture import evaluation_mode
-from gan_lib.classifiers import resolve_target
-from gan_lib.conditions import min_max
+from gan_lib.core.capture import evaluation_mode
+from gan_lib.core.maps import min_max
+from gan_lib.core.targets import resolve_target
 from gan_lib.explainers.base import Explainer, Target
 from gan_lib.inversion import STEP_1, STEP_2, GuidedInversion, InversionOptions
 

@@ -13,9 +13,9 @@ from captum.attr import Occlusion as CaptumOcclusion
 from skimage.segmentation import slic
 from torch import Tensor, nn
 
-from gan_lib.capture import evaluation_mode
-from gan_lib.classifiers import resolve_target
-from gan_lib.conditions import min_max
+from gan_lib.core.capture import evaluation_mode
+from gan_lib.core.maps import min_max
+from gan_lib.core.targets import resolve_target
 from gan_lib.explainers.base import Explainer, Target
 
 PARTS = ("grid", "superpixels")

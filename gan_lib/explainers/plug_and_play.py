@@ -28,7 +28,8 @@ from torchvision.transforms import functional as transform
 
 from gan_lib.classifiers import Classifier
 from gan_lib.classifiers.wrap import IMAGENET_MEAN, IMAGENET_STD
-from gan_lib.conditions import grad_cam, min_max
+from gan_lib.core.grad_cam import grad_cam
+from gan_lib.core.maps import min_max
 from gan_lib.data.folders import read_image
 from gan_lib.explainers.gradients import GuidedBackprop, Saliency
 

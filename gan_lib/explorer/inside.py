@@ -21,12 +21,12 @@ from gan_lib.concepts import (
     weighted_activations,
 )
 from gan_lib.concepts import predicted_images as images_of
-from gan_lib.conditions import min_max, upsample
-from gan_lib.contrasting import Hyperplanes, fit_hyperplanes, gather_evidence
+from gan_lib.concepts.contrasting import Hyperplanes, fit_hyperplanes, gather_evidence
+from gan_lib.core.maps import min_max, upsample
 from gan_lib.data import ImageSplit
 from gan_lib.explainers import GANExplainer, GeneratorExplainer
 from gan_lib.figures import overlay
-from gan_lib.relevance import ConditionedGenerator, as_parts, relevance, shares, zero_conditions
+from gan_lib.gan.relevance import ConditionedGenerator, as_parts, relevance, shares, zero_conditions
 
 
 @dataclass(frozen=True)

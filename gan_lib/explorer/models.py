@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from gan_lib.capture import layers_in_order
 from gan_lib.classifiers import Classifier, load_classifier
+from gan_lib.core.capture import layers_in_order
+from gan_lib.core.storage import read_json
 from gan_lib.explainers import BASELINES, CONTROLS, Explainer, GeneratorExplainer, make_explainer
-from gan_lib.storage import read_json
 
 LAYERED = ("grad_cam", "guided_grad_cam", "guided_feature_inversion", "guided_feature_inversion_step_1")
 KEPT = 24  # explainers in memory

@@ -12,11 +12,11 @@ import torch
 from matplotlib import pyplot as plt
 from torch import Tensor
 
+from gan_lib.core.masking import FILLS, blend, filling, top_share
+from gan_lib.core.storage import atomic_path, write_json
 from gan_lib.explorer.models import LAYERED, Models
 from gan_lib.explorer.pictures import Gallery
 from gan_lib.figures import map_grid, overlay
-from gan_lib.masking import FILLS, blend, filling, top_share
-from gan_lib.storage import atomic_path, write_json
 
 CACHED = 512  # maps
 

@@ -13,7 +13,7 @@ from filelock import FileLock
 from matplotlib.figure import Figure
 from PIL import Image
 
-from gan_lib.storage import atomic_path, read_json, write_json
+from gan_lib.core.storage import atomic_path, read_json, write_json
 
 DPI = 150
 LARGE, HUGE = 80_000, 1_000_000  # bytes

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
-from gan_lib.capture import Capture, evaluation_mode, layers_in_order
-from gan_lib.conditions import min_max, upsample
+from gan_lib.core.capture import Capture, evaluation_mode, layers_in_order
+from gan_lib.core.maps import min_max, upsample
 
 PIXELS_PER_SIGMA = 224 / 11  # as published: sigma 11 on images of 224
 POOLINGS = (nn.MaxPool2d, nn.AvgPool2d)
@@ -38,7 +38,7 @@ class CaptureUntil(Capture):
         activations = CaptureUntil(cnn, ["features.35", "features.36"])
         activations.run(images)
 
-    Arguments and errors as for :class:`gan_lib.capture.Capture`.
+    Arguments and errors as for :class:`gan_lib.core.capture.Capture`.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[str]) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from gan_lib.core.masking import blend
 from gan_lib.inversion.mask import channel_mask
-from gan_lib.masking import blend
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 VANISHED = 1e-3  # largest weight from which a mask counts as gone

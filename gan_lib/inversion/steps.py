@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gan_lib.capture import Capture, evaluation_mode
-from gan_lib.classifiers import resolve_target
+from gan_lib.core.capture import Capture, evaluation_mode
+from gan_lib.core.targets import resolve_target
 from gan_lib.inversion.mask import CaptureUntil, blurred, has_places, inversion_layers
 from gan_lib.inversion.optimise import (
     STEP_1,

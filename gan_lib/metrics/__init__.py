@@ -5,7 +5,7 @@ states that add up over processes. :func:`explanation_scores` applies them to se
 :func:`summarise` states the result over images and seeds.
 """
 
-from gan_lib.masking import FILLS, filling, masked_images
+from gan_lib.core.masking import FILLS, filling, masked_images
 from gan_lib.metrics.base import PerImageMetric, Summary, bootstrap, stated, summarise
 from gan_lib.metrics.boxes import (
     ALPHAS,

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gan_lib.capture import evaluation_mode
 from gan_lib.classifiers import folded
-from gan_lib.masking import filling, pixel_ranks
+from gan_lib.core.capture import evaluation_mode
+from gan_lib.core.masking import filling, pixel_ranks
 from gan_lib.metrics.base import PerImageMetric
 
 CACHED = 2**18  # pixels in one pass that the caches of a CPU still serve
@@ -97,7 +97,7 @@ def perturbation_curves(
         maps: (B, 1, H, W); equal values go in reading order.
         target: (B,) the explained class.
         steps: S of the curves; fewer where the image has fewer pixels.
-        fill: what stands in place of hidden pixels, see :func:`gan_lib.masking.filling`.
+        fill: what stands in place of hidden pixels, see :func:`gan_lib.core.masking.filling`.
 
     Raises:
         ValueError: no step.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gan_lib.capture import evaluation_mode
+from gan_lib.core.capture import evaluation_mode
 from gan_lib.metrics.base import PerImageMetric
 
 

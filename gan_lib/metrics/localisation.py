@@ -6,7 +6,7 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from gan_lib.masking import top_share
+from gan_lib.core.masking import top_share
 from gan_lib.metrics.base import PerImageMetric
 
 

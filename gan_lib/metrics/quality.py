@@ -8,8 +8,8 @@ import torch
 from captum.metrics import sensitivity_max
 from torch import Tensor
 
+from gan_lib.core.runtime import quiet, seeded
 from gan_lib.metrics.base import PerImageMetric
-from gan_lib.runtime import quiet, seeded
 
 
 class Entropy(PerImageMetric):

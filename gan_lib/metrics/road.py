@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gan_lib.masking import pixel_ranks
+from gan_lib.core.masking import pixel_ranks
 from gan_lib.metrics.base import PerImageMetric
 from gan_lib.metrics.curves import Probe
 from gan_lib.metrics.imputation import Imputer, imputation_noise

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from gan_lib.masking import blend, filling, pixel_ranks
+from gan_lib.core.masking import blend, filling, pixel_ranks
 from gan_lib.metrics.base import PerImageMetric
 from gan_lib.metrics.curves import Deletion, Insertion, Probe, perturbation_curves
 from gan_lib.metrics.faithfulness import AverageDrop, IncreaseInConfidence, class_probability
@@ -53,7 +53,7 @@ def explanation_scores(
         evidence: (N, 1, H, W) bool, where the evidence is known to be.
         areas: shares of the image. At each, all maps are reduced to their highest pixels, equally
             many, and measured again: drops are comparable at matched area only.
-        fills: what stands in place of what a map hides (:func:`gan_lib.masking.filling`).
+        fills: what stands in place of what a map hides (:func:`gan_lib.core.masking.filling`).
         batch_size: images per pass over the CNN.
 
     Returns:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from gan_lib.runtime import device_name, median_seconds
+from gan_lib.core.runtime import device_name, median_seconds
 
 ROOT = Path(__file__).parent.parent.parent
 __all__ = ["median_seconds"]

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from gan_lib.concepts import nmf
-from gan_lib.contrasting import fit_hyperplanes
-from gan_lib.runtime import median_seconds
+from gan_lib.concepts.contrasting import fit_hyperplanes
+from gan_lib.core.runtime import median_seconds
 
 ROUNDS = 5
 

@@ -7,11 +7,11 @@ import torch
 from captum.attr import LayerGradCam
 from conftest import median_seconds
 
-from gan_lib.capture import layers_in_order
 from gan_lib.classifiers import folded, make_classifier
-from gan_lib.conditions import FeatureMaker
+from gan_lib.core.capture import layers_in_order
 from gan_lib.explainers import ContrastiveExplainer, GradCAM
-from gan_lib.generators import make_generator
+from gan_lib.gan.conditions import FeatureMaker
+from gan_lib.gan.generators import make_generator
 
 ROUNDS = 15
 

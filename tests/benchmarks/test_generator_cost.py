@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from gan_lib.classifiers import make_classifier
-from gan_lib.conditions import ConditionMaker
-from gan_lib.generators import SLOPE, SFTLayers, conv3x3, make_generator
+from gan_lib.gan.conditions import ConditionMaker
+from gan_lib.gan.generators import SLOPE, SFTLayers, conv3x3, make_generator
 
 ROUNDS = 15
 CPU_SIZES = {

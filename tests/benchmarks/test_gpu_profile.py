@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gan_lib.pipeline import Places, load_profile, run_notebooks
-from gan_lib.pipeline.profiles import Profile
+from gan_lib.workbench import Places, load_profile, run_notebooks
+from gan_lib.workbench.profiles import Profile
 
 ROOT = Path(__file__).parent.parent.parent
 # Numbers of images, passes and repetitions, and the parts of notebook 05 that have profiles of their own; all

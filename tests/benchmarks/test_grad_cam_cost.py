@@ -8,8 +8,8 @@ from conftest import median_seconds
 from torchcam.methods import GradCAM
 from torchvision.models import resnet18
 
-from gan_lib.capture import layers_in_order, spread
-from gan_lib.conditions import grad_cam
+from gan_lib.core.capture import layers_in_order, spread
+from gan_lib.core.grad_cam import grad_cam
 
 ROUNDS = 9
 

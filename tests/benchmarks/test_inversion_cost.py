@@ -8,8 +8,8 @@ from slow_inversion import Flaws, SlowInversion
 from torch import nn
 
 from gan_lib.classifiers import folded, make_classifier
+from gan_lib.core.runtime import median_seconds
 from gan_lib.inversion import GuidedInversion
-from gan_lib.runtime import median_seconds
 
 ROUNDS = 3
 

@@ -14,9 +14,9 @@ from torchcam.metrics import DeletionInsertionMetric
 from torchvision.models import resnet18
 
 from gan_lib.classifiers import load_classifier
+from gan_lib.core.masking import top_share
 from gan_lib.data import photographs
 from gan_lib.explainers import GradCAM, Saliency
-from gan_lib.masking import top_share
 from gan_lib.metrics import Probe, impute, perturbation_curves, road_curves
 
 ROOT = Path(__file__).parent.parent.parent

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gan_lib.pipeline import Places, load_profile, run_notebooks
-from gan_lib.pipeline.profiles import find_notebooks
+from gan_lib.workbench import Places, load_profile, run_notebooks
+from gan_lib.workbench.profiles import find_notebooks
 
 ROOT = Path(__file__).parent.parent.parent
 NAMES = [path.stem for path in find_notebooks(ROOT / "notebooks")]

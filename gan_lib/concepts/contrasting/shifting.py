@@ -1,0 +1,108 @@
+"""Shifting test: do activations that are moved along the normal become the other class?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gan_lib.concepts import HiddenLayer
+from gan_lib.concepts.contrasting.evidence import Evidence
+from gan_lib.concepts.contrasting.hyperplanes import Hyperplanes
+from gan_lib.data import ImageSplit
+
+DIRECTIONS = ("normal", "difference of means", "random")
+AT_ONCE = 128  # images in one pass
+PUBLISHED_OFFSETS = (0.0, 0.5, 1.0, 2.0, 10.0, 15.0, 20.0, 35.0, 50.0, 200.0)
+
+
+def shifting_test(
+    hidden: HiddenLayer,
+    planes: Hyperplanes,
+    evidence: Mapping[int, Evidence],
+    split: ImageSplit,
+    pairs: Sequence[tuple[int, int]],
+    offsets: Sequence[float] = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0),
+    absolute: bool = False,
+    images_per_class: int = 20,
+    draws: int = 1,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Move the activations of one class's images towards another class, and run the rest of the network.
+
+    The test of arXiv 2502.03422 (table 3): every place of the layer is moved by the same vector, ReLU
+    after, in three directions: the hyperplane's normal, the difference of both classes' mean activations,
+    and random ones.
+
+    Args:
+        hidden: the layer, whose channels have not been split.
+        planes: between the classes.
+        evidence: by class; it names the images and gives the means.
+        split: the images.
+        pairs: from the first class to the second.
+        offsets: lengths of the move, in units of the distance between both classes' mean activations.
+        absolute: offsets are lengths as they are (:data:`PUBLISHED_OFFSETS`).
+        images_per_class: at most so many.
+        draws: random directions per pair.
+        seed: of the random directions.
+
+    Returns:
+        A row per pair, image, direction and offset: ``class``, ``other``, ``image`` (its row),
+        ``direction``, ``draw`` (0 but for the random ones), ``offset``, ``reached`` (the prediction is the
+        other class), ``probability`` of the other class, and ``growth`` since no move.
+
+    Raises:
+        ValueError: a layer with split channels.
+    """
+    if hidden.negative == "split":
+        raise ValueError("the network behind the layer does not take split channels")
+    device = next(hidden.cnn.parameters()).device
+    drawn = torch.Generator().manual_seed(seed)
+    tables = []
+    for one, other in pairs:
+        rows = evidence[one].rows[:images_per_class]
+        images = split.batch(rows).images.to(device)
+        apart = evidence[other].vectors.mean(0) - evidence[one].vectors.mean(0)  # (C,)
+        unit = 1.0 if absolute else float(apart.norm())
+        random = F.normalize(torch.randn(draws, len(apart), generator=drawn), dim=1)
+        directions = [
+            ("normal", 0, planes.direction(one, other)),
+            ("difference of means", 0, F.normalize(apart, dim=0)),
+            *(("random", draw, own) for draw, own in enumerate(random)),
+        ]
+        lengths = unit * torch.tensor(offsets).to(apart)  # (S,)
+        moves = torch.cat([lengths[:, None] * direction.to(apart) for *_, direction in directions])
+        moves, which = torch.cat([torch.zeros_like(moves[:1]), moves]).unique(dim=0, return_inverse=True)
+        probability, reached = _probabilities(hidden, images, moves, other)  # (M, B), no move once only
+        steps = [(name, draw, offset) for name, draw, _ in directions for offset in offsets]
+        for (name, draw, offset), row in zip(steps, which[1:].tolist(), strict=True):
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "class": one,
+                        "other": other,
+                        "image": rows.tolist(),
+                        "direction": name,
+                        "draw": draw,
+                        "offset": offset,
+                        "reached": reached[row].tolist(),
+                        "probability": probability[row].tolist(),
+                        "growth": (probability[row] - probability[which[0]]).tolist(),
+                    }
+                )
+            )
+    return pd.concat(tables, ignore_index=True)
+
+
+def _probabilities(hidden: HiddenLayer, images: Tensor, moves: Tensor, label: int) -> tuple[Tensor, Tensor]:
+    """Probability (M, B) of a class for images (B, 3, H, W) moved by (M, C), and if it is predicted."""
+    made = []
+    for part in moves.split(max(1, AT_ONCE // max(1, len(images)))):
+        each = part.repeat_interleave(len(images), 0)[:, :, None, None]  # (m * B, C, 1, 1)
+        change = lambda own, each=each: (own + each.to(own)).relu()  # noqa: E731
+        made.append(hidden.logits(images.repeat(len(part), 1, 1, 1), change).unflatten(0, (len(part), -1)))
+    logits = torch.cat(made)  # (M, B, K)
+    return logits.softmax(2)[..., label].cpu(), (logits.argmax(2) == label).cpu()

@@ -1,0 +1,1 @@
+"""What everything else stands on: hooks, tensors and artifacts on disk, devices, masked images, Grad-CAM."""

@@ -1,0 +1,138 @@
+"""The artifact store: costly results, addressed by what they were made from.
+
+An artifact is a folder ``<root>/<kind>/<hash>``; the hash covers the kind, the parameters, the data
+and the code of the module that makes it. So a changed parameter or a changed algorithm gets a new
+address, and what is unchanged is found again. Work in progress lives in ``<hash>.partial`` and is
+moved into place at the end: a kill leaves nothing that looks finished, and the next run resumes
+from the checkpoints it finds there.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from gan_lib.core.storage import read_json, write_json
+
+
+def digest(value: Any) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of ``value`` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def code_version(module: str) -> str:
+    """Hash of a module's code and of all ``gan_lib`` modules that it imports, directly or not.
+
+    Comments, docstrings and formatting do not count: correcting a text does not retrain a network.
+
+    Args:
+        module: dotted name, for instance ``"gan_lib.gan.training"``.
+    """
+    sources: dict[str, str] = {}
+    pending = [module]
+    while pending:
+        name = pending.pop()
+        spec = importlib.util.find_spec(name)
+        if name in sources or spec is None or spec.origin is None:
+            continue
+        tree = ast.parse(Path(spec.origin).read_text())
+        pending += _imported(tree)
+        sources[name] = ast.dump(_without_docstrings(tree))
+    return digest(sources)
+
+
+def _imported(tree: ast.AST) -> list[str]:
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            # `from gan_lib import capture` imports a module, `from gan_lib.core.capture import x` does not.
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return [name for name in names if name.split(".")[0] == "gan_lib" and _is_module(name)]
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _without_docstrings(tree: ast.AST) -> ast.AST:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            node.body = node.body[1:]
+    return tree
+
+
+class ArtifactStore:
+    """Costly results on disk, found again by what they were made from.
+
+        store = ArtifactStore("data/artifacts")
+        folder = store.get("classifier", "gan_lib.classifiers.fit", {"epochs": 8}, make)
+
+    Args:
+        root: folder of the store; created when first written to.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def address(self, kind: str, module: str, made_from: Mapping[str, Any]) -> Path:
+        """Folder of the artifact, whether or not it exists."""
+        key = {"kind": kind, "code": code_version(module), "made_from": made_from}
+        return self.root / kind / digest(key)
+
+    def get(
+        self,
+        kind: str,
+        module: str,
+        made_from: Mapping[str, Any],
+        make: Callable[[Path], None],
+        force: bool = False,
+    ) -> Path:
+        """The artifact's folder, made first when it is not there.
+
+        Args:
+            kind: what it is; names the sub-folder.
+            module: dotted name of the module whose code decides the result.
+            made_from: parameters, seeds and data fingerprints; JSON values.
+            make: fills the folder it is given. The folder keeps what an interrupted call left in
+                it, so ``make`` can resume; files named ``checkpoint*`` are dropped at the end.
+            force: make it again even if it is there.
+
+        Returns:
+            The finished folder. Its ``made_from.json`` says what it was made from.
+        """
+        folder = self.address(kind, module, made_from)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = folder.with_name(folder.name + ".partial")
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            if force and folder.is_dir():
+                shutil.rmtree(folder)
+            if not folder.is_dir():
+                partial.mkdir(exist_ok=True)
+                make(partial)
+                for checkpoint in partial.glob("checkpoint*"):
+                    checkpoint.unlink()
+                write_json(partial / "made_from.json", {"kind": kind, "module": module, **made_from})
+                os.replace(partial, folder)
+        return folder
+
+    def find(self, kind: str) -> dict[Path, Any]:
+        """Finished artifacts of a kind with what each was made from."""
+        found = sorted((self.root / kind).glob("*/made_from.json"))
+        return {path.parent: read_json(path) for path in found if path.parent.suffix != ".partial"}

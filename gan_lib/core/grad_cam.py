@@ -1,0 +1,112 @@
+"""Grad-CAM of many layers in one forward and one backward pass (Selvaraju et al., ICCV 2017)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gan_lib.core.capture import Capture, evaluation_mode
+from gan_lib.core.maps import min_max, upsample
+from gan_lib.core.targets import resolve_target
+
+
+@dataclass(frozen=True)
+class GradCAMs:
+    """Grad-CAMs of a batch.
+
+    Attributes:
+        raw: per layer, in the order asked for, the map (B, 1, H_l, W_l), not below 0.
+        logits: (B, K) of the same forward pass.
+        target: (B,) the class that the maps explain.
+    """
+
+    raw: Mapping[str, Tensor]
+    logits: Tensor
+    target: Tensor
+
+    def maps(self, size: tuple[int, int]) -> Tensor:
+        """All layers' maps (B, L, H, W), each upsampled and scaled to [0, 1]; zero maps stay zero."""
+        return torch.cat([min_max(upsample(raw, size)) for raw in self.raw.values()], dim=1)
+
+
+def grad_cam(
+    cnn: nn.Module,
+    images: Tensor,
+    layers: Sequence[str],
+    target: int | Sequence[int] | Tensor | None = None,
+    reshape: Callable[[Tensor], Tensor] | None = None,
+) -> GradCAMs:
+    """Grad-CAM of all given layers: ``relu(sum_k mean_hw(dy_c / dA_k) * A_k)``.
+
+        cams = grad_cam(cnn, images, ["layer1", "layer4"])
+        cams.raw["layer4"]        # (B, 1, H_l, W_l)
+        cams.maps((224, 224))     # (B, 2, 224, 224) in [0, 1]
+
+    Works with frozen parameters, inside ``no_grad`` and in any mode; leaves modes, ``param.grad``
+    and hooks as they were. Equal to Captum's ``LayerGradCam(relu_attributions=True)``, in-place
+    ReLU included, at the cost of one pass for all layers.
+
+    Args:
+        cnn: module from images to logits (B, K).
+        images: (B, 3, H, W), in the range that the module expects.
+        layers: dotted names of layers whose activation is (B, C, H_l, W_l).
+        target: ``None`` for the predicted class, one class, or one per image.
+        reshape: from a layer's activation to (B, C, h, w), applied to its gradient as well
+            (:func:`token_grid` for vision transformers).
+
+    Raises:
+        RuntimeError: called under ``torch.inference_mode``, where no gradient exists.
+        KeyError: an unknown layer; near misses are listed.
+        ValueError: no layer, a wrong number of targets, a layer with no (C, H, W) activation, or one
+            that the logits do not depend on.
+    """
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError("Grad-CAM needs gradients, which torch.inference_mode forbids; use torch.no_grad")
+    placed = reshape or (lambda activation: activation)
+    if not layers:
+        raise ValueError("Grad-CAM needs at least one layer")
+    with torch.enable_grad(), evaluation_mode(cnn), Capture(cnn, layers) as captured:
+        # Channels last is the faster layout for convolutions, on a CPU as on a GPU.
+        inputs = images.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+        logits = cnn(inputs)  # (B, K)
+        chosen = resolve_target(logits, target)  # (B,)
+        score = logits.gather(1, chosen[:, None]).sum()  # images do not mix in eval mode
+        activations = [captured[layer] for layer in layers]  # L times (B, C, H_l, W_l)
+        gradients = torch.autograd.grad(score, activations, allow_unused=True)
+        activations = [placed(activation) for activation in activations]
+        for layer, activation in zip(layers, activations, strict=True):
+            if activation.ndim != 4:
+                raise ValueError(f"layer {layer!r} gives {tuple(activation.shape)}, not (B, C, H, W)")
+    raw = {}
+    for layer, activation, gradient in zip(layers, activations, gradients, strict=True):
+        if gradient is None:
+            raise ValueError(f"the logits do not depend on layer {layer!r}")
+        weights = placed(gradient).float().mean((2, 3))  # (B, C)
+        weighted = torch.einsum("bc,bchw->bhw", weights, activation.detach().float())
+        raw[layer] = weighted.relu()[:, None]  # (B, 1, H_l, W_l)
+    return GradCAMs(raw, logits.detach(), chosen)
+
+
+def token_grid(tokens: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+    """Tokens (B, T, C) of a vision transformer as (B, C, h, w), class token and the like left out.
+
+        grad_cam(vit, images, ["encoder.layers.encoder_layer_11.ln_1"], reshape=token_grid)
+
+    Args:
+        tokens: (B, T, C); other tokens come first.
+        grid: rows h and columns w of the patches; by default the largest square that fits.
+
+    Raises:
+        ValueError: another number of dimensions, or too few tokens for the grid.
+    """
+    if tokens.ndim != 3:
+        raise ValueError(f"tokens are (B, T, C), not {tuple(tokens.shape)}")
+    rows, columns = grid or (math.isqrt(tokens.shape[1]),) * 2
+    if rows * columns > tokens.shape[1]:
+        raise ValueError(f"{tokens.shape[1]} tokens do not fill a grid of {rows} x {columns}")
+    places = tokens[:, tokens.shape[1] - rows * columns :]  # (B, h * w, C)
+    return places.transpose(1, 2).unflatten(2, (rows, columns))

@@ -1,0 +1,168 @@
+"""Conditions without any backward pass: activations of several layers, and the evidence for a class.
+
+The contrastive variant needs no Grad-CAM. The generator sees the CNN's activations at ``n`` layers
+spread over the depth, and one condition more by which a class is asked for: that class's row of the
+CNN's own last layer, applied to the last features, position by position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gan_lib.classifiers import folded
+from gan_lib.core.capture import (
+    INPUT,
+    Capture,
+    evaluation_mode,
+    find_layer,
+    last_places,
+    layers_in_order,
+    spread,
+)
+from gan_lib.core.targets import resolve_target
+
+
+@dataclass(frozen=True)
+class Features:
+    """What one forward pass over a batch gives.
+
+    Attributes:
+        activations: n + 1 conditions: per layer (B, C_l, H_l, W_l) in the order of depth, then the
+            evidence for the explained class: (B, 2, H_L, W_L), or (B, D, 1, 1) where the last layer
+            does not fit the last features (:meth:`FeatureMaker.evidence`).
+        logits: (B, K).
+        embedding: (B, D), what the CNN's last layer sees.
+        explained: (B,) the class that is asked for.
+    """
+
+    activations: tuple[Tensor, ...]
+    logits: Tensor
+    embedding: Tensor
+    explained: Tensor
+
+
+class FeatureMaker:
+    """Feature conditions for batches of images, from one forward pass over the CNN.
+
+        maker = FeatureMaker(cnn, (64, 64), count=4)
+        features = maker(images, target=3)
+        features.activations    # 4 layers' activations and the evidence for class 3
+
+    Works with any CNN that ends in a linear layer or a 1x1 convolution with one output per class.
+    It runs a copy of the CNN in which batch normalisation is folded into the convolutions
+    (:func:`gan_lib.classifiers.folded`), so weights that change afterwards need a new maker.
+
+    Args:
+        cnn: from images in [0, 1] to logits (B, K).
+        image_size: height and width of an example; other sizes can be given afterwards.
+        count: number n of layers.
+        layers: their names; by default ``count`` convolutions spread over the depth
+            (:func:`gan_lib.core.capture.spread`) behind the first, which sees little more than the image.
+        fold: run the folded copy; by default wherever it can be made.
+
+    Raises:
+        ValueError: fewer layers than asked for, no last layer with one output per class, or
+            ``fold=True`` for a CNN that cannot be folded.
+    """
+
+    def __init__(
+        self,
+        cnn: nn.Module,
+        image_size: tuple[int, int],
+        count: int = 4,
+        layers: Sequence[str] | None = None,
+        fold: bool | None = None,
+    ) -> None:
+        noise = torch.rand(1, 3, *image_size, generator=torch.Generator().manual_seed(0))
+        example = noise.to(next(cnn.parameters()).device)
+        self.cnn, self.image_size = cnn, image_size
+        copied = None if fold is False else folded(cnn)
+        if fold and copied is None:
+            raise ValueError("batch normalisation cannot be folded: torch.fx cannot trace the CNN")
+        self.fold, self.net = copied is not None, copied or cnn
+        self.head = self._find_head(example)
+        if layers is None:
+            convolutions = [layer for layer in layers_in_order(self.net, example) if layer != self.head]
+            layers = spread(convolutions, count + 1)[1:]
+        self.layers = list(layers)
+        self.last = last_places(self.net, example, before=self.head)
+        self.has_places = self._sees_pooled(example)
+        channels = [activation.shape[1] for activation in self(example).activations]
+        self.channels: tuple[int, ...] = tuple(channels)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the CNN, and the copy that runs, to a device."""
+        self.cnn.to(device)
+        self.net.to(device)
+        return self
+
+    def _find_head(self, example: Tensor) -> str:
+        """The layer that gives the logits."""
+        name = layers_in_order(self.net, example, (nn.Linear, nn.Conv2d))[-1]
+        with evaluation_mode(self.net), torch.no_grad():
+            classes = self.net(example).shape[1]
+        weight = _weight(find_layer(self.net, name)[0])
+        if len(weight) != classes or weight[0].numel() != weight.shape[1]:
+            raise ValueError(f"{name!r}, the CNN's last layer, is no linear map to its {classes} classes")
+        return name
+
+    def _sees_pooled(self, example: Tensor) -> bool:
+        """Whether the last layer sees the mean of the last features, and so can be applied to each place."""
+        names = [self.last, self.head + INPUT]
+        with torch.no_grad(), evaluation_mode(self.net), Capture(self.net, names) as captured:
+            self.net(example)
+            means, seen = (pooled(captured[name]) for name in names)  # (1, C), (1, D)
+        return means.shape == seen.shape and torch.allclose(means, seen, rtol=1e-3, atol=1e-4)
+
+    def __call__(self, images: Tensor, target: int | Sequence[int] | Tensor | None = None) -> Features:
+        """Features of images (B, 3, H, W); ``target`` is ``None`` for the predicted class.
+
+        Raises:
+            ValueError: a wrong number of targets.
+        """
+        names = [*self.layers, self.last, self.head + INPUT]
+        if self.net is not self.cnn and next(self.net.parameters()).device != images.device:
+            self.net.to(images.device)  # the CNN was moved by another of its explainers
+        with torch.no_grad(), evaluation_mode(self.net), Capture(self.net, names) as captured:
+            logits = self.net(images.contiguous(memory_format=torch.channels_last))  # (B, K)
+            explained = resolve_target(logits, target)  # (B,)
+            activations = [captured[layer] for layer in self.layers]
+            embedding = pooled(captured[self.head + INPUT])  # (B, D)
+            evidence = self.evidence(captured[self.last], explained)
+        return Features((*activations, evidence), logits, embedding, explained)
+
+    def evidence(self, features: Tensor, explained: Tensor) -> Tensor:
+        """The evidence for classes (B,) at every place of the last features (B, C, h, w).
+
+        The CNN's last layer, applied to the features of one place as if they were everywhere, gives
+        logits there. Channels: the class's logit, and its log-probability, which says whether
+        *another* class is stronger at this place. With global average pooling the mean of the first
+        is the CNN's logit. Where the last layer sees something else than pooled features, the
+        evidence is the class's row of weights, (B, D, 1, 1): the same at every place, to be matched
+        with the features by what reads it.
+        """
+        head = find_layer(self.net, self.head)[0]
+        weight = _weight(head).flatten(1)  # (K, D)
+        if not self.has_places:
+            return weight[explained][:, :, None, None]
+        bias: Tensor | None = head.bias  # type: ignore[assignment]
+        logits = F.conv2d(features, weight[:, :, None, None], bias)  # (B, K, h, w)
+        rows = torch.arange(len(logits), device=logits.device)
+        own = logits[rows, explained]  # (B, h, w)
+        return torch.stack([own, own - logits.logsumexp(1)], dim=1)
+
+
+def _weight(head: nn.Module) -> Tensor:
+    assert isinstance(head, nn.Linear | nn.Conv2d)
+    return head.weight
+
+
+def pooled(embedding: Tensor) -> Tensor:
+    """What a CNN's last layer sees, as vectors (B, D): of (B, D, h, w) the mean over the places."""
+    return embedding.flatten(2).mean(2) if embedding.ndim == 4 else embedding

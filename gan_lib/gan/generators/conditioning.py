@@ -1,0 +1,131 @@
+"""From conditions to what the SFT layers read: networks for maps, adapters for activations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gan_lib.gan.generators.layers import SLOPE, GeneratorSizes, conv3x3
+
+
+class ConditionNetwork(nn.Sequential):
+    """conv4x4, three conv1x1, conv3x3, with LeakyReLU between; its stride is the generator's stem's.
+
+    Maps (B, channels_in, H, W) to (B, channels_out, H / stride, W / stride).
+    """
+
+    def __init__(self, channels_in: int, hidden: int = 128, channels_out: int = 32, stride: int = 1) -> None:
+        first: list[nn.Module]
+        if stride == 1:
+            first = [nn.ZeroPad2d((1, 2, 1, 2)), nn.Conv2d(channels_in, hidden, 4)]
+        else:
+            kernel = max(4, stride)
+            first = [nn.Conv2d(channels_in, hidden, kernel, stride, padding=(kernel - stride) // 2)]
+        layers = [*first, nn.LeakyReLU(SLOPE)]
+        for _ in range(3):
+            layers += [nn.Conv2d(hidden, hidden, 1), nn.LeakyReLU(SLOPE)]
+        super().__init__(*layers, conv3x3(hidden, channels_out))
+
+
+class MapConditions(nn.Module):
+    """Maps (B, n, H, W) processed for the SFT layers, one by one (LSFT) or all as one (GSFT)."""
+
+    def __init__(self, sizes: GeneratorSizes, shared: bool) -> None:
+        super().__init__()
+        self.sizes, self.shared = sizes, shared
+        channels_in = sizes.conditions if shared else 1
+        self.network = ConditionNetwork(
+            channels_in, sizes.condition_hidden, sizes.condition_channels, sizes.stem_stride
+        )
+
+    def forward(self, conditions: Tensor, images: Tensor) -> Tensor:
+        """(B, n * Q, h, w), or (B, Q, h, w) when shared.
+
+        Raises:
+            ValueError: another number or size of maps than the images' and the generator's.
+        """
+        expected = (len(images), self.sizes.conditions, *images.shape[-2:])
+        if tuple(conditions.shape) != expected:
+            raise ValueError(f"conditions must be {expected}, not {tuple(conditions.shape)}")
+        if self.shared:
+            processed: Tensor = self.network(conditions)  # (B, Q, h, w)
+            return processed
+        batch, count = conditions.shape[:2]
+        # All conditions of all images go through the network as one batch.
+        processed = self.network(conditions.flatten(0, 1)[:, None])  # (B * n, Q, h, w)
+        return processed.unflatten(0, (batch, count)).flatten(1, 2)
+
+
+class Adapter(nn.Conv2d):
+    """An activation of any number of channels and any size: standardised, through a 1x1 convolution, resized.
+
+    Mean and deviation of every channel, which :meth:`calibrate` finds, belong to the weights.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__(channels, width, 1)
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("deviation", torch.ones(channels))
+
+    @torch.no_grad()
+    def calibrate(self, activation: Tensor) -> None:
+        """Take mean and deviation of every channel from an activation (B, C_l, H_l, W_l)."""
+        channels = activation.float().transpose(0, 1).flatten(1)  # (C_l, B * H_l * W_l)
+        self.mean.copy_(channels.mean(1))
+        self.deviation.copy_(channels.std(1).clamp(min=1e-3))
+
+    def forward(self, activation: Tensor, size: tuple[int, int]) -> Tensor:  # type: ignore[override]
+        """An activation (B, C_l, H_l, W_l) as (B, Q, H, W) at a size (H, W)."""
+        # Standardising is folded into the 1x1 weights, and resizing, which commutes with them, comes
+        # first where it makes the activation smaller.
+        assert self.bias is not None
+        weight = self.weight / self.deviation[None, :, None, None]
+        bias = self.bias - weight[:, :, 0, 0] @ self.mean
+        if activation.shape[-2] > size[0]:
+            return F.conv2d(resize(activation, size), weight, bias)
+        return resize(F.conv2d(activation, weight, bias), size)
+
+
+class FeatureConditions(nn.Module):
+    """Activations processed for the SFT layers, each through its adapter.
+
+    For GSFT one more convolution makes one condition of all.
+    """
+
+    def __init__(self, sizes: GeneratorSizes, shared: bool) -> None:
+        super().__init__()
+        self.sizes = sizes
+        width = sizes.condition_channels
+        self.adapters = nn.ModuleList(Adapter(channels, width) for channels in sizes.features)
+        self.joint = conv3x3(len(sizes.features) * width, width) if shared else nn.Identity()
+
+    def forward(self, conditions: Sequence[Tensor], images: Tensor) -> Tensor:
+        """(B, n * Q, h, w), or (B, Q, h, w) when shared.
+
+        Raises:
+            ValueError: another number of activations, or of their channels, than the generator's.
+        """
+        channels = tuple(condition.shape[1] for condition in conditions)
+        if channels != tuple(self.sizes.features):
+            raise ValueError(
+                f"activations have {channels} channels, the generator takes {self.sizes.features}"
+            )
+        size = (images.shape[-2] // self.sizes.stem_stride, images.shape[-1] // self.sizes.stem_stride)
+        adapted = [adapter(given, size) for adapter, given in zip(self.adapters, conditions, strict=True)]
+        joined: Tensor = F.leaky_relu(torch.cat(adapted, dim=1), SLOPE)  # (B, n * Q, h, w)
+        return self.joint(joined)
+
+
+def resize(activation: Tensor, size: tuple[int, int]) -> Tensor:
+    """An activation (B, C, H, W) at another size: mean of what falls together, or bilinear."""
+    if tuple(activation.shape[-2:]) == size:
+        return activation
+    if activation.shape[-2] > size[0]:
+        return F.adaptive_avg_pool2d(activation, size)
+    return F.interpolate(activation, size=size, mode="bilinear", align_corners=False)

@@ -1,0 +1,227 @@
+"""Generators of arXiv 2301.08067: images and conditions in, maps out.
+
+Spatial feature transform (SFT) layers modulate features by a condition (Wang et al., CVPR 2018).
+LSFT feeds the conditions one after the other into successive blocks; GSFT feeds one condition, made
+from all of them, into every block. The paper's sizes are the defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gan_lib.gan.generators.conditioning import Adapter, FeatureConditions, MapConditions
+from gan_lib.gan.generators.layers import (
+    SLOPE,
+    GeneratorSizes,
+    PlainBlock,
+    SFTBlock,
+    SFTLayers,
+    conv3x3,
+    quieten,
+    stem_conv,
+)
+
+
+class Generator(nn.Module):
+    """What both variants share: stem, modulated body, global residual, output.
+
+    A variant sets ``shared`` and overrides :meth:`body`.
+    """
+
+    shared: bool  # one condition for all SFT layers, or one each
+
+    def __init__(self, sizes: GeneratorSizes | None = None) -> None:
+        super().__init__()
+        self.sizes = sizes = sizes or GeneratorSizes()
+        self.stem = stem_conv(3, sizes.width, sizes.stem_stride)
+        self.condition_network = (FeatureConditions if sizes.features else MapConditions)(sizes, self.shared)
+        self.closing = conv3x3(sizes.width, sizes.width)
+        self.contrast = Contrast() if sizes.features else None
+        self.output = DetailBranch(sizes) if sizes.detail else CoarseOutput(sizes)
+
+    def body(self, features: Tensor, conditions: Tensor) -> Tensor:
+        """Features (B, C, h, w) of the stem, modulated by processed conditions (B, n * Q, h, w)."""
+        raise NotImplementedError
+
+    def prepare(self, activations: Sequence[Tensor]) -> None:
+        """Get ready to be trained on activations: they are standardised as these are from now on.
+
+        Raises:
+            ValueError: a generator that is conditioned on maps.
+        """
+        if not isinstance(self.condition_network, FeatureConditions):
+            raise ValueError("this generator is conditioned on maps, not on activations")
+        for adapter, activation in zip(self.condition_network.adapters, activations, strict=True):
+            assert isinstance(adapter, Adapter)
+            adapter.calibrate(activation)
+        if isinstance(self.output, DetailBranch) and self.output.finest is not None:
+            self.output.finest.calibrate(activations[0])
+
+    def logits(self, images: Tensor, conditions: Tensor | Sequence[Tensor]) -> Tensor:
+        """Logits (B, 1, H, W) of the maps; arguments as for :meth:`forward`."""
+        stride, size = self.sizes.stem_stride, images.shape[-2:]
+        if size[0] % stride or size[1] % stride:
+            raise ValueError(f"image size {tuple(size)} is no multiple of the stem's stride {stride}")
+        processed = self.condition_network(conditions, images)
+        stem = self.stem(images)  # (B, C, h, w)
+        features = F.leaky_relu(stem + self.closing(self.body(stem, processed)), SLOPE)
+        logits: Tensor = self.output(images, features, conditions)
+        return logits if self.contrast is None else self.contrast(logits)
+
+    def forward(self, images: Tensor, conditions: Tensor | Sequence[Tensor]) -> Tensor:
+        """Maps (B, 1, H, W) in [0, 1] of images (B, 3, H, W).
+
+        Args:
+            images: (B, 3, H, W) in [0, 1].
+            conditions: maps (B, n, H, W), or for a generator with ``sizes.features`` the n
+                activations (B, C_l, H_l, W_l).
+
+        Raises:
+            ValueError: other conditions than the generator was made for, or a size that the stem's
+                stride does not divide.
+        """
+        return self.logits(images, conditions).sigmoid()
+
+
+class Contrast(nn.Module):
+    """Logits of every image standardised, then scaled and shifted by two learned numbers.
+
+    Without a map to learn from, a map that is the same everywhere is a minimum that training falls
+    into; here none is flat.
+    """
+
+    def __init__(self, scale: float = 3.0, shift: float = -3.0) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(scale))
+        self.shift = nn.Parameter(torch.tensor(shift))
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """(B, 1, H, W) to the same."""
+        deviation, mean = torch.std_mean(logits, dim=(1, 2, 3), keepdim=True)
+        return self.scale * (logits - mean) / (deviation + 1e-3) + self.shift
+
+
+class CoarseOutput(nn.Conv2d):
+    """Logits drawn at the features' size and scaled up to the image's."""
+
+    def __init__(self, sizes: GeneratorSizes) -> None:
+        super().__init__(sizes.width, 1, 3, padding=1)
+
+    def forward(  # type: ignore[override]
+        self, images: Tensor, features: Tensor, conditions: Tensor | Sequence[Tensor]
+    ) -> Tensor:
+        """Logits (B, 1, H, W) of images (B, 3, H, W) and features (B, C, h, w)."""
+        return enlarged(super().forward(features), images.shape[-2:])
+
+
+class DetailBranch(nn.Module):
+    """Logits drawn at half the image's size, led by the coarse features.
+
+    What a coarse stem loses comes from the image and, where the conditions are activations, from the
+    first of them, the finest, at its own size.
+    """
+
+    def __init__(self, sizes: GeneratorSizes) -> None:
+        super().__init__()
+        channels = sizes.detail
+        self.fine = stem_conv(3, channels, 2)
+        self.finest = Adapter(sizes.features[0], channels) if sizes.features else None
+        self.coarse = nn.Conv2d(sizes.width, channels, 1)
+        self.joint = conv3x3(channels, channels)
+        self.output = conv3x3(channels, 1)
+
+    def forward(self, images: Tensor, features: Tensor, conditions: Tensor | Sequence[Tensor]) -> Tensor:
+        """Logits (B, 1, H, W) of images (B, 3, H, W) and features (B, C, h, w)."""
+        fine = self.fine(images)  # (B, C', H / 2, W / 2)
+        if self.finest is not None:
+            fine = fine + self.finest(conditions[0], (fine.shape[-2], fine.shape[-1]))
+        joined = F.leaky_relu(fine + enlarged(self.coarse(features), fine.shape[-2:]), SLOPE)
+        logits = self.output(F.leaky_relu(self.joint(joined), SLOPE))  # (B, 1, H / 2, W / 2)
+        return enlarged(logits, images.shape[-2:])
+
+
+def enlarged(features: Tensor, size: torch.Size) -> Tensor:
+    """Features (B, C, h, w) at a size (H, W), bilinearly."""
+    if features.shape[-2:] == size:
+        return features
+    return F.interpolate(features, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+class LSFTGenerator(Generator):
+    """Local conditioning: 2n - 1 blocks; the even ones take condition 0, 1, ..., n - 1 in turn.
+
+    generator = LSFTGenerator(GeneratorSizes(width=32, stem_stride=4))
+    maps = generator(images, cgma)    # (B, 1, H, W)
+    """
+
+    shared = False
+
+    def __init__(self, sizes: GeneratorSizes | None = None) -> None:
+        super().__init__(sizes)
+        sizes = self.sizes
+        self.transforms = SFTLayers(sizes.conditions, sizes.width, sizes.condition_channels, sizes.sft_hidden)
+        self.sft_blocks = nn.ModuleList(SFTBlock(sizes.width) for _ in range(sizes.conditions))
+        self.plain_blocks = nn.ModuleList(PlainBlock(sizes.width) for _ in range(sizes.conditions - 1))
+        quieten([*self.sft_blocks, *self.plain_blocks])
+
+    def body(self, features: Tensor, conditions: Tensor) -> Tensor:
+        for index, (scale, shift) in enumerate(self.transforms(conditions)):
+            if index > 0:
+                features = self.plain_blocks[index - 1](features)
+            features = self.sft_blocks[index](features, scale, shift)
+        return features
+
+
+class GSFTGenerator(Generator):
+    """Global conditioning: every block, and a closing SFT layer, take one condition made from all."""
+
+    shared = True
+
+    def __init__(self, sizes: GeneratorSizes | None = None) -> None:
+        super().__init__(sizes)
+        sizes = self.sizes
+        # The last transform closes the body; every other one belongs to a block.
+        self.transforms = SFTLayers(
+            sizes.blocks + 1, sizes.width, sizes.condition_channels, sizes.sft_hidden, shared=True
+        )
+        self.sft_blocks = nn.ModuleList(SFTBlock(sizes.width) for _ in range(sizes.blocks))
+        quieten([*self.sft_blocks])
+
+    def body(self, features: Tensor, conditions: Tensor) -> Tensor:
+        *modulations, (scale, shift) = self.transforms(conditions)
+        for block, modulation in zip(self.sft_blocks, modulations, strict=True):
+            features = block(features, *modulation)
+        return features * (1 + scale) + shift
+
+
+VARIANTS: dict[str, type[Generator]] = {"lsft": LSFTGenerator, "gsft": GSFTGenerator}
+
+
+def make_generator(variant: str, **sizes: Any) -> Generator:
+    """A generator by variant, ``lsft`` or ``gsft``; ``sizes`` are the fields of :class:`GeneratorSizes`.
+
+    Raises:
+        KeyError: an unknown variant.
+    """
+    if variant not in VARIANTS:
+        raise KeyError(f"unknown generator {variant!r}; known: {sorted(VARIANTS)}")
+    if "features" in sizes:
+        sizes["features"] = tuple(sizes["features"])  # JSON knows lists only
+    return VARIANTS[variant](GeneratorSizes(**sizes))
+
+
+def generator_recipe(generator: Generator) -> dict[str, Any]:
+    """Variant and sizes, from which :func:`make_generator` builds the same generator again."""
+    variant = next(name for name, kind in VARIANTS.items() if type(generator) is kind)
+    return {"variant": variant, **asdict(generator.sizes)}
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)

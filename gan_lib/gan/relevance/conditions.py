@@ -1,0 +1,129 @@
+"""A generator seen as a function of its conditions, each of which can be there or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from gan_lib.core.capture import evaluation_mode
+from gan_lib.gan.generators import Generator
+
+Conditions = Tensor | Sequence[Tensor]
+OBJECTIVES = ("mass", "dice")
+
+
+def as_parts(conditions: Conditions) -> tuple[Tensor, ...]:
+    """Conditions one by one: n maps (B, 1, H, W), or n activations (B, C_l, H_l, W_l)."""
+    if isinstance(conditions, Tensor):
+        return conditions.split(1, dim=1)
+    return tuple(conditions)
+
+
+def mean_conditions(conditions: Conditions) -> tuple[Tensor, ...]:
+    """The data set's mean of every condition: n tensors (1, C_l, H_l, W_l)."""
+    return tuple(part.mean(0, keepdim=True) for part in as_parts(conditions))
+
+
+def zero_conditions(conditions: Conditions) -> tuple[Tensor, ...]:
+    """Zeros in the shape of every condition: n tensors (1, C_l, H_l, W_l)."""
+    return tuple(torch.zeros_like(part[:1]) for part in as_parts(conditions))
+
+
+class ConditionedGenerator:
+    """A generator whose conditions can be taken away one by one.
+
+        seen = ConditionedGenerator(generator, mean_conditions(conditions))
+        seen.maps(images, seen.without(parts, 3))    # the maps when the fourth condition says nothing
+
+    Args:
+        generator: any trained generator, conditioned on maps or on activations; left as it is.
+        absent: what stands in place of a condition that is taken away: per condition a tensor
+            (1, C_l, H_l, W_l), for instance :func:`mean_conditions` or :func:`zero_conditions`. With
+            ``None`` it is another image's condition, the next one's in the batch, which needs batches
+            of at least two.
+    """
+
+    def __init__(self, generator: Generator, absent: Sequence[Tensor] | None) -> None:
+        self.generator = generator
+        self.absent = None if absent is None else tuple(absent)
+        self.takes_maps = not generator.sizes.features
+
+    @property
+    def count(self) -> int:
+        """Number n of conditions."""
+        return self.generator.sizes.conditions
+
+    def nothing(self, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What stands in place of conditions, each of the same shape.
+
+        Raises:
+            ValueError: it would be another image's condition, and there is no other image.
+        """
+        if self.absent is None:
+            if len(parts[0]) == 1:
+                raise ValueError("another image's condition needs at least two images")
+            return tuple(part.roll(1, 0) for part in parts)
+        return tuple(own.to(part).expand_as(part) for own, part in zip(self.absent, parts, strict=True))
+
+    def batches(self, parts: Sequence[Tensor], size: int) -> Iterator[tuple[Tensor, Self, list[Tensor]]]:
+        """In batches: the rows, this with what stands in place of their conditions, and their conditions."""
+        nothing = self.nothing(parts)
+        for rows in torch.arange(len(parts[0])).split(size):
+            absent = [own[rows] for own in nothing]
+            yield rows, type(self)(self.generator, absent), [part[rows] for part in parts]
+
+    def without(self, parts: Sequence[Tensor], index: int) -> list[Tensor]:
+        """Conditions with one of them taken away."""
+        return self.some(parts, [i != index for i in range(len(parts))])
+
+    def only(self, parts: Sequence[Tensor], index: int) -> list[Tensor]:
+        """Conditions with all but one taken away."""
+        return self.some(parts, [i == index for i in range(len(parts))])
+
+    def some(self, parts: Sequence[Tensor], kept: Sequence[bool]) -> list[Tensor]:
+        """Conditions of which only those are there that are kept."""
+        nothing = self.nothing(parts)
+        return [own if there else none for own, none, there in zip(parts, nothing, kept, strict=True)]
+
+    def given(self, parts: Sequence[Tensor]) -> Conditions:
+        """Conditions in the form that the generator takes."""
+        return torch.cat(list(parts), dim=1) if self.takes_maps else list(parts)
+
+    def maps(self, images: Tensor, parts: Sequence[Tensor]) -> Tensor:
+        """Maps (B, 1, H, W) of images (B, 3, H, W) and conditions one by one."""
+        with evaluation_mode(self.generator):
+            made: Tensor = self.generator(images, self.given(parts))
+        return made
+
+    def modulations(self, images: Tensor, parts: Sequence[Tensor]) -> list[Tensor]:
+        """Scale and shift, (B, 2C, h, w), of every SFT layer in the order in which they are applied.
+
+        In LSFT the k-th layer reads the k-th condition; in GSFT every layer reads all of them.
+        """
+        with evaluation_mode(self.generator):
+            processed = self.generator.condition_network(self.given(parts), images)
+            pairs = self.generator.transforms(processed)  # type: ignore[operator]
+        return [torch.cat(pair, dim=1) for pair in pairs]
+
+
+def objective(maps: Tensor, full: Tensor, name: str) -> Tensor:
+    """What relevance is relevance for: a number per image (B,), 0..1.
+
+    Args:
+        maps: (B, 1, H, W) in [0, 1], under some conditions.
+        full: (B, 1, H, W), under all of them.
+        name: ``mass``, the mean of the map; or ``dice``, the soft Dice overlap
+            ``2 sum(m m') / (sum m^2 + sum m'^2)`` with the full map, 1 where they are the same.
+
+    Raises:
+        ValueError: another name.
+    """
+    if name == "mass":
+        return maps.mean((1, 2, 3))
+    if name == "dice":
+        overlap = 2 * (maps * full).sum((1, 2, 3))
+        return overlap / (maps.square().sum((1, 2, 3)) + full.square().sum((1, 2, 3))).clamp(min=1e-6)
+    raise ValueError(f"the objective is one of {OBJECTIVES}, not {name!r}")

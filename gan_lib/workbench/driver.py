@@ -1,0 +1,236 @@
+"""Run notebooks headless, one after the other, and file their figures when they have succeeded."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import papermill
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import run_sync
+from papermill.exceptions import PapermillExecutionError
+
+from gan_lib.core.artifacts import code_version, digest
+from gan_lib.core.runtime import PeakMemory, versions
+from gan_lib.core.storage import read_json, write_json
+from gan_lib.figures.save import check_manifest, merge_manifest, read_manifest
+from gan_lib.workbench.profiles import Profile, bind, find_notebooks
+
+EXECUTION_TIMEOUT = 6 * 3600  # seconds a cell may take
+START_TIMEOUT = 120
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one notebook.
+
+    Attributes:
+        notebook: its name without ending.
+        state: ``completed``, ``unchanged`` (nothing to do) or ``failed``.
+        seconds: how long it ran.
+        peak_memory: of this process and all it started, in GiB.
+        files: figures and tables, relative to the figure folder.
+        error: the failing cell and the error, when it failed.
+    """
+
+    notebook: str
+    state: Literal["completed", "unchanged", "failed"]
+    seconds: float = 0.0
+    peak_memory: float = 0.0
+    files: tuple[str, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folders of a project.
+
+    Attributes:
+        notebooks: numbered notebooks.
+        data: data sets, artifacts and executed notebooks.
+        figures: figures, tables and their manifest.
+    """
+
+    notebooks: Path
+    data: Path
+    figures: Path
+
+    @classmethod
+    def of(cls, root: Path, figures: Path | None = None, data: Path | None = None) -> Places:
+        """The usual places under a project's root, two of which can lie elsewhere."""
+        return cls(root / "notebooks", data or root / "data", figures or root / "figures")
+
+
+def run_notebooks(
+    profile: Profile,
+    places: Places,
+    only: Sequence[str] = (),
+    force: bool = False,
+    report: Callable[[int, int, str], None] = lambda *_: None,
+) -> Iterator[Result]:
+    """Run notebooks under a profile, yielding a result after each; the first failure is the last.
+
+    A notebook whose source, parameters, library code and package versions are those of its last
+    success, and whose figures are still there, is not run again. Figures and tables are written to
+    a staging folder and moved into place only when the whole notebook has succeeded.
+
+    Args:
+        profile: parameters.
+        places: folders.
+        only: beginnings of the names of the notebooks to run; all of them by default.
+        force: run even what is unchanged.
+        report: called with number, total and name before a notebook runs.
+
+    Raises:
+        ProfileError: names or values that do not fit; nothing has run then.
+    """
+    notebooks = find_notebooks(places.notebooks, only)
+    parameters = bind(profile, notebooks, find_notebooks(places.notebooks))
+    runs = places.data / "runs" / profile.name
+    for number, notebook in enumerate(notebooks, start=1):
+        status_path = runs / f"{notebook.stem}.json"
+        key = _key(notebook, parameters[notebook])
+        done = _unchanged(status_path, key, places.figures)
+        if done is not None and not force:
+            yield Result(notebook.stem, "unchanged", files=done)
+            continue
+        report(number, len(notebooks), notebook.stem)
+        result = _run_one(notebook, profile.name, parameters[notebook], places, runs)
+        entry = {
+            "key": key,
+            "state": result.state,
+            "files": result.files,
+            "seconds": round(result.seconds, 1),
+        }
+        write_json(
+            status_path, {**entry, "peak_memory_gib": round(result.peak_memory, 2), "error": result.error}
+        )
+        yield result
+        if result.state == "failed":
+            return
+
+
+def _key(notebook: Path, parameters: Mapping[str, Any]) -> str:
+    cells = [
+        (cell["cell_type"], "".join(cell["source"])) for cell in json.loads(notebook.read_text())["cells"]
+    ]
+    code = "\n".join(source for kind, source in cells if kind == "code")
+    used = {"gan_lib.workbench", *re.findall(r"^\s*(?:from|import) +(gan_lib[\w.]*)", code, re.MULTILINE)}
+    return digest([cells, parameters, [_version(module) for module in sorted(used)], versions()])
+
+
+def _version(module: str) -> str:
+    try:
+        return code_version(module)
+    except ModuleNotFoundError:
+        return "not there"  # which running the notebook will tell better
+
+
+def _unchanged(status: Path, key: str, figures: Path) -> tuple[str, ...] | None:
+    """The files of a notebook's last run if it need not run again."""
+    if not status.is_file():
+        return None
+    last = read_json(status)
+    if last["state"] != "completed" or last["key"] != key:
+        return None
+    known = read_manifest(figures)["files"]
+    broken = {problem.split(":")[0] for problem in check_manifest(figures)}
+    is_whole = all(name in known and name not in broken for name in last["files"])
+    return tuple(last["files"]) if is_whole else None
+
+
+def _run_one(
+    notebook: Path, profile: str, parameters: Mapping[str, Any], places: Places, runs: Path
+) -> Result:
+    start = time.perf_counter()
+    runs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{notebook.stem}-", dir=runs) as staging:
+        given = {
+            **parameters,
+            "profile": profile,
+            "data_dir": os.path.relpath(places.data, notebook.parent),
+            "figures_dir": os.path.relpath(staging, notebook.parent),
+        }
+        with PeakMemory() as peak:
+            error = _execute(notebook, runs / notebook.name, given)
+        files = () if error else _publish(Path(staging), places.figures)
+    seconds = time.perf_counter() - start
+    return Result(notebook.stem, "failed" if error else "completed", seconds, peak.gib, files, error)
+
+
+def _execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str:
+    """Run one notebook in a fresh kernel; the failing cell and the error, or an empty string."""
+    with _kernel() as kernel:
+        try:
+            papermill.execute_notebook(
+                str(notebook),
+                str(output),
+                parameters=parameters,
+                cwd=str(notebook.parent),
+                kernel_name="python3",
+                km=kernel,
+                progress_bar=False,
+                store_widget_state=False,
+                coalesce_streams=True,
+                execution_timeout=EXECUTION_TIMEOUT,
+                start_timeout=START_TIMEOUT,
+            )
+        except PapermillExecutionError as error:
+            cell = f"{notebook.name}, cell {error.cell_index}:\n{_indented(error.source)}"
+            return f"{cell}\n{error.ename}: {error.evalue}"
+        except Exception as error:  # a dead kernel or a time-out: whatever it is, the run has failed
+            return f"{notebook.name}: {type(error).__name__}: {error}"
+    return ""
+
+
+def _indented(source: str) -> str:
+    return "\n".join(f"    {line}" for line in source.splitlines())
+
+
+@contextmanager
+def _kernel() -> Iterator[AsyncKernelManager]:
+    """A kernel of this very Python, reached over Unix sockets: no port can be taken by another run."""
+    with tempfile.TemporaryDirectory(prefix="gan-lib-") as folder, _environment(GAN_LIB_HEADLESS="1"):
+        kernel = AsyncKernelManager(
+            kernel_name="python3", transport="ipc", connection_file=os.path.join(folder, "kernel.json")
+        )
+        assert kernel.kernel_spec is not None
+        kernel.kernel_spec.argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        try:
+            yield kernel
+        finally:
+            if kernel.has_kernel:
+                run_sync(kernel.shutdown_kernel)(now=True)
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _publish(staging: Path, figures: Path) -> tuple[str, ...]:
+    """Move staged files and their manifest rows into the figure folder; remove what a run no longer makes."""
+    staged = read_manifest(staging)
+    for name in staged["files"]:
+        (figures / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(staging / name, figures / name)
+    stale = merge_manifest(figures, staged["files"], staged["runs"], replaces_runs=True)
+    for name in stale:
+        (figures / name).unlink(missing_ok=True)
+    return tuple(sorted(staged["files"]))

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import importlib
+
+import pytest
+import torch
+from torch import nn
+
+from gan_lib.classifiers import (
+    FitOptions,
+    accuracy,
+    classifier_names,
+    fit,
+    load_classifier,
+    make_classifier,
+    predictions,
+    randomised,
+    save_classifier,
+)
+from gan_lib.core.storage import save_tensors
+from gan_lib.core.targets import resolve_target
+
+NAMES = ("a", "b", "c")
+
+
+def own_factory(num_classes):
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "slim_vgg",
+        "slim_resnet",
+        "slim_mobilenet",
+        "resnet18",
+        "vgg11",
+        "mobilenet_v2",
+        "squeezenet1_1",
+        "densenet121",
+    ],
+)
+def test_cnns_by_name_get_a_new_head(name):
+    cnn = make_classifier(name, NAMES)
+    assert cnn(torch.rand(2, 3, 64, 64)).shape == (2, 3)
+
+
+def test_inception_has_no_auxiliary_head():
+    cnn = make_classifier("inception_v3", NAMES)
+    assert cnn(torch.rand(2, 3, 96, 96)).shape == (2, 3)
+    assert not any("Aux" in name for name, _ in cnn.named_modules())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_published_head(name):
+    cnn = make_classifier(name, NAMES, head="published").eval()
+    assert cnn(torch.rand(1, 3, 64, 64)).shape == (1, 3)
+    dense = [(m.in_features, m.out_features) for m in cnn.modules() if isinstance(m, nn.Linear)]
+    assert dense[0][1:] == (256,)
+    assert dense[1:] == [(256, 128), (128, 3)]
+    assert any(isinstance(module, nn.AdaptiveMaxPool2d) for module in cnn.modules())
+
+
+def test_normalisation_is_inside():
+    cnn = make_classifier("slim_vgg", NAMES).eval()
+    images = torch.rand(2, 3, 32, 32)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    by_hand = cnn.backbone((images - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1))
+    assert torch.equal(cnn(images), by_hand)
+
+
+def test_names_and_errors():
+    assert {"slim_vgg", "resnet50", "vgg19", "inception_v3", "mobilenet_v2"} <= set(classifier_names())
+    with pytest.raises(KeyError, match="slim_vgg"):
+        make_classifier("no_such_net", NAMES)
+    with pytest.raises(ValueError, match="class_names"):
+        make_classifier("slim_vgg")
+    with pytest.raises(ValueError, match="two class names"):
+        make_classifier("slim_vgg", ["only"])
+    with pytest.raises(KeyError, match="nothing"):
+        make_classifier("test_classifiers:nothing", NAMES)
+    with pytest.raises(ValueError, match="own head"):
+        make_classifier("slim_vgg", NAMES, head="published")
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        make_classifier("slim_vgg", NAMES, weights="nowhere.safetensors")
+
+
+def test_own_factory_with_own_weights(tmp_path):
+    source = own_factory(3)
+    save_tensors(tmp_path / "net.safetensors", source.state_dict())
+    cnn = make_classifier("test_classifiers:own_factory", NAMES, weights=tmp_path / "net.safetensors")
+    assert torch.equal(cnn.backbone[0].weight, source[0].weight)
+    save_classifier(cnn, tmp_path / "saved")
+    loaded = load_classifier(tmp_path / "saved")
+    assert loaded.class_names == NAMES
+    assert torch.equal(loaded.backbone[3].weight, source[3].weight)
+    with pytest.raises(ValueError, match="does not fit"):
+        make_classifier("slim_vgg", NAMES, weights=tmp_path / "net.safetensors")
+    with pytest.raises(FileNotFoundError, match="no classifier"):
+        load_classifier(tmp_path / "nowhere")
+
+
+def test_imagenet_weights_below_a_new_head(tmp_path):
+    full = make_classifier("resnet18", seed=5)
+    assert len(full.class_names) == 1000
+    save_tensors(tmp_path / "full.safetensors", full.backbone.state_dict())
+    cnn = make_classifier("resnet18", NAMES, weights=tmp_path / "full.safetensors", seed=6)
+    assert torch.equal(cnn.backbone.conv1.weight, full.backbone.conv1.weight)
+    assert cnn.backbone.fc.out_features == 3
+
+
+def test_weights_that_cannot_be_downloaded(monkeypatch):
+    def refuse(*args, **options):
+        raise OSError("no network")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    with pytest.raises(FileNotFoundError, match="resnet18-"):
+        make_classifier("resnet18", weights="DEFAULT")
+
+
+def test_targets_are_checked():
+    logits = torch.tensor([[0.0, 1.0], [2.0, 0.0]])
+    assert resolve_target(logits, None).tolist() == [1, 0]
+    assert resolve_target(logits, 1).tolist() == [1, 1]
+    for wrong, error in (([0], ValueError), ([[0, 1]], ValueError), (-1, IndexError), ([0, 2], IndexError)):
+        with pytest.raises(error):
+            resolve_target(logits, wrong)
+
+
+def test_training_learns_and_resumes_to_the_same_weights(tmp_path, scenes, monkeypatch):
+    options = FitOptions(epochs=3, batch_size=16, learning_rate=5e-3, seed=1)
+    whole = make_classifier("slim_vgg", scenes.class_names, seed=1)
+    history = fit(whole, scenes.train, options)
+    assert list(history["epoch"]) == [1, 2, 3]
+    assert history["loss"].iloc[-1] < history["loss"].iloc[0]
+
+    module = importlib.import_module("gan_lib.classifiers.fit")  # the package exports its function `fit`
+    one_epoch, calls = module._epoch, []
+
+    def killed_in_the_second(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return one_epoch(*arguments)
+
+    monkeypatch.setattr(module, "_epoch", killed_in_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        fit(make_classifier("slim_vgg", scenes.class_names, seed=1), scenes.train, options, tmp_path)
+    monkeypatch.undo()
+    resumed = make_classifier("slim_vgg", scenes.class_names, seed=1)
+    assert fit(resumed, scenes.train, options, tmp_path).equals(history)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+
+
+def test_predictions_table(scenes):
+    cnn = make_classifier("slim_resnet", scenes.class_names)
+    table = predictions(cnn, scenes.test, batch_size=7)
+    assert list(table.columns) == ["image", "path", "label", "prediction", "probability", "label_probability"]
+    with torch.no_grad():
+        expected = cnn.eval()(scenes.test.batch(range(20)).images).softmax(1)
+    assert table["prediction"].tolist() == expected.argmax(1).tolist()
+    assert torch.allclose(torch.tensor(table["probability"]), expected.max(1).values, atol=1e-5)
+    assert 0 <= accuracy(table) <= 1
+
+
+def test_pretrained_mobilenet_on_real_images(test_data):
+    from gan_lib.data import image_folder
+
+    data = image_folder(test_data / "imagenette", size=224, limit=5)
+    cnn = make_classifier("mobilenet_v2", weights=test_data / "weights/mobilenet_v2_imagenet.safetensors")
+    wanted = sorted(path.name for path in (test_data / "imagenet-samples").iterdir())
+    classes = torch.tensor([wanted.index(name) for name in data.class_names])
+    with torch.no_grad():
+        logits = cnn.eval()(data.test.batch(range(len(data.test))).images)
+    assert (logits[:, classes].argmax(1) == data.test.labels).float().mean() > 0.9
+
+
+def test_layers_are_forgotten_from_the_last_to_the_first():
+    cnn = make_classifier("slim_vgg", ["a", "b", "c"]).eval()
+    before = {name: value.clone() for name, value in cnn.state_dict().items()}
+    state = torch.random.get_rng_state()
+    shares, changed = [], []
+    for share, forgetful in randomised(cnn, torch.zeros(1, 3, 64, 64), stages=4, seed=1):
+        shares.append(share)
+        now = forgetful.state_dict()
+        weights = [name for name in before if before[name].ndim > 1]
+        changed.append([name for name in weights if not torch.equal(now[name], before[name])])
+    assert shares[-1] == 1
+    assert [len(names) for names in changed] == sorted(len(names) for names in changed)
+    assert "backbone.classifier.0.weight" in changed[0]
+    assert "backbone.features.0.weight" not in changed[-2]
+    assert len(changed[-1]) == 10  # nine convolutions and the linear layer
+    assert all(torch.equal(value, before[name]) for name, value in cnn.state_dict().items())
+    assert torch.equal(torch.random.get_rng_state(), state)

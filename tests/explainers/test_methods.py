@@ -1,0 +1,318 @@
+"""Every explainer by name, on the families of CNNs that people use."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+import torchvision
+from captum.attr import (
+    DeepLift,
+    GuidedBackprop,
+    GuidedGradCam,
+    InputXGradient,
+    IntegratedGradients,
+    NoiseTunnel,
+    Occlusion,
+    Saliency,
+)
+from torch import nn
+
+from gan_lib.core.grad_cam import token_grid
+from gan_lib.explainers import (
+    BASELINES,
+    CONTROLS,
+    FeatureAblation,
+    GradCAM,
+    GradientExplainer,
+    OwnActivations,
+    make_explainer,
+)
+from gan_lib.inversion import STEP_1, STEP_2
+
+CHEAP = {
+    "integrated_gradients": {"steps": 2},
+    "smoothgrad": {"samples": 2},
+    "gradient_shap": {"samples": 2},
+    "occlusion": {"window": 32},
+    "feature_ablation": {"parts": "grid", "count": 2},
+    "guided_feature_inversion": {
+        "first": replace(STEP_1, iterations=2),
+        "second": replace(STEP_2, iterations=2),
+    },
+}
+FAMILIES = {
+    "vgg11": 32,
+    "resnet18": 32,
+    "densenet121": 32,
+    "mobilenet_v2": 32,
+    "efficientnet_b0": 32,
+    "squeezenet1_0": 32,
+    "convnext_tiny": 32,
+    "inception_v3": 75,
+}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request):
+    """A torchvision CNN with random weights, frozen, and images that it can take."""
+    torch.manual_seed(0)
+    rest = {"init_weights": False} if request.param == "inception_v3" else {}
+    cnn = torchvision.models.get_model(request.param, weights=None, num_classes=5, **rest)
+    side = FAMILIES[request.param]
+    images = torch.rand(2, 3, side, side)
+    # Statistics that fit, without which random weights let the activations die out.
+    normalisations = [module for module in cnn.eval().modules() if isinstance(module, nn.BatchNorm2d)]
+    for module in normalisations:
+        module.train().momentum = None
+    with torch.no_grad():
+        cnn(images)
+    return cnn.eval().requires_grad_(False), images
+
+
+def state(cnn):
+    hooks = [
+        (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks), len(m._backward_pre_hooks))
+        for m in cnn.modules()
+    ]
+    return hooks, [m.training for m in cnn.modules()], [type(m) for m in cnn.modules()]
+
+
+@pytest.mark.parametrize("name", [*BASELINES, *CONTROLS])
+def test_contract(family, name):
+    cnn, images = family
+    before, weights = state(cnn), [tensor.clone() for tensor in cnn.state_dict().values()]
+    explainer = make_explainer(name, cnn, **CHEAP.get(name, {}))
+    with torch.no_grad():
+        maps = explainer.attribute(images, target=torch.tensor([1, 3]))
+    assert maps.shape == (2, 1, *images.shape[-2:])
+    assert maps.dtype == torch.float32
+    assert not maps.isnan().any()
+    assert maps.min() >= 0
+    peaks = maps.amax((1, 2, 3))
+    assert torch.allclose(peaks, (peaks > 0).float(), atol=1e-2)  # 1, or a map of zeros
+    if not name.endswith("cam") and name not in ("occlusion", "feature_ablation"):  # which may find nothing
+        assert peaks.min() > 0
+    assert not maps.requires_grad
+    assert state(cnn) == before
+    assert all(torch.equal(a, b) for a, b in zip(weights, cnn.state_dict().values(), strict=True))
+    assert all(parameter.grad is None for parameter in cnn.parameters())
+
+
+@pytest.mark.parametrize("name", [*BASELINES, *CONTROLS])
+def test_in_corners(tiny_net, images, name):
+    """Train mode, trainable weights, one image at a time, bfloat16, constant images, no image, NaN."""
+    small = CHEAP.get(name, {}) | ({"window": 8} if name == "occlusion" else {})
+    explainer = make_explainer(name, tiny_net.train(), **small)
+    maps = explainer.attribute(images, target=2)
+    assert tiny_net.training
+    assert all(parameter.grad is None for parameter in tiny_net.parameters())
+    deterministic = name not in ("smoothgrad", "gradient_shap")  # noise depends on the batch
+    if deterministic:
+        single = explainer.attribute(images, target=2, batch_size=1)
+        assert torch.allclose(single, maps, atol=1e-3)
+    assert torch.equal(explainer.attribute(images, target=[2, 2, 2]), maps)
+    constant = explainer.attribute(torch.full((1, 3, 16, 16), 0.5))
+    assert not constant.isnan().any()
+    assert explainer.attribute(images[:0]).shape == (0, 1, 16, 16)
+    broken = images.clone()
+    broken[0, 0, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match="NaN"):
+        explainer.attribute(broken)
+    with pytest.raises(ValueError, match=r"\(B, 3, H, W\)"):
+        explainer.attribute(images[0])
+    with pytest.raises(TypeError, match="floating-point"):
+        explainer.attribute((255 * images).byte())
+    with pytest.raises(ValueError, match="target"):
+        explainer.attribute(images, target=[0, 1])
+    if name not in CONTROLS:  # which are not asked about any class
+        with pytest.raises(IndexError, match=r"outside 0..3"):
+            explainer.attribute(images, target=4)
+    with torch.inference_mode():
+        made_there = torch.rand(1, 3, 16, 16)
+        if explainer.needs_gradients:
+            with pytest.raises(RuntimeError, match="inference_mode"):
+                explainer.attribute(made_there)
+    assert explainer.attribute(made_there).shape == (1, 1, 16, 16)
+    low = make_explainer(name, copy.deepcopy(tiny_net).bfloat16(), **small)
+    coarse = low.attribute(images, target=2)
+    assert coarse.dtype == torch.float32
+    # `random` is seeded by the pixels' values; occlusion's differences lie below bfloat16's resolution here.
+    if deterministic and name not in ("random", "occlusion", "feature_ablation"):
+        similarity = torch.cosine_similarity(coarse.flatten(1), maps.flatten(1), dim=1)
+        assert similarity[maps.amax((1, 2, 3)) > 0].min() > 0.9
+
+
+# -- against Captum, and where Captum alone is wrong -------------------------------------------------
+
+
+@pytest.fixture
+def plain():
+    """A CNN that Captum takes as it is: every module once, nothing in place, no pooling behind a ReLU."""
+    torch.manual_seed(1)
+    layers = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(8, 8, 3), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "captum", "options"),
+    [
+        ("saliency", Saliency, {"abs": False}),
+        ("input_x_gradient", InputXGradient, {}),
+        ("integrated_gradients", IntegratedGradients, {"n_steps": 32}),
+        ("deep_lift", DeepLift, {}),
+        ("guided_backprop", GuidedBackprop, {}),
+    ],
+)
+def test_gradient_methods_are_captums(plain, images, name, captum, options):
+    explainer = make_explainer(name, plain)
+    assert isinstance(explainer, GradientExplainer)
+    expected = captum(plain).attribute(images.clone().requires_grad_(), target=1, **options).float()
+    assert torch.allclose(explainer.attributions(images, 1), expected, atol=1e-6)
+
+
+def test_guided_grad_cam_is_captums(plain, images):
+    explainer = make_explainer("guided_grad_cam", plain, layer="3")
+    expected = GuidedGradCam(plain, plain[3]).attribute(
+        images.clone().requires_grad_(), target=1, interpolate_mode="bilinear"
+    )
+    assert isinstance(explainer, GradientExplainer)
+    assert torch.allclose(explainer.attributions(images, 1), expected, atol=1e-6)
+
+
+def test_occlusion_is_captums(plain, images):
+    def probabilities(pictures):
+        return plain(pictures).softmax(1)
+
+    expected = Occlusion(probabilities).attribute(
+        images, (3, 4, 4), strides=(3, 2, 2), baselines=0.5, target=1
+    )
+    expected = expected.mean(1, keepdim=True).relu()
+    ours = make_explainer("occlusion", plain, window=4, stride=2).attribute(images, target=1)
+    low, high = expected.amin((1, 2, 3), keepdim=True), expected.amax((1, 2, 3), keepdim=True)
+    assert torch.allclose(ours, (expected - low) / (high - low), atol=1e-4)
+
+
+def test_deep_lift_adds_up_where_captum_does_not(family):
+    """Attributions sum to the difference of the logits: reused, in-place and functional ReLUs, pooling."""
+    cnn, images = family
+    if any(isinstance(module, nn.LayerNorm) for module in cnn.modules()):
+        pytest.skip("layer normalisation is not element-wise: no rule of DeepLift's holds for it")
+    cnn, images = copy.deepcopy(cnn).double(), images.double()
+    own = OwnActivations(cnn, images[:1])
+    assert torch.allclose(own(images), cnn(images), atol=1e-9)
+    made = make_explainer("deep_lift", cnn).attributions(images, 1)
+    change = (cnn(images) - cnn(torch.zeros_like(images)))[:, 1]
+    products = any("SqueezeExcitation" in type(module).__name__ for module in cnn.modules())
+    if not products:  # a product of two activations has no rule either
+        assert torch.allclose(made.sum((1, 2, 3)), change, atol=1e-6 * change.abs().max() + 1e-12)
+
+
+def test_guided_backprop_sees_every_relu(images):
+    """One module, run twice and in place: Captum alone passes negative gradients or fails."""
+
+    class Reused(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Linear(8, 4)
+            self.relu = nn.ReLU(inplace=True)
+
+        def forward(self, pictures):
+            return self.head(self.relu(self.second(self.relu(self.first(pictures)))).mean((2, 3)))
+
+    torch.manual_seed(2)
+    reused = Reused().eval()
+    separate = nn.Sequential(
+        reused.first, nn.ReLU(), reused.second, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), reused.head
+    )
+    expected = GuidedBackprop(separate).attribute(images.clone().requires_grad_(), target=1)
+    made = make_explainer("guided_backprop", reused).attributions(images, 1)
+    assert torch.allclose(made, expected, atol=1e-6)
+
+
+def test_one_relu_module_under_three_names(images):
+    """``Sequential`` runs it three times; the copy has three modules for it."""
+    torch.manual_seed(3)
+    relu = nn.ReLU(inplace=True)
+    layers = [nn.Conv2d(3, 8, 3), relu, nn.Conv2d(8, 8, 3), relu, nn.Conv2d(8, 8, 3), relu]
+    rest = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)]
+    shared = nn.Sequential(*layers, *rest).eval()
+    separate = nn.Sequential(*(nn.ReLU() if layer is relu else layer for layer in layers), *rest).eval()
+    assert len(OwnActivations(shared, images[:1]).applied) == 3
+    expected = GuidedBackprop(separate).attribute(images.clone().requires_grad_(), target=1)
+    assert torch.allclose(
+        make_explainer("guided_backprop", shared).attributions(images, 1), expected, atol=1e-6
+    )
+
+
+def test_a_cnn_that_relies_on_in_place_changes_is_refused(images):
+    class InPlace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+
+        def forward(self, pictures):
+            activation = self.conv(pictures)
+            activation.relu_()  # the result is not used, only the change
+            return self.head(activation.mean((2, 3)))
+
+    with pytest.raises(ValueError, match="in place"):
+        make_explainer("deep_lift", InPlace().eval()).attribute(images, target=1)
+
+
+# -- names, nesting, transformers --------------------------------------------------------------------
+
+
+def test_unknown_names_list_near_misses(tiny_net):
+    with pytest.raises(KeyError, match="integrated_gradients"):
+        make_explainer("integrated-gradient", tiny_net)
+    with pytest.raises(KeyError, match="there are saliency"):
+        make_explainer("tea leaves", tiny_net)
+    with pytest.raises(ValueError, match="which folder"):
+        make_explainer("contrastive-lsft", tiny_net)
+    with pytest.raises(KeyError, match=r"did you mean 'features.5'"):
+        make_explainer("grad_cam", tiny_net, layer="feature.5").attribute(torch.rand(1, 3, 16, 16))
+    with pytest.raises(ValueError, match="grid"):
+        FeatureAblation(tiny_net, parts="hexagons")
+
+
+def test_captums_noise_tunnel_around_ours(tiny_net, images):
+    explainer = make_explainer("grad_cam", tiny_net)
+    torch.manual_seed(0)
+    made = NoiseTunnel(explainer).attribute(images, nt_samples=3, stdevs=0.05, target=2)
+    assert made.shape == (3, 1, 16, 16)
+    assert not torch.allclose(made, explainer.attribute(images, target=2))
+
+
+def test_smoothgrad_and_gradient_shap_leave_the_global_generators_alone(tiny_net, images):
+    for name in ("smoothgrad", "gradient_shap"):
+        torch.manual_seed(5)
+        expected = torch.rand(3)
+        torch.manual_seed(5)
+        explainer = make_explainer(name, tiny_net)
+        first = explainer.attribute(images)
+        assert torch.equal(torch.rand(3), expected)
+        assert torch.equal(explainer.attribute(images), first)
+
+
+def test_vision_transformer_by_reshape():
+    torch.manual_seed(0)
+    vit = torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=5).eval()
+    nn.init.normal_(vit.heads.head.weight)
+    images = torch.rand(2, 3, 32, 32)
+    layer = "encoder.layers.encoder_layer_1.ln_1"
+    maps = GradCAM(vit, layer, token_grid).attribute(images, target=2)
+    assert maps.shape == (2, 1, 32, 32)
+    assert maps.amax() == 1
+    with pytest.raises(ValueError, match=r"not \(B, C, H, W\)"):
+        GradCAM(vit, layer).attribute(images)
+    guided = make_explainer("guided_grad_cam", vit, layer=layer, reshape=token_grid)
+    assert guided.attribute(images).shape == (2, 1, 32, 32)
+    tokens = torch.arange(2 * 17 * 3).view(2, 17, 3)
+    assert torch.equal(token_grid(tokens)[0, :, 0, 1], tokens[0, 2])
+    assert token_grid(tokens, (2, 8)).shape == (2, 3, 2, 8)
+    assert torch.equal(token_grid(tokens, (2, 8))[0, :, 1, 0], tokens[0, 9])
+    with pytest.raises(ValueError, match="17 tokens do not fill"):
+        token_grid(tokens, (4, 5))

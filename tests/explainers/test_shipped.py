@@ -1,0 +1,111 @@
+"""The pretrained explainers that come with the project do what the README says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from gan_lib.classifiers import load_classifier
+from gan_lib.data import digits_in_scenes
+from gan_lib.data.folders import read_image
+from gan_lib.explainers import (
+    BASELINES,
+    CONTROLS,
+    ContrastiveExplainer,
+    GANExplainer,
+    GeneratorExplainer,
+    make_explainer,
+)
+from gan_lib.metrics import DiceAtArea, MassInside, PointingGame, ranking_scores
+from gan_lib.workbench.explain import load_explainers
+
+PRETRAINED = Path(__file__).parent.parent.parent / "data" / "pretrained"
+METHODS = {
+    "lsft": GANExplainer,
+    "gsft": GANExplainer,
+    "contrastive-lsft": ContrastiveExplainer,
+    "contrastive-gsft": ContrastiveExplainer,
+}
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    """Scenes that neither the CNN nor an explainer has seen."""
+    data = digits_in_scenes(train=10, test=80, seed=1234)
+    return data.test.batch(range(80))
+
+
+def test_they_are_small_and_safe():
+    files = [path for path in PRETRAINED.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".safetensors", ".json"}
+    assert sum(path.stat().st_size for path in files) < 8 * 2**20
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_digits(fresh, method):
+    loaded = load_explainers(PRETRAINED, "slim_vgg", method, device="cpu")
+    assert isinstance(loaded.by_folder["gan"], METHODS[method])
+    with torch.no_grad():
+        right = loaded.cnn(fresh.images).argmax(1) == fresh.labels
+    assert right.float().mean() > 0.85
+    dice, reference, pointing = DiceAtArea(), DiceAtArea(), PointingGame(tolerance=2)
+    maps = loaded.by_folder["gan"].attribute(fresh.images)
+    dice.update(maps, fresh.masks)
+    pointing.update(maps, fresh.masks)
+    reference.update(loaded.by_folder["gradcam"].attribute(fresh.images), fresh.masks)
+    if method.startswith("contrastive"):
+        assert dice.compute().mean > reference.compute().mean + 0.1
+        assert pointing.compute().mean > 0.9
+    else:  # taught to be Grad-CAM
+        assert dice.compute().mean == pytest.approx(reference.compute().mean, abs=0.1)
+
+
+def test_photographs(test_data):
+    """One picture, a dog above a cat: asked for either, the map lies on that one."""
+    weights = test_data / "weights" / "mobilenet_v2_imagenet.safetensors"
+    cnn = load_classifier(PRETRAINED / "mobilenet_v2", weights)
+    explainer = GeneratorExplainer.from_pretrained(PRETRAINED / "mobilenet_v2" / "contrastive-lsft", cnn)
+    picture = read_image(test_data / "test-images" / "cat_dog.png", explainer.image_size)[None] / 255
+    below = torch.zeros(1, 1, *explainer.image_size, dtype=torch.bool)
+    below[..., explainer.image_size[0] // 2 :, :] = True
+    cat, dog = MassInside(), MassInside()
+    cat.update(explainer.attribute(picture, cnn.class_names.index("tiger cat")), below)
+    dog.update(explainer.attribute(picture, cnn.class_names.index("bull mastiff")), ~below)
+    assert cat.compute().mean > 0.8
+    assert dog.compute().mean > 0.8
+
+
+def test_every_method_on_photographs(test_data):
+    """A real network and a real picture: maps of dog and cat by every method, and all measures of them."""
+    folder = PRETRAINED / "mobilenet_v2"
+    cnn = load_classifier(folder, test_data / "weights" / "mobilenet_v2_imagenet.safetensors")
+    cnn.requires_grad_(False)
+    picture = read_image(test_data / "test-images" / "cat_dog.png", (160, 160))[None] / 255
+    both = picture.expand(2, -1, -1, -1).contiguous()
+    target = torch.tensor([cnn.class_names.index(name) for name in ("bull mastiff", "tiger cat")])
+    cheap = {
+        "integrated_gradients": {"steps": 8},
+        "smoothgrad": {"samples": 4},
+        "gradient_shap": {"samples": 4},
+    }
+    cheap |= {"occlusion": {"window": 40}, "feature_ablation": {"count": 4}}
+    names = [*BASELINES, *CONTROLS, "contrastive_lsft"]
+    explainers = {name: make_explainer(name, cnn, folder, **cheap.get(name, {})) for name in names}
+    maps = {(name, 0): explainer.attribute(both, target) for name, explainer in explainers.items()}
+    for (name, _), made in maps.items():
+        assert made.amax((1, 2, 3)).tolist() == pytest.approx([1, 1], abs=0.1), name
+        unasked = name in CONTROLS or name == "guided_feature_inversion_step_1"
+        assert unasked == torch.equal(made[0], made[1]) or name == "random", name
+    above = torch.zeros(2, 1, 160, 160, dtype=torch.bool)
+    above[0, :, :80], above[1, :, 80:] = True, True  # the dog sits above, the cat lies below
+    for name in ("grad_cam", "guided_grad_cam", "contrastive_lsft"):
+        inside = MassInside()
+        inside.update(maps[name, 0], above)
+        # 0 for maps that do not tell the classes apart, 1 where each lies on its own animal only.
+        assert inside.per_image.sum() - 1 > 0.4, name
+    ranking, _ = ranking_scores(cnn, both, maps, target, steps=8, road=(0.3,))
+    means = ranking.groupby("method")[["insertion - deletion", "road"]].mean()
+    assert means.notna().all().all()
+    assert means.loc["grad_cam", "insertion - deletion"] > means.loc["random", "insertion - deletion"]

@@ -1,0 +1,300 @@
+"""The explorer without a browser: gallery, models, views, what is inside, and its widgets' handlers."""
+
+from __future__ import annotations
+
+import io
+import json
+import statistics
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from gan_lib.core.storage import read_json
+from gan_lib.data import digits_in_scenes
+from gan_lib.explainers import GeneratorExplainer
+from gan_lib.explorer import Explorer, Gallery, Inside, Models, conditions_of
+from gan_lib.explorer.panel import NONE, Panel
+from gan_lib.explorer.pictures import png
+
+NOW = datetime(2024, 1, 1, tzinfo=UTC)
+DATA = Path(__file__).parent.parent.parent / "data"
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return digits_in_scenes(train=300, test=24, size=64, seed=0)
+
+
+@pytest.fixture(scope="module")
+def models():
+    return Models(DATA)
+
+
+@pytest.fixture
+def explorer(models, digits):
+    return Explorer(models, Gallery(digits.test, digits.class_names))
+
+
+def encoded(size, form="PNG", colour=(200, 30, 30), mode="RGB"):
+    stream = io.BytesIO()
+    Image.new(mode, size, colour if mode == "RGB" else 0).save(stream, form)
+    return stream.getvalue()
+
+
+# -- gallery and models -------------------------------------------------------------------------------
+
+
+def test_uploads(explorer):
+    _, notice = explorer.upload("red.png", encoded((90, 60)))
+    assert "90 x 60" in notice
+    assert next(iter(explorer.gallery)) == "red.png"
+    view = explorer.view(replace(explorer.default(), image="red.png"))
+    assert torch.allclose(view.image[:, 5, 5] * 255, torch.tensor([200.0, 30, 30]), atol=1)
+
+
+def test_bad_uploads(explorer):
+    with pytest.raises(ValueError, match="no image that can be read"):
+        explorer.upload("notes.txt", b"these are no pixels")
+    with pytest.raises(ValueError, match="no image that can be read"):
+        explorer.upload("cut.png", encoded((80, 80))[:60])
+    with pytest.raises(ValueError, match="no image that can be read"):
+        explorer.upload("empty.png", b"")
+    assert len(explorer.gallery) == 24
+    assert "made smaller" in explorer.upload("huge.png", encoded((9000, 5000)))[1]
+    assert "1 x 1" in explorer.upload("dot.png", encoded((1, 1)))[1]
+    first = next(iter(explorer.gallery.own))
+    called, _ = explorer.upload(first, encoded((20, 20)))
+    assert called != first  # the image of the data set is still there
+    for name in ("huge.png", "dot.png"):
+        assert explorer.view(replace(explorer.default(), image=name)).image.shape == (3, 64, 64)
+
+
+def test_models_know_what_is_there(models, tmp_path):
+    assert models.names()[0] == "slim_vgg"  # whose weights are shipped
+    assert models.size("slim_vgg") == (64, 64)
+    methods = models.methods("slim_vgg")
+    assert methods[0] == "contrastive_lsft"
+    assert {"gsft", "grad_cam", "guided_feature_inversion", "random"} <= set(methods)
+    assert models.layers("slim_vgg")[0] == "backbone.features.0"
+    assert models.explainer("slim_vgg", "grad_cam") is models.explainer("slim_vgg", "grad_cam")
+    with pytest.raises(KeyError, match="unknown method"):
+        models.explainer("slim_vgg", "tea_leaves")
+    with pytest.raises(FileNotFoundError, match="no CNN"):
+        Models(tmp_path)
+
+
+def test_what_notebooks_have_kept_is_found(models, tmp_path):
+    (tmp_path / "pretrained").symlink_to(DATA / "pretrained")
+    kept = models.explainer("slim_vgg", "contrastive_lsft")
+    assert isinstance(kept, GeneratorExplainer)
+    kept.save(tmp_path / "artifacts/explainers/cpu/slim_vgg/contrastive-lsft/2")
+    own = Models(tmp_path)
+    assert "contrastive_lsft (cpu, seed 2)" in own.methods("slim_vgg")
+    assert isinstance(own.explainer("slim_vgg", "contrastive_lsft (cpu, seed 2)"), GeneratorExplainer)
+
+
+# -- views --------------------------------------------------------------------------------------------
+
+
+def test_view(explorer):
+    view = explorer.view(explorer.default())
+    (method,) = view.maps
+    assert view.choice.target == view.top[0][0]
+    assert view.difference is None
+    assert torch.allclose(view.shown[method], view.image * view.maps[method], atol=1e-6)  # on black
+    assert torch.allclose(view.shown[method] + view.hidden[method], view.image, atol=1e-6)
+    cnn = explorer.models.cnn("slim_vgg")
+    after = cnn(view.shown[method][None]).softmax(1)[0, view.choice.target]
+    assert view.probabilities[f"{method} shown"] == pytest.approx(float(after), abs=1e-4)
+    assert sum(value for _, _, value in view.top) <= 1 + 1e-5
+
+
+def test_two_methods_area_and_fill(explorer):
+    choice = replace(explorer.default(), other="edges", area=0.1, fill="mean", target=4)
+    view = explorer.view(choice)
+    assert list(view.maps) == [choice.method, "edges"]
+    assert view.difference.shape == (1, 64, 64)
+    changed = (view.hidden["edges"] != view.image).any(0).float().mean()
+    assert changed <= 0.1 + 1e-3
+    assert set(view.probabilities) == {"image"} | {f"{m} {p}" for m in view.maps for p in ("shown", "hidden")}
+    assert explorer.view(replace(choice, area=0.2)).cached
+    assert not explorer.view(replace(choice, target=5)).cached
+    layered = replace(choice, method="grad_cam", layer="backbone.features.0")
+    first, last = explorer.view(layered), explorer.view(replace(layered, layer=None))
+    assert not torch.equal(first.maps["grad_cam"], last.maps["grad_cam"])
+
+
+def test_bad_choices(explorer):
+    default = explorer.default()
+    with pytest.raises(ValueError, match="fill"):
+        replace(default, fill="pink")
+    with pytest.raises(ValueError, match="area"):
+        replace(default, area=0.0)
+    with pytest.raises(IndexError, match=r"outside 0..9"):
+        explorer.view(replace(default, target=10))
+    with pytest.raises(KeyError, match="no image"):
+        explorer.view(replace(default, image="nothing.png"))
+    with pytest.raises(KeyError, match="no layer"):
+        explorer.view(replace(default, method="grad_cam", layer="backbone.features.99"))
+
+
+def test_export(explorer, tmp_path):
+    view = explorer.view(replace(explorer.default(), other="edges", area=0.2))
+    picture, settings = explorer.export(view, tmp_path / "out")
+    with Image.open(picture) as image:
+        assert min(image.size) > 150
+    told = json.loads(settings.read_text())
+    assert told["choice"]["area"] == 0.2
+    assert told["choice"]["target"] == view.choice.target
+    assert told["probabilities"] == pytest.approx(view.probabilities)
+
+
+def test_a_new_image_takes_less_than_a_second(models):
+    """The median over new images, two methods, pictures encoded: a statement, on an idle machine."""
+    data = digits_in_scenes(train=10, test=12, size=64, seed=5)
+    explorer = Explorer(models, Gallery(data.test, data.class_names))
+    names, times, again, threads = list(explorer.gallery), [], [], torch.get_num_threads()
+    torch.set_num_threads(1)  # two that wait for each other take seconds where the machine has other work
+    for name in names:
+        for seconds in (times, again):
+            view = explorer.view(replace(explorer.default(), image=name, other="grad_cam"))
+            for picture in view.pictures().values():
+                png(picture)
+            seconds.append(view.seconds)
+    torch.set_num_threads(threads)
+    assert statistics.median(times) < 1.0
+    assert statistics.median(again) < 0.3
+
+
+# -- inside -------------------------------------------------------------------------------------------
+
+
+def test_conditions(explorer):
+    image = explorer.image(explorer.default())
+    for method in ("contrastive_lsft", "lsft"):
+        explainer = explorer.models.explainer("slim_vgg", method)
+        found = conditions_of(explainer, image, 3)
+        assert len(found) == explainer.generator.sizes.conditions
+        assert len({own.name for own in found}) == len(found)
+        assert sum(own.share for own in found) == pytest.approx(1.0, abs=1e-4)
+        assert all(own.picture.shape == (1, 64, 64) for own in found)
+
+
+def test_concepts_and_contrasts(explorer, digits):
+    cnn = explorer.models.cnn("slim_vgg")
+    inside, image = (
+        Inside(cnn, digits.train, count=3, images_per_class=10),
+        explorer.image(explorer.default()),
+    )
+    crops, maps = inside.concepts(image, 3, prototypes=2)
+    assert crops.shape[:3] == (3, 2, 3)
+    assert maps.shape == (3, 3, 64, 64)
+    before = cnn(image).softmax(1)[0]
+    unmoved = inside.shifted(image, 0, 8, 0.0)
+    assert unmoved == pytest.approx({0: float(before[0]), 8: float(before[8])}, abs=1e-4)
+    curve = inside.shift_curve(image, 0, 8, [0.0, 4.0])
+    assert curve[1][8] > curve[0][8]
+    with pytest.raises(ValueError, match="different"):
+        inside.shifted(image, 3, 3, 1.0)
+
+
+def test_a_class_that_is_never_predicted(explorer, digits):
+    few = digits.train.subset(torch.nonzero(digits.train.labels < 2)[:20, 0])
+    inside = Inside(explorer.models.cnn("slim_vgg"), few, count=2)
+    missing = next(label for label in range(10) if label not in set(inside.predicted["prediction"]))
+    with pytest.raises(ValueError, match="no image here is predicted"):
+        inside.basis(missing)
+
+
+# -- the widgets' handlers ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def panel(explorer, digits, tmp_path):
+    return Panel(explorer, digits.train, tmp_path / "exports")
+
+
+def pictures_of(panel):
+    return [
+        image.value for row in panel.output.children for tile in row.children for image in tile.children[1:2]
+    ]
+
+
+def test_panel_follows_its_controls(panel):
+    before = pictures_of(panel)
+    assert len(before) == 4
+    panel.method.value = "grad_cam"
+    assert pictures_of(panel) != before
+    assert "Grad" not in panel.message.value
+    assert not panel.layer.disabled
+    panel.area.value = 0.1
+    panel.other.value = "edges"
+    assert len(pictures_of(panel)) == 8
+    panel.fill.value = "blur"
+    panel.other.value = NONE
+    assert "alert" not in panel.message.value
+    panel.exporter.click()
+    exported = sorted(panel.export_dir.iterdir())
+    assert [path.suffix for path in exported] == [".json", ".png"]
+    assert read_json(exported[0])["choice"]["fill"] == "blur"
+
+
+def test_panel_tells_what_is_wrong_and_goes_on(panel):
+    panel._uploaded()  # nothing is there yet
+    panel.uploader.value = (
+        {"name": "a.txt", "type": "", "size": 3, "content": b"abc", "last_modified": NOW},
+    )
+    assert "no image that can be read" in panel.message.value
+    assert "alert" in panel.message.value
+    whole = {
+        "name": "r.png",
+        "type": "image/png",
+        "size": 9,
+        "content": encoded((2, 2)),
+        "last_modified": NOW,
+    }
+    panel.uploader.value = (whole,)
+    assert panel.image.value == "r.png"
+    assert "2 x 2" in panel.message.value
+    panel.tabs.selected_index = 1
+    panel.method.value = "edges"
+    assert "has no conditions" in panel.message.value
+
+
+def test_missing_weights_are_told(digits, tmp_path):
+    home = tmp_path / "pretrained"
+    home.mkdir()
+    (home / "slim_vgg").symlink_to(DATA / "pretrained/slim_vgg")
+    (home / "lost").mkdir()
+    (home / "lost/classifier.json").write_text((DATA / "pretrained/slim_vgg/classifier.json").read_text())
+    explorer = Explorer(Models(tmp_path), Gallery(digits.test, digits.class_names))
+    panel = Panel(explorer, digits.train, tmp_path)
+    panel.cnn.value = "lost"
+    assert "alert" in panel.message.value
+    assert "classifier.safetensors" in panel.message.value
+    assert panel.output.children == ()  # not the pictures of another CNN
+    panel.exporter.click()
+    assert "no view" in panel.message.value
+    panel.cnn.value = "slim_vgg"
+    assert "alert" not in panel.message.value
+
+
+def test_panel_tabs(panel):
+    panel.tabs.selected_index = 1
+    assert len(panel.shown_conditions.children) == 2
+    panel.tabs.selected_index = 2
+    assert len(panel.shown_concepts.children) == 5
+    panel.tabs.selected_index = 3
+    before = panel.contrast.value
+    panel.offset.value = 3.0
+    assert "alert" not in panel.message.value
+    assert panel.contrast.value != before
+    panel.against.value = panel.one.value
+    assert "different classes" in panel.message.value
+    assert panel.contrast.value == ""
+    panel.against.value = 5
+    assert "alert" not in panel.message.value

@@ -1,0 +1,390 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+
+from gan_lib.classifiers import FitOptions, fit, make_classifier
+from gan_lib.core.runtime import make_fabric
+from gan_lib.data import ImageSplit
+from gan_lib.gan.conditions import ConditionMaker, FeatureMaker, compute_conditions
+from gan_lib.gan.generators import Discriminator, ProjectionDiscriminator, make_generator
+from gan_lib.gan.objectives import discriminator_accuracy, discriminator_loss, generator_loss
+from gan_lib.gan.training import (
+    ContrastiveOptions,
+    TrainingOptions,
+    contrastive,
+    load_generator,
+    save_generator,
+    supervised,
+    train_contrastive,
+    train_supervised,
+)
+from gan_lib.gan.training.loop import GANState, set_learning_rates
+
+LOG_COLUMNS = ["step", "epoch", "reconstruction", "adversarial", "discriminator", "discriminator_accuracy"]
+
+SIZES = {"width": 8, "condition_hidden": 8, "condition_channels": 4, "sft_hidden": 4, "stem_stride": 4}
+OPTIONS = TrainingOptions(
+    epochs=3, batch_size=16, learning_rate=2e-3, ema_decay=0.8, checkpoint_every=3, seed=4
+)
+
+
+@pytest.fixture(scope="module")
+def stored(scenes, tmp_path_factory):
+    cnn = make_classifier("slim_vgg", scenes.class_names)
+    maker = ConditionMaker(cnn, scenes.train.image_size)
+    return compute_conditions(maker, scenes.train, tmp_path_factory.mktemp("conditions"))
+
+
+class EmptyTargets:
+    """Stored conditions with targets of zero."""
+
+    def __init__(self, stored):
+        self.stored, self.count, self.fingerprint = stored, stored.count, "empty"
+
+    def __len__(self):
+        return len(self.stored)
+
+    def __getitem__(self, rows):
+        made = self.stored[rows]
+        return replace(made, target=torch.zeros_like(made.target))
+
+
+def train(scenes, stored, folder, options=OPTIONS, **extra):
+    torch.manual_seed(options.seed)
+    generator, discriminator = make_generator("lsft", **SIZES), Discriminator(8, 4)
+    log = train_supervised(generator, discriminator, scenes.train, stored, folder, options, **extra)
+    return generator, discriminator, log
+
+
+def test_the_error_falls_and_every_step_is_logged(scenes, stored, tmp_path):
+    options = replace(OPTIONS, epochs=8)
+    generator, _, log = train(scenes, stored, tmp_path, options)
+    assert list(log.columns) == LOG_COLUMNS
+    assert log["step"].tolist() == list(range(8 * 4))
+    assert log["reconstruction"].tail(4).mean() < log["reconstruction"].head(4).mean()
+    assert log["discriminator_accuracy"].between(0, 1).all()
+    assert not generator.training
+    assert next(generator.parameters()).device.type == "cpu"
+    assert all(parameter.requires_grad for parameter in generator.parameters())
+
+
+@pytest.mark.parametrize("killed_at", [1, 4, 7, 11])
+def test_killed_and_resumed_ends_with_the_same_weights(scenes, stored, tmp_path, monkeypatch, killed_at):
+    whole, critic, log = train(scenes, stored, tmp_path / "whole")
+    one_step, calls = supervised._step, []
+
+    def killed(*arguments):
+        calls.append(1)
+        if len(calls) == killed_at + 1:
+            raise KeyboardInterrupt
+        return one_step(*arguments)
+
+    monkeypatch.setattr(supervised, "_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(scenes, stored, tmp_path / "killed")
+    monkeypatch.undo()
+    resumed, resumed_critic, resumed_log = train(scenes, stored, tmp_path / "killed")
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+    for name, value in critic.state_dict().items():
+        assert torch.equal(resumed_critic.state_dict()[name], value), name
+    pd.testing.assert_frame_equal(resumed_log, log)
+
+
+def test_a_checkpoint_of_another_schedule_is_refused(scenes, stored, tmp_path):
+    train(scenes, stored, tmp_path)
+    with pytest.raises(ValueError, match="other options"):
+        train(scenes, stored, tmp_path, replace(OPTIONS, epochs=4))
+
+
+def test_discriminator_schedule(scenes, stored, tmp_path):
+    """Updated at steps 0 and 100 only: with 12 steps, once."""
+    options = replace(OPTIONS, discriminator_every=100, checkpoint_every=1000)
+    torch.manual_seed(options.seed)
+    generator, discriminator = make_generator("lsft", **SIZES), Discriminator(8, 4, normalise=False)
+    updates = []
+    original = torch.optim.Adam.step
+
+    def counting(self, *arguments, **keywords):
+        updates.append(len(self.param_groups[0]["params"]))
+        return original(self, *arguments, **keywords)
+
+    torch.optim.Adam.step = counting
+    try:
+        train_supervised(generator, discriminator, scenes.train, stored, tmp_path, options)
+    finally:
+        torch.optim.Adam.step = original
+    assert updates.count(len(list(generator.parameters()))) == 12
+    assert updates.count(len(list(discriminator.parameters()))) == 1
+
+
+def test_averaged_weights_are_used(scenes, stored, tmp_path):
+    averaged, _, _ = train(scenes, stored, tmp_path / "a")
+    last, _, _ = train(scenes, stored, tmp_path / "b", replace(OPTIONS, ema_decay=0.0))
+    assert not torch.equal(averaged.output.weight, last.output.weight)
+
+
+def test_learning_rates_follow_warmup_and_cosine():
+    options = TrainingOptions(
+        learning_rate=1.0, discriminator_learning_rate=0.5, warmup_steps=10, final_learning_rate=0.1
+    )
+    generator, discriminator = make_generator("lsft", **SIZES), Discriminator(8, 4)
+    optimizers = [torch.optim.Adam(network.parameters()) for network in (generator, discriminator)]
+    average = torch.optim.swa_utils.AveragedModel(generator)
+    for step, expected in ((0, 0.1), (9, 0.99), (50, 0.55), (100, 0.1)):
+        state = GANState(generator, discriminator, *optimizers, average, step)
+        set_learning_rates(state, 100, options)
+        assert optimizers[0].param_groups[0]["lr"] == pytest.approx(expected, abs=0.03)
+        assert optimizers[1].param_groups[0]["lr"] == pytest.approx(expected / 2, abs=0.02)
+
+
+def test_what_does_not_belong_together_is_refused(scenes, stored, tmp_path):
+    with pytest.raises(ValueError, match="20 images but 60 conditions"):
+        train_supervised(make_generator("lsft", **SIZES), Discriminator(8), scenes.test, stored, tmp_path)
+    with pytest.raises(ValueError, match="8 conditions for a generator of 3"):
+        train_supervised(
+            make_generator("lsft", **SIZES, conditions=3), Discriminator(8), scenes.train, stored, tmp_path
+        )
+
+
+def test_a_loss_that_explodes_stops_the_training(scenes, stored, tmp_path):
+    generator = make_generator("lsft", **SIZES)
+    torch.nn.init.constant_(generator.stem.weight, math.nan)
+    with pytest.raises(FloatingPointError, match="step 0"):
+        train_supervised(generator, Discriminator(8, 4), scenes.train, stored, tmp_path, OPTIONS)
+
+
+def test_tensorboard(scenes, stored, tmp_path):
+    train(scenes, stored, tmp_path, replace(OPTIONS, epochs=1), tensorboard=True)
+    assert list((tmp_path / "tensorboard").rglob("events*"))
+
+
+def test_generator_is_saved_without_pickle(tmp_path):
+    generator = make_generator("gsft", **SIZES, blocks=2)
+    save_generator(generator, tmp_path)
+    loaded = load_generator(tmp_path)
+    assert all(
+        torch.equal(value, loaded.state_dict()[name]) for name, value in generator.state_dict().items()
+    )
+    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".json"}
+    with pytest.raises(FileNotFoundError, match="no generator"):
+        load_generator(tmp_path / "nowhere")
+
+
+def test_objectives():
+    real, fake = torch.tensor([2.0, -1.0]), torch.tensor([-2.0, 3.0])
+    expected = (
+        math.log1p(math.exp(-2))
+        + math.log1p(math.exp(1))
+        + math.log1p(math.exp(-2))
+        + math.log1p(math.exp(3))
+    ) / 4
+    assert discriminator_loss(real, fake).item() == pytest.approx(expected)
+    assert discriminator_loss(real, fake, "hinge").item() == pytest.approx((0 + 2 + 0 + 4) / 4)
+    assert generator_loss(fake, "hinge").item() == pytest.approx(-0.5)
+    assert generator_loss(fake).item() == pytest.approx(
+        (math.log1p(math.exp(2)) + math.log1p(math.exp(-3))) / 2
+    )
+    assert discriminator_accuracy(real, fake).item() == 0.5
+    with pytest.raises(ValueError, match="hinge"):
+        generator_loss(fake, "wasserstein")
+    with pytest.raises(ValueError, match="hinge"):
+        discriminator_loss(real, fake, "wasserstein")
+
+
+# -- contrastive -------------------------------------------------------------------------------------
+
+CONTRASTIVE = ContrastiveOptions(
+    epochs=3,
+    batch_size=8,
+    learning_rate=2e-3,
+    warmup_steps=3,
+    ema_decay=0.8,
+    held_out=20,
+    validate_every=4,
+    checkpoint_every=3,
+    adversarial_weight=0.1,
+    seed=4,
+)
+
+
+@pytest.fixture(scope="module")
+def maker(scenes):
+    cnn = make_classifier("slim_vgg", scenes.class_names)
+    fit(cnn, scenes.train, FitOptions(epochs=25, batch_size=20, learning_rate=0.01))  # knows them by heart
+    return FeatureMaker(cnn, scenes.train.image_size, 2)
+
+
+def train_by_contrast(scenes, maker, folder, options=CONTRASTIVE, variant="lsft"):
+    torch.manual_seed(options.seed)
+    sizes = {"width": 8, "condition_channels": 4, "sft_hidden": 4, "stem_stride": 8, "detail": 4, "blocks": 2}
+    generator = make_generator(variant, conditions=3, features=maker.channels, **sizes)
+    discriminator = ProjectionDiscriminator(10, 4, 4)
+    log = train_contrastive(generator, discriminator, maker, scenes.train, folder, options)
+    return generator, discriminator, log
+
+
+@pytest.mark.parametrize("variant", ["lsft", "gsft"])
+def test_the_objective_falls_without_labels_or_masks(scenes, maker, tmp_path, variant):
+    blind = ImageSplit(scenes.train.images, torch.arange(len(scenes.train)) % 10)
+    options = replace(CONTRASTIVE, epochs=6)
+    weights = {name: value.clone() for name, value in maker.cnn.state_dict().items()}
+    splits = {"train": blind, "test": scenes.test}
+    _, _, log = train_by_contrast(replace(scenes, splits=splits), maker, tmp_path, options, variant)
+    assert log["step"].tolist() == list(range(6 * 5))
+    assert log["fidelity"].tail(6).mean() < log["fidelity"].head(6).mean()
+    criterion = log["criterion"].dropna()
+    assert criterion.index.tolist() == [3, 7, 11, 15, 19, 23, 27, 29]
+    assert criterion.min() < criterion.iloc[0]
+    assert log["area"].between(0, 1).all() or log["area"].max() <= 2  # mosaics count per part
+    for name, value in maker.cnn.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+    assert all(parameter.requires_grad for parameter in maker.net.parameters())
+
+
+@pytest.mark.parametrize("killed_at", [2, 4, 9])
+def test_killed_contrastive_training_resumes(scenes, maker, tmp_path, monkeypatch, killed_at):
+    whole, critic, log = train_by_contrast(scenes, maker, tmp_path / "whole")
+    one_step, calls = contrastive._Trainer.step, []
+
+    def killed(*arguments):
+        calls.append(1)
+        if len(calls) == killed_at + 1:
+            raise KeyboardInterrupt
+        return one_step(*arguments)
+
+    monkeypatch.setattr(contrastive._Trainer, "step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_by_contrast(scenes, maker, tmp_path / "killed")
+    monkeypatch.undo()
+    resumed, resumed_critic, resumed_log = train_by_contrast(scenes, maker, tmp_path / "killed")
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+    for name, value in critic.state_dict().items():
+        assert torch.equal(resumed_critic.state_dict()[name], value), name
+    pd.testing.assert_frame_equal(resumed_log, log)
+
+
+def test_the_weights_with_the_lowest_criterion_are_kept(scenes, maker, tmp_path, monkeypatch):
+    """With a criterion that only the second validation likes, its weights are the result."""
+    seen = []
+
+    def criterion(self, rows):
+        seen.append({name: value.clone() for name, value in self.state.average.module.state_dict().items()})
+        return 0.0 if len(seen) == 2 else 1.0
+
+    monkeypatch.setattr(contrastive._Trainer, "criterion", criterion)
+    generator, _, _ = train_by_contrast(scenes, maker, tmp_path)
+    assert len(seen) == 4
+    for name, value in generator.state_dict().items():
+        assert torch.equal(value, seen[1][name]), name
+
+
+def test_mosaics_ask_for_either_part(scenes, maker, tmp_path):
+    state = GANState.new(
+        make_generator("lsft", conditions=3, features=maker.channels, width=8, stem_stride=8),
+        ProjectionDiscriminator(10, 4, 4),
+        CONTRASTIVE,
+        make_fabric("cpu"),
+    )
+    trainer = contrastive._Trainer(state, maker, scenes.train, CONTRASTIVE, make_fabric("cpu"))
+    trainer.classes = torch.arange(60) % 3
+    trainer.order = torch.arange(60)
+    rows = torch.arange(12)
+    plain = trainer.task(rows, step=0)
+    assert plain.parts == 1
+    assert (plain.other_classes == -1).all()
+    task = trainer.task(rows, step=1)
+    pictures = scenes.train.batch(rows).images
+    assert task.parts == 2
+    assert len(task.pictures) == 6
+    assert (task.classes != task.other_classes).all()
+    for index in range(6):
+        # The asked image is on the left in half of the mosaics, on the right in the others.
+        left, right = task.pictures[index].split(32, dim=-1)
+        asked, other = (right, left) if index % 2 else (left, right)
+        assert torch.equal(asked, pictures[index])
+        assert int(trainer.classes[index]) == int(task.classes[index])
+        partner = next(row for row in range(12) if torch.equal(pictures[row], other))
+        assert int(trainer.classes[partner]) == int(task.other_classes[index])
+        assert torch.equal(task.originals[index], trainer.embeddings[index])
+    trainer.classes = torch.zeros(60, dtype=torch.long)
+    assert trainer.task(rows, step=1).parts == 1  # no two classes, no mosaics
+
+
+def test_a_checkpoint_of_another_cnn_or_of_other_images_is_refused(scenes, maker, tmp_path):
+    train_by_contrast(scenes, maker, tmp_path)
+    other = FeatureMaker(make_classifier("slim_vgg", scenes.class_names, seed=7), (32, 32), 2)
+    with pytest.raises(ValueError, match="another CNN"):
+        train_by_contrast(scenes, other, tmp_path)
+    turned = ImageSplit(scenes.train.images.flip(-1), scenes.train.labels)
+    with pytest.raises(ValueError, match="other images"):
+        train_by_contrast(replace(scenes, splits={**scenes.splits, "train": turned}), maker, tmp_path)
+    with pytest.raises(ValueError, match="another generator"):
+        train_by_contrast(scenes, maker, tmp_path, variant="gsft")
+
+
+def test_a_batch_of_one_image(scenes, maker, tmp_path):
+    """41 images in batches of 8 end with a batch of one, on a step with mosaics as well."""
+    options = replace(CONTRASTIVE, held_out=19, epochs=2, mosaic_every=1)
+    _, _, log = train_by_contrast(scenes, maker, tmp_path, options)
+    assert len(log) == 12
+
+
+@pytest.mark.parametrize(
+    "changes", [{"area": (0.0, 0.2)}, {"ranked_area": (0.3, 0.1)}, {"mosaic_every": 0}, {"fills": ()}]
+)
+def test_options_without_meaning_are_refused(changes):
+    with pytest.raises(ValueError, match=r"must|needs"):
+        replace(CONTRASTIVE, **changes)
+
+
+def test_every_kind_of_mosaic_meets_every_fill():
+    """Kind and fill follow from the step: they must not go in step with each other."""
+    options = replace(CONTRASTIVE, mosaics=("halves", "pasted"), fills=("black", "blur"))
+    met = {(options.mosaic_kind(step), options.fill(step)) for step in range(1, 40, options.mosaic_every)}
+    assert len(met) == 4
+
+
+def test_contrastive_training_refuses_what_does_not_fit(scenes, maker, tmp_path):
+    generator = make_generator("lsft", conditions=2, width=8, stem_stride=8)
+    with pytest.raises(ValueError, match="channels"):
+        train_contrastive(generator, ProjectionDiscriminator(10, 4), maker, scenes.train, tmp_path)
+    with pytest.raises(ValueError, match="too few"):
+        train_by_contrast(scenes, maker, tmp_path, replace(CONTRASTIVE, held_out=60))
+
+
+def test_without_a_discriminator(scenes, stored, tmp_path):
+    """Nothing is asked of it: it ends as it began, and the error falls all the same."""
+    torch.manual_seed(OPTIONS.seed)
+    generator, discriminator = make_generator("lsft", **SIZES), Discriminator(8, 4)
+    before = [tensor.clone() for tensor in discriminator.state_dict().values()]
+    options = replace(OPTIONS, adversarial_weight=0.0, epochs=8)
+    log = train_supervised(generator, discriminator, scenes.train, stored, tmp_path, options)
+    assert list(log.columns) == ["step", "epoch", "reconstruction"]
+    assert log["reconstruction"].tail(4).mean() < log["reconstruction"].head(4).mean()
+    after = discriminator.state_dict().values()
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_logits_are_kept_from_saturating(scenes, stored, tmp_path):
+    """With targets that are zero everywhere, what stops the maps is the penalty alone."""
+    batch = stored[torch.arange(len(scenes.train))]
+    empty = EmptyTargets(stored)
+    reached = {}
+    for weight in (0.0, 1000.0):
+        torch.manual_seed(0)
+        generator = make_generator("lsft", **SIZES)
+        options = replace(
+            OPTIONS, adversarial_weight=0.0, saturation_weight=weight, epochs=30, learning_rate=1e-2
+        )
+        train_supervised(generator, Discriminator(8, 4), scenes.train, empty, tmp_path / str(weight), options)
+        with torch.no_grad():
+            logits = generator.logits(scenes.train.batch(range(60)).images, batch.cgma)
+        reached[weight] = float(logits.mean())
+    assert reached[0.0] < -5 < reached[1000.0] < 0

@@ -1,0 +1,218 @@
+"""Explainers on disk, what they refuse, and ``gan-lib explain``."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from gan_lib.classifiers import Classifier, load_classifier, make_classifier, save_classifier
+from gan_lib.cli import app
+from gan_lib.core.storage import load_tensors, read_json, write_json
+from gan_lib.explainers import (
+    ContrastiveExplainer,
+    GANExplainer,
+    GeneratorExplainer,
+)
+from gan_lib.gan.conditions import ConditionMaker, FeatureMaker
+from gan_lib.gan.generators import make_generator
+from gan_lib.workbench.explain import resolve_class
+
+NAMES = tuple("0123456789")
+SMALL = {"width": 8, "condition_channels": 4, "sft_hidden": 4, "stem_stride": 8, "detail": 4}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A project with one CNN and three explainers, untrained."""
+    root = tmp_path_factory.mktemp("project")
+    folder = root / "data" / "pretrained" / "slim_vgg"
+    cnn = make_classifier("slim_vgg", NAMES).eval()
+    save_classifier(cnn, folder)
+    maker = FeatureMaker(cnn, (64, 64), 2)
+    for variant in ("lsft", "gsft"):
+        generator = make_generator(variant, conditions=3, features=maker.channels, blocks=2, **SMALL)
+        generator.prepare(maker(torch.rand(4, 3, 64, 64)).activations)
+        ContrastiveExplainer(maker, generator).save(folder / f"contrastive-{variant}", {"images": 3})
+    generator = make_generator("lsft", conditions=8, condition_hidden=8, **SMALL)
+    GANExplainer(ConditionMaker(cnn, (64, 64)), generator).save(folder / "lsft")
+    return root
+
+
+@pytest.fixture
+def folder(root):
+    return root / "data" / "pretrained" / "slim_vgg"
+
+
+@pytest.mark.parametrize("method", ["contrastive-lsft", "contrastive-gsft", "lsft"])
+def test_what_is_saved_comes_back(folder, method):
+    images = torch.rand(2, 3, 64, 64)
+    first = GeneratorExplainer.from_pretrained(folder / method)
+    second = GeneratorExplainer.from_pretrained(folder / method, load_classifier(folder))
+    assert isinstance(first, GANExplainer if method == "lsft" else ContrastiveExplainer)
+    for target in (None, 3, torch.tensor([1, 2])):
+        assert torch.equal(first.attribute(images, target), second.attribute(images, target))
+    assert not torch.equal(first.attribute(images, 1), first.attribute(images, 2))
+
+
+def test_maps_need_no_backward_pass(folder, monkeypatch):
+    explainer = ContrastiveExplainer.from_pretrained(folder / "contrastive-lsft")
+    monkeypatch.setattr(torch.autograd, "grad", None)
+    with torch.inference_mode():
+        maps = explainer.attribute(torch.rand(2, 3, 64, 64), target=3)
+    assert maps.shape == (2, 1, 64, 64)
+
+
+def test_kinds_are_not_mixed_up(folder):
+    with pytest.raises(ValueError, match="holds a supervised explainer"):
+        ContrastiveExplainer.from_pretrained(folder / "lsft")
+    with pytest.raises(FileNotFoundError, match=r"holds no explainer\.json"):
+        ContrastiveExplainer.from_pretrained(folder / "nothing")
+
+
+def changed(cnn, **fields):
+    recipe = cnn.card.__class__(**{**vars(cnn.card), **fields})
+    return Classifier(cnn.backbone, recipe).eval()
+
+
+def test_a_cnn_that_does_not_fit_is_refused_with_the_reason(folder):
+    method = folder / "contrastive-lsft"
+    cnn = load_classifier(folder)
+    with pytest.raises(ValueError, match=r"trained on slim_vgg; this one has no layer 'backbone\.features"):
+        ContrastiveExplainer.from_pretrained(method, make_classifier("slim_resnet", NAMES))
+    with pytest.raises(ValueError, match="of 10 classes, this one has 4"):
+        ContrastiveExplainer.from_pretrained(method, make_classifier("slim_vgg", NAMES[:4]))
+    with pytest.raises(ValueError, match="normalised by the mean"):
+        ContrastiveExplainer.from_pretrained(method, changed(cnn, mean=(0.5, 0.5, 0.5)))
+    with pytest.raises(ValueError, match="its weights are others"):
+        ContrastiveExplainer.from_pretrained(method, make_classifier("slim_vgg", NAMES, seed=5))
+    # Rounded weights, as a quantised CNN has, are the same CNN.
+    with torch.no_grad():
+        for parameter in cnn.parameters():
+            parameter.mul_(256).round_().div_(256)
+    ContrastiveExplainer.from_pretrained(method, cnn)
+
+
+def test_a_cnn_without_its_weights_says_what_to_do(folder, tmp_path, monkeypatch):
+    from torchvision.models._api import WeightsEnum
+
+    def offline(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", offline)
+    home = tmp_path / "mobilenet_v2"
+    save_classifier(make_classifier("mobilenet_v2", [str(i) for i in range(1000)]), home)
+    (home / "classifier.safetensors").unlink()
+    write_json(home / "weights.json", "IMAGENET1K_V1")
+    with pytest.raises(FileNotFoundError, match=r"put the file at .*mobilenet_v2-.*\.pth"):
+        load_classifier(home)
+
+
+# -- the command -------------------------------------------------------------------------------------
+
+
+def explain(root, *arguments):
+    return CliRunner().invoke(app, ["explain", *map(str, arguments), "--root", str(root), "--device", "cpu"])
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    (folder / "more").mkdir(parents=True)
+    Image.new("RGB", (80, 50), (200, 30, 30)).save(folder / "a.png")
+    Image.new("L", (64, 64), 90).save(folder / "a.jpg")
+    Image.new("RGBA", (30, 90), (0, 200, 0, 100)).save(folder / "more" / "a.png")
+    (folder / "broken.png").write_bytes(b"no image at all")
+    (folder / "notes.txt").write_text("not looked at")
+    return folder
+
+
+def table(out):
+    with (out / "explanations.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_folder_is_explained(root, pictures, tmp_path):
+    out = tmp_path / "out"
+    result = explain(root, pictures, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "3 images explained, 1 skipped" in result.output
+    assert "broken.png" in result.output
+    rows = table(out)
+    assert [row["image"].removeprefix(str(pictures)) for row in rows] == ["/a.jpg", "/a.png", "/more/a.png"]
+    for row in rows:
+        assert row["prediction"] == row["target"]
+        assert 0 <= float(row["probability"]) <= 1
+        assert 0 <= float(row["drop"]) <= 100
+        assert 0 <= float(row["area"]) <= 1
+    assert [row["name"] for row in rows] == ["a", "a_png", "more/a"]
+    for stem in ("a", "a_png", "more/a"):
+        with Image.open(out / "inputs" / f"{stem}.png") as picture:
+            assert picture.size == (64, 64)
+        for method in ("gan", "gradcam"):
+            with Image.open(out / method / f"{stem}.png") as grey:
+                assert grey.mode == "L"
+            with Image.open(out / method / f"{stem}_overlay.png") as coloured:
+                assert coloured.mode == "RGB"
+            values = load_tensors(out / method / f"{stem}.safetensors")["map"]
+            assert values.shape == (1, 64, 64)
+
+
+def test_names_do_not_collide(root, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("a.png", "a_overlay.png", "a.bmp", "a_png.png"):
+        Image.new("RGB", (64, 64), (9, 90, 200)).save(folder / name)
+    assert explain(root, folder, "--out", tmp_path / "out").exit_code == 0
+    written = [path.relative_to(tmp_path / "out" / "gan") for path in (tmp_path / "out" / "gan").iterdir()]
+    assert len(written) == 4 * 3
+    assert len({row["name"] for row in table(tmp_path / "out")}) == 4
+
+
+def test_a_name_of_several_classes_is_refused(root, pictures, tmp_path):
+    cnn = make_classifier("slim_vgg", ["crane", "dog", "crane"])
+    with pytest.raises(KeyError, match=r"several classes .* \[0, 2\]"):
+        resolve_class(cnn, "Crane")
+    assert resolve_class(cnn, "2") == 2
+    assert resolve_class(cnn, "dog") == 1
+
+
+def test_one_image_one_class_another_method(root, pictures, tmp_path):
+    out = tmp_path / "out"
+    result = explain(root, pictures / "a.png", "--target", "7", "--method", "saliency", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert [row["target"] for row in table(out)] == ["7"]
+    assert {path.name for path in out.iterdir()} == {"inputs", "saliency", "gradcam", "explanations.csv"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "neither an image nor a folder"),
+        ([".", "--target", "eleven"], "no class 'eleven'; there are 10 classes"),
+        ([".", "--method", "magic"], "unknown method 'magic'; there are saliency"),
+        ([".", "--model", "my_net"], "no pretrained explainer for 'my_net'"),
+    ],
+)
+def test_mistakes_get_one_line(root, pictures, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(pictures)
+    result = explain(root, *arguments, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_nothing_readable_fails(root, tmp_path):
+    (tmp_path / "x.png").write_bytes(b"nothing")
+    assert explain(root, tmp_path / "x.png", "--out", tmp_path / "out").exit_code == 1
+
+
+def test_a_checkpoint_says_what_it_was_trained_on(folder):
+    about = read_json(folder / "contrastive-lsft" / "explainer.json")
+    assert about["cnn"]["architecture"] == "slim_vgg"
+    assert about["image_size"] == [64, 64]
+    assert about["trained_on"] == {"images": 3}
+    assert len(about["settings"]["layers"]) == 2
