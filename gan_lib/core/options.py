@@ -14,8 +14,9 @@ T = TypeVar("T")
 def options(cls: type[T]) -> type[T]:
     """Class decorator: a frozen dataclass whose values are checked, as pydantic does it.
 
-    Lists become tuples where the field is one; unknown names and values of another type raise
-    ``pydantic.ValidationError``, which is a ``ValueError``. ``dataclasses.replace`` checks again.
+    Unknown names and values of another type raise ``pydantic.ValidationError``, which is a ``ValueError``;
+    an integer will do for a float, nothing else is converted. ``dataclasses.replace`` checks again. From JSON
+    (``pydantic.TypeAdapter(cls).validate_json``) lists become tuples.
     """
-    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
-    return dataclass(frozen=True, config=config)(cls)  # type: ignore[no-any-return, call-overload]
+    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    return dataclass(frozen=True, config=config)(cls)  # type: ignore[return-value]
