@@ -7,8 +7,10 @@ shards, so that a data set larger than memory works the same way.
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,41 @@ class ImageSplit:
         height, width = self.images.shape[2:]
         return height, width
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the contents: images, labels, masks and marks. Computed once: rows must not change later."""
+        digest = hashlib.sha256()
+        self._add_to(digest)
+        return digest.hexdigest()[:16]
+
+    def _add_to(self, digest: Any) -> None:
+        for column in COLUMNS:
+            rows = getattr(self, column)
+            if isinstance(rows, ShardedRows):
+                digest.update(rows.fingerprint.encode())
+            elif rows is not None:
+                digest.update(column.encode() + tensor_bytes(rows[:]))
+
+    def sample(self, count: int | None, seed: int, skip: int = 0) -> Tensor:
+        """Rows (count,) drawn at random with the classes in proportion, the one way in which images are chosen.
+
+            train = split.sample(4000, seed)
+            others = split.sample(6, seed, skip=4000)  # none of the first 4000
+
+        They are a part of :func:`stratified_order`, which depends on the labels and the seed only.
+
+        Args:
+            count: how many; ``None`` for all that are left, and fewer are given where fewer are left.
+            seed: decides the draw.
+            skip: leave out so many that a draw by the same seed begins with.
+
+        Raises:
+            ValueError: a negative count or skip.
+        """
+        if skip < 0 or (count is not None and count < 0):
+            raise ValueError(f"count and skip must not be negative; got {count}, {skip}")
+        return stratified_order(self.labels, seed)[skip : None if count is None else skip + count]
+
     def batch(self, rows: Tensor | Sequence[int] | slice) -> Batch:
         """The given rows as a :class:`Batch`."""
         index = torch.arange(len(self))[torch.as_tensor(rows) if not isinstance(rows, slice) else rows]
@@ -117,6 +154,45 @@ def batch_rows(count: int, size: int, shuffle_seed: int | None = None) -> Iterat
     else:
         order = torch.randperm(count, generator=torch.Generator().manual_seed(shuffle_seed))
     yield from order.split(size)
+
+
+def stratified_order(labels: Tensor, seed: int) -> Tensor:
+    """All rows in one random order, of which every beginning holds the classes in proportion.
+
+    Among the first m of N rows, a class of n is found less than once more or less often than its share
+    m n / N. Which image of the class comes is random. So the k-th image of a class belongs to one of the
+    places from floor((k - 1) N / n) on and before ceil(k N / n), and a place goes to the image, among those
+    that may have it, that must come first (Baruah et al., "Proportionate progress", Algorithmica 1996: on
+    one machine the earliest deadline always succeeds).
+
+    Args:
+        labels: (N,) int64.
+        seed: decides the order.
+
+    Returns:
+        A permutation (N,) int64.
+    """
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(len(labels))
+    own = labels.cpu().numpy()[shuffled]
+    images = {label: iter(shuffled[own == label].tolist()) for label in np.unique(own).tolist()}
+    sizes = {label: int((own == label).sum()) for label in images}
+    lots = rng.permutation(len(labels)).tolist()  # where two must come equally soon
+    used = dict.fromkeys(images, 0)
+    waiting = [(0, label) for label in images]  # the place that the class's next image may have first
+    ready: list[tuple[int, int, int]] = []  # the place before which it must come, a lot, its class
+    order: list[int] = []
+    for place in range(len(labels)):
+        while waiting and waiting[0][0] <= place:
+            label = heapq.heappop(waiting)[1]
+            due = -(-(used[label] + 1) * len(labels) // sizes[label])  # rounded up
+            heapq.heappush(ready, (due, lots.pop(), label))
+        label = heapq.heappop(ready)[2]
+        order.append(next(images[label]))
+        used[label] += 1
+        if used[label] < sizes[label]:
+            heapq.heappush(waiting, (used[label] * len(labels) // sizes[label], label))
+    return torch.tensor(order, dtype=torch.long)
 
 
 @dataclass(frozen=True)
@@ -172,18 +248,13 @@ class ImageData:
     def test(self) -> ImageSplit:
         return self.splits["test"]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """Hash of the contents: class names, images, labels, masks and marks of all splits."""
+        """Hash of the contents: class names, images, labels, masks and marks of all splits; computed once."""
         total = hashlib.sha256(repr(self.class_names).encode())
         for name in sorted(self.splits):
             total.update(name.encode())
-            for column in COLUMNS:
-                rows = getattr(self.splits[name], column)
-                if isinstance(rows, ShardedRows):
-                    total.update(rows.fingerprint.encode())
-                elif rows is not None:
-                    total.update(column.encode() + tensor_bytes(rows[:]))
+            self.splits[name]._add_to(total)
         return total.hexdigest()[:16]
 
     @classmethod

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gan_lib.data import ImageData, ImageSplit, image_folder
+
+
+def split_of(labels, **columns):
+    images = torch.arange(len(labels), dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 2, 2)
+    return ImageSplit(images, torch.tensor(labels), **columns)
+
+
+def furthest_from_share(labels, order):
+    """How far any class is from its share in any beginning of an order, in images."""
+    labels = np.asarray(labels)
+    found = np.cumsum(labels[order.numpy(), None] == np.unique(labels), axis=0)  # (N, K)
+    share = np.arange(1, len(labels) + 1)[:, None] * (labels[:, None] == np.unique(labels)).mean(0)
+    return np.abs(found - share).max()
+
+
+def test_an_order_worked_out_by_hand():
+    """Four of class 7 and two of class 3. The 7s belong to places 0-1, 1-2, 3-4, 4-5, the 3s to 0-2, 3-5.
+
+    Place 0: the 7 must come before place 2, the 3 before 3, so a 7. Place 1: the second 7 and the 3 must both
+    come before 3, so the lot decides, and place 2 has the other. Places 3 to 5 repeat it.
+    """
+    labels = torch.tensor([7, 3, 7, 7, 3, 7])
+    seen = set()
+    for seed in range(40):
+        order = split_of(labels.tolist()).sample(None, seed)
+        assert sorted(order.tolist()) == list(range(6))
+        drawn = labels[order].tolist()
+        assert [drawn[0], drawn[3]] == [7, 7]
+        assert sorted(drawn[1:3]) == sorted(drawn[4:]) == [3, 7]
+        seen.add(tuple(order.tolist()))
+    assert len(seen) > 20  # of 4! * 2! * 2 * 2 orders
+    assert {order[0] for order in seen} == {0, 2, 3, 5}  # every 7 comes first in some
+
+
+def test_the_same_rows_on_every_platform():
+    assert split_of([0] * 6 + [1] * 3 + [2] * 3).sample(None, seed=4).tolist() == [
+        1,
+        8,
+        0,
+        10,
+        2,
+        7,
+        4,
+        9,
+        3,
+        11,
+        5,
+        6,
+    ]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_every_beginning_holds_the_classes_in_proportion(seed):
+    rng = np.random.default_rng(seed)
+    shares = rng.dirichlet(np.full(rng.integers(1, 12), rng.choice([0.1, 0.5, 5])))
+    labels = rng.choice(len(shares), rng.integers(1, 300), p=shares).tolist()
+    order = split_of(labels).sample(None, seed)
+    assert sorted(order.tolist()) == list(range(len(labels)))
+    assert furthest_from_share(labels, order) < 1
+
+
+def test_many_small_classes_do_not_crowd_out_a_large_one():
+    """All due in the middle, ten classes of one image would come in a row; the share allows one or two."""
+    labels = [0] * 90 + list(range(1, 11))
+    assert furthest_from_share(labels, split_of(labels).sample(None, seed=0)) < 1
+
+
+def test_draws_are_disjoint_and_seeded_and_know_only_labels():
+    labels = torch.arange(5).repeat_interleave(8)  # sorted by class, as folders are
+    split = split_of(labels.tolist())
+    first, second, rest = split.sample(15, 3), split.sample(10, 3, skip=15), split.sample(None, 3, skip=25)
+    assert torch.equal(torch.cat([first, second, rest]), split.sample(None, 3))
+    assert [torch.bincount(labels[rows]).tolist() for rows in (first, second, rest)] == [
+        [3] * 5,
+        [2] * 5,
+        [3] * 5,
+    ]
+    assert not torch.equal(first, split.sample(15, 4))
+    other = ImageSplit(torch.zeros(40, 3, 9, 9, dtype=torch.uint8), labels)
+    assert torch.equal(other.sample(15, 3), first)
+    assert len(split.sample(99, 3)) == 40
+    assert len(split.sample(99, 3, skip=38)) == 2
+    assert split.sample(0, 3).tolist() == split.sample(None, 3, skip=40).tolist() == []
+    for wrong in ({"count": -1}, {"count": 1, "skip": -1}):
+        with pytest.raises(ValueError, match="negative"):
+            split.sample(**wrong, seed=0)
+
+
+def test_a_folder_sorted_by_class_trains_and_tests_on_all_classes(tmp_path):
+    """The first rows of a folder are of its first classes, the last of its last: once, no class was in both."""
+    for part, count in (("train", 10), ("test", 5)):
+        for shade, name in enumerate("abcd"):
+            for index in range(count):
+                path = tmp_path / part / name / f"{index}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (4, 4), (60 * shade,) * 3).save(path)
+    data = image_folder(tmp_path, size=4)
+    assert data.train.labels.tolist() == sorted(data.train.labels.tolist())
+    for split, count in ((data.train, 12), (data.test, 8)):
+        rows = split.sample(count, seed=1)
+        assert torch.bincount(split.labels[rows]).tolist() == [count // 4] * 4
+
+
+def test_a_split_is_known_by_its_contents(tmp_path, scenes):
+    split = split_of([0, 1, 1])
+    assert split.fingerprint == split_of([0, 1, 1]).fingerprint
+    masks = torch.zeros(3, 1, 2, 2, dtype=torch.bool)
+    others = [split_of([0, 1, 0]), split_of([0, 1, 1], masks=masks), split_of([0, 1, 1], marks=masks)]
+    others += [split.subset([1, 0, 2]), split.subset([0, 1])]
+    assert len({split.fingerprint, *(other.fingerprint for other in others)}) == 6
+    scenes.save(tmp_path)
+    loaded, again = ImageData.load(tmp_path), ImageData.load(tmp_path)
+    assert loaded.train.fingerprint == again.train.fingerprint != loaded.test.fingerprint
