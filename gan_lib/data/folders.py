@@ -14,19 +14,20 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from gan_lib.core.storage import ShardedRows, ShardWriter
 from gan_lib.data.images import ROWS_PER_WRITE, ImageData, ImageSplit, save_index
+from gan_lib.data.reading import read_image
+from gan_lib.data.rows import chosen_rows
 
 logger = logging.getLogger(__name__)
 
 TRAIN_NAMES = ("train", "training")
+TEST_SHARE = 0.2  # of every class, where there are no split folders
 TEST_NAMES = ("test", "testing", "val", "valid", "validation", "evaluation")
 
 
@@ -35,40 +36,39 @@ class _Files:
     paths: list[Path]
     labels: list[int]
 
+    def chosen(self, rows: Sequence[int] | np.ndarray | Tensor) -> _Files:
+        return _Files([self.paths[row] for row in rows], [self.labels[row] for row in rows])
+
 
 def image_folder(
     root: str | Path,
     size: int | tuple[int, int] = 64,
-    *,
-    test_share: float = 0.2,
+    train: int | None = None,
+    test: int | None = None,
     seed: int = 0,
-    limit: int | None = None,
-    on_error: Literal["skip", "raise"] = "skip",
     into: Path | None = None,
 ) -> ImageData:
-    """Read an image folder; every image is decoded once, in parallel.
+    """Read an image folder, or a fair choice of its images; each is decoded once, in parallel.
 
         data = image_folder("data/animals10", size=224, into=Path("data/cache/animals10"))
 
     Images are cropped to the wanted aspect about their centre and resized; grey, palette and
-    transparent ones become RGB, and EXIF rotation is applied.
+    transparent ones become RGB, and EXIF rotation is applied. An unreadable one is left out: its path is
+    logged and listed in ``ImageData.skipped``.
 
     Args:
         root: folder with class folders, or with train and test folders of class folders.
         size: side, or height and width, in pixels.
-        test_share: share of every class that becomes test data when there are no split folders.
-        seed: decides that split, and which images ``limit`` keeps.
-        limit: at most so many images per class and split.
-        on_error: what an unreadable image does: ``skip`` logs its path and lists it in
-            ``ImageData.skipped``; ``raise`` stops.
+        train: at most so many training images, drawn with the classes in proportion.
+        test: at most so many test images, likewise.
+        seed: decides the split where there are no split folders, and which images are drawn.
         into: folder for the decoded images, so that more of them than memory holds can be used;
             ``None`` keeps them in memory.
 
     Raises:
         NotADirectoryError: ``root`` is not a folder.
         ValueError: fewer than two classes, an empty class, a class of the test folder that the
-            training folder lacks, one split without the other, or, with ``on_error="raise"``, an
-            unreadable image. The message names the folder or file.
+            training folder lacks, or one split without the other. The message names the folder.
     """
     root = Path(root)
     if not root.is_dir():
@@ -76,33 +76,30 @@ def image_folder(
             f"{root} is not a folder of images" + (", but a file" if root.exists() else "")
         )
     height, width = (size, size) if isinstance(size, int) else size
-    class_names, files = _find(root, test_share, seed)
-    if limit is not None:
-        files = {name: _limited(found, limit, seed) for name, found in files.items()}
+    class_names, files = _find(root, seed)
+    for name, count in (("train", train), ("test", test)):
+        files[name] = files[name].chosen(chosen_rows(torch.tensor(files[name].labels), count, seed))
     skipped: list[tuple[str, str]] = []
     splits = {}
     for name, found in files.items():
-        decoded = _decode(found, (height, width), root, on_error, skipped)
+        decoded = _decode(found, (height, width), root, skipped)
         splits[name] = _collect(decoded, (height, width), None if into is None else into / name)
     if skipped:
-        logger.warning("%s: skipped %d unreadable of %d images", root, len(skipped), _total(files))
+        total = sum(len(found.paths) for found in files.values())
+        logger.warning("%s: skipped %d unreadable of %d images", root, len(skipped), total)
     data = ImageData(root.name, class_names, splits, tuple(skipped))
     if into is not None:
         save_index(into, data)
     return data
 
 
-def _total(files: dict[str, _Files]) -> int:
-    return sum(len(found.paths) for found in files.values())
-
-
-def _find(root: Path, test_share: float, seed: int) -> tuple[tuple[str, ...], dict[str, _Files]]:
+def _find(root: Path, seed: int) -> tuple[tuple[str, ...], dict[str, _Files]]:
     folders = {path.name.lower(): path for path in _visible(root) if path.is_dir()}
     train = next((folders[name] for name in TRAIN_NAMES if name in folders), None)
     test = next((folders[name] for name in TEST_NAMES if name in folders), None)
     if train is None and test is None:
         names = _class_folders(root)
-        return names, _split(_files(root, names), test_share, seed)
+        return names, _split(_files(root, names), seed)
     if train is None or test is None:
         missing = "training" if train is None else "test"
         raise ValueError(f"{root} has {(train or test).name}/ but no {missing} folder")  # type: ignore[union-attr]
@@ -136,9 +133,7 @@ def _files(folder: Path, class_names: Sequence[str], may_lack: bool = False) -> 
     return found
 
 
-def _split(files: _Files, test_share: float, seed: int) -> dict[str, _Files]:
-    if not 0 < test_share < 1:
-        raise ValueError(f"test_share must lie between 0 and 1, not {test_share}")
+def _split(files: _Files, seed: int) -> dict[str, _Files]:
     rng = np.random.default_rng(seed)
     labels = np.array(files.labels)
     is_test = np.zeros(len(labels), dtype=bool)
@@ -146,45 +141,15 @@ def _split(files: _Files, test_share: float, seed: int) -> dict[str, _Files]:
         own = rng.permutation(np.flatnonzero(labels == label))
         if len(own) < 2:
             raise ValueError(f"class folder {files.paths[own[0]].parent} needs two images to be split")
-        is_test[own[: min(len(own) - 1, max(1, round(test_share * len(own))))]] = True
+        is_test[own[: min(len(own) - 1, max(1, round(TEST_SHARE * len(own))))]] = True
     return {
-        "train": _chosen(files, np.flatnonzero(~is_test)),
-        "test": _chosen(files, np.flatnonzero(is_test)),
+        "train": files.chosen(np.flatnonzero(~is_test)),
+        "test": files.chosen(np.flatnonzero(is_test)),
     }
 
 
-def _limited(files: _Files, limit: int, seed: int) -> _Files:
-    rng = np.random.default_rng(seed)
-    labels = np.array(files.labels)
-    kept = [rng.permutation(np.flatnonzero(labels == label))[:limit] for label in np.unique(labels)]
-    return _chosen(files, np.sort(np.concatenate(kept)))
-
-
-def _chosen(files: _Files, rows: np.ndarray) -> _Files:
-    return _Files([files.paths[i] for i in rows], [files.labels[i] for i in rows])
-
-
-def read_image(path: str | Path, size: tuple[int, int]) -> Tensor:
-    """One image file as (3, H, W) uint8, cropped about its centre and resized.
-
-    Raises:
-        ValueError: the file is no readable image; the message names it.
-    """
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I"):  # 16-bit grey, which convert() would clip
-                upright = Image.fromarray((np.asarray(upright) / 257).clip(0, 255).astype(np.uint8))
-            if "transparency" in upright.info or upright.mode in ("LA", "PA"):
-                upright = upright.convert("RGBA")
-            fitted = ImageOps.fit(upright.convert("RGB"), (size[1], size[0]), Image.Resampling.BILINEAR)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read {path} as an image: {error}") from error
-    return torch.from_numpy(np.array(fitted)).permute(2, 0, 1)  # (3, H, W)
-
-
 def _decode(
-    files: _Files, size: tuple[int, int], root: Path, on_error: str, skipped: list[tuple[str, str]]
+    files: _Files, size: tuple[int, int], root: Path, skipped: list[tuple[str, str]]
 ) -> Iterator[tuple[Tensor, list[int], list[str]]]:
     """Batches of images (B, 3, H, W), labels and paths; unreadable files are added to ``skipped``."""
 
@@ -204,8 +169,6 @@ def _decode(
                     images.append(image)
                     labels.append(files.labels[row])
                     paths.append(name)
-                elif on_error == "raise":
-                    raise image
                 else:
                     logger.warning("%s", image)
                     skipped.append((name, str(image.__cause__)))

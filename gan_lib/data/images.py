@@ -7,7 +7,6 @@ shards, so that a data set larger than memory works the same way.
 from __future__ import annotations
 
 import hashlib
-import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from gan_lib.core.storage import Rows, ShardedRows, ShardWriter, read_json, tensor_bytes, write_json
+from gan_lib.data.rows import batch_rows, stratified_order
 
 COLUMNS = ("images", "labels", "masks", "marks")
 ROWS_PER_WRITE = 512
@@ -88,7 +88,7 @@ class ImageSplit:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the contents: images, labels, masks and marks. Computed once: rows must not change later."""
+        """Hash of the contents: images, labels, masks and marks; computed once, for rows do not change."""
         digest = hashlib.sha256()
         self._add_to(digest)
         return digest.hexdigest()[:16]
@@ -102,7 +102,7 @@ class ImageSplit:
                 digest.update(column.encode() + tensor_bytes(rows[:]))
 
     def sample(self, count: int | None, seed: int, skip: int = 0) -> Tensor:
-        """Rows (count,) drawn at random with the classes in proportion, the one way in which images are chosen.
+        """Rows (count,) drawn at random, classes in proportion: the one way in which images are chosen.
 
             train = split.sample(4000, seed)
             others = split.sample(6, seed, skip=4000)  # none of the first 4000
@@ -119,7 +119,7 @@ class ImageSplit:
         """
         if skip < 0 or (count is not None and count < 0):
             raise ValueError(f"count and skip must not be negative; got {count}, {skip}")
-        return stratified_order(self.labels, seed)[skip : None if count is None else skip + count]
+        return stratified_order(self.labels, seed, None if count is None else skip + count)[skip:]
 
     def batch(self, rows: Tensor | Sequence[int] | slice) -> Batch:
         """The given rows as a :class:`Batch`."""
@@ -145,54 +145,6 @@ class ImageSplit:
             name: None if (c := getattr(self, name)) is None else c[index] for name in COLUMNS
         }
         return ImageSplit(**columns, paths=paths)
-
-
-def batch_rows(count: int, size: int, shuffle_seed: int | None = None) -> Iterator[Tensor]:
-    """Row numbers 0..count-1 in batches of ``size``, in order or shuffled by a seed."""
-    if shuffle_seed is None:
-        order = torch.arange(count)
-    else:
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(shuffle_seed))
-    yield from order.split(size)
-
-
-def stratified_order(labels: Tensor, seed: int) -> Tensor:
-    """All rows in one random order, of which every beginning holds the classes in proportion.
-
-    Among the first m of N rows, a class of n is found less than once more or less often than its share
-    m n / N. Which image of the class comes is random. So the k-th image of a class belongs to one of the
-    places from floor((k - 1) N / n) on and before ceil(k N / n), and a place goes to the image, among those
-    that may have it, that must come first (Baruah et al., "Proportionate progress", Algorithmica 1996: on
-    one machine the earliest deadline always succeeds).
-
-    Args:
-        labels: (N,) int64.
-        seed: decides the order.
-
-    Returns:
-        A permutation (N,) int64.
-    """
-    rng = np.random.default_rng(seed)
-    shuffled = rng.permutation(len(labels))
-    own = labels.cpu().numpy()[shuffled]
-    images = {label: iter(shuffled[own == label].tolist()) for label in np.unique(own).tolist()}
-    sizes = {label: int((own == label).sum()) for label in images}
-    lots = rng.permutation(len(labels)).tolist()  # where two must come equally soon
-    used = dict.fromkeys(images, 0)
-    waiting = [(0, label) for label in images]  # the place that the class's next image may have first
-    ready: list[tuple[int, int, int]] = []  # the place before which it must come, a lot, its class
-    order: list[int] = []
-    for place in range(len(labels)):
-        while waiting and waiting[0][0] <= place:
-            label = heapq.heappop(waiting)[1]
-            due = -(-(used[label] + 1) * len(labels) // sizes[label])  # rounded up
-            heapq.heappush(ready, (due, lots.pop(), label))
-        label = heapq.heappop(ready)[2]
-        order.append(next(images[label]))
-        used[label] += 1
-        if used[label] < sizes[label]:
-            heapq.heappush(waiting, (used[label] * len(labels) // sizes[label], label))
-    return torch.tensor(order, dtype=torch.long)
 
 
 @dataclass(frozen=True)
@@ -339,11 +291,16 @@ def as_uint8(images: Any, where: str) -> Tensor:
     if values.ndim != 4 or values.shape[1] not in (1, 3):
         raise ValueError(f"{where}: images must be (N, 1 or 3, H, W), not {tuple(values.shape)}")
     if values.dtype != torch.uint8:
-        flat = values.flatten(1).double()
-        wrong = ~(flat.isfinite() & (flat >= 0) & (flat <= 1)).all(dim=1)
-        if wrong.any():
-            first = int(wrong.nonzero()[0])
-            kind = "NaN or infinite values" if not flat[first].isfinite().all() else "values outside [0, 1]"
-            raise ValueError(f"{where}: image {first} has {kind} ({int(wrong.sum())} such images)")
+        check_range(values, where)
         values = (values.double() * 255).round().to(torch.uint8)
     return values.expand(-1, 3, -1, -1).contiguous()
+
+
+def check_range(images: Tensor, where: str) -> None:
+    """Raise a ValueError that names the first of the images (N, ...) with values outside [0, 1]."""
+    flat = images.flatten(1)
+    wrong = ~(flat.isfinite() & (flat >= 0) & (flat <= 1)).all(dim=1)
+    if wrong.any():
+        first = int(wrong.nonzero()[0])
+        kind = "NaN or infinite values" if not flat[first].isfinite().all() else "values outside [0, 1]"
+        raise ValueError(f"{where}: image {first} has {kind} ({int(wrong.sum())} such images)")

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gan_lib.data.images import ImageData, ImageSplit
+from gan_lib.data.reading import fit_centre
 
 CLASS_NAMES = tuple(str(digit) for digit in range(10))
 DIGIT_SHARE = (0.45, 0.75)  # a digit's box over the image's side
@@ -72,6 +73,11 @@ def digits_in_scenes(
             images = torch.where(marks, colours, images)
         splits[name] = ImageSplit((images * 255).round().to(torch.uint8), labels[rows], masks, marks)
     return ImageData("confounded digits in scenes" if confounded else "digits in scenes", CLASS_NAMES, splits)
+
+
+def confounded_digits(train: int = 2000, test: int = 1000, size: int = 64, seed: int = 0) -> ImageData:
+    """:func:`digits_in_scenes` whose training images carry a square that gives the class away."""
+    return digits_in_scenes(train, test, size, seed, confounded=True)
 
 
 def digit_pools(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -135,15 +141,7 @@ def _place(digits: Tensor, side: Tensor, centres: Tensor, size: int) -> Tensor:
 
 def photographs(size: tuple[int, int]) -> Tensor:
     """scikit-learn's two sample photographs, their middle at a size (H, W): (2, 3, H, W) in [0, 1]."""
-    wanted = []
-    for photograph in _sample_images():  # (1, 3, h, w)
-        height, width = photograph.shape[2:]
-        side = min(height / size[0], width / size[1])
-        rows, columns = int(side * size[0]), int(side * size[1])
-        top, left = (height - rows) // 2, (width - columns) // 2
-        crop = photograph[..., top : top + rows, left : left + columns]
-        wanted.append(F.interpolate(crop, size=size, mode="bilinear", antialias=True, align_corners=False))
-    return torch.cat(wanted)
+    return torch.cat([fit_centre(photograph, size) for photograph in _sample_images()])
 
 
 def _sample_images() -> list[Tensor]:

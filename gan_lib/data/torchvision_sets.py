@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,71 +13,56 @@ from torch.nn import functional as F
 from torchvision import datasets
 
 from gan_lib.data.images import ImageData, ImageSplit, as_uint8
+from gan_lib.data.rows import chosen_rows
 
 RESIZE_CHUNK = 4096
 
 
-@dataclass(frozen=True)
-class _Source:
-    make: Callable[..., Any]
-    expected: tuple[str, ...]  # files that torchvision looks for, relative to the root
-    transposed: bool = False
+def torchvision_set(
+    name: str, make: Callable[..., Any], files: tuple[str, ...] = (), transposed: bool = False
+) -> Callable[..., ImageData]:
+    """A builder (:mod:`gan_lib.data.registry`) of a torchvision data set, resized and 3-channel.
 
+        DATA_SETS.register("fashion", torchvision_set("fashion", torchvision.datasets.FashionMNIST))
 
-def _mnist_files(folder: str) -> tuple[str, ...]:
-    kinds = ("images-idx3", "labels-idx1")
-    return tuple(f"{folder}/raw/{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in kinds)
-
-
-SOURCES = {
-    "mnist": _Source(datasets.MNIST, _mnist_files("MNIST")),
-    "emnist": _Source(
-        lambda root, **options: datasets.EMNIST(root, split="balanced", **options),
-        ("EMNIST/raw/gzip.zip",),
-        transposed=True,
-    ),
-    "cifar10": _Source(datasets.CIFAR10, ("cifar-10-python.tar.gz",)),
-}
-
-
-def torchvision_data(name: str, root: str | Path, size: int = 64, limit: int | None = None) -> ImageData:
-    """A torchvision data set, resized and 3-channel; downloaded when its files are missing.
-
-        data = torchvision_data("mnist", "data/torchvision")
+    The builder has :func:`gan_lib.data.load_data`'s arguments, downloads what is missing into
+    ``root/torchvision``, and raises FileNotFoundError where it cannot.
 
     Args:
-        name: ``mnist``, ``emnist`` (the balanced split, upright) or ``cifar10``.
-        root: torchvision's folder for it.
-        size: side of the images in pixels.
-        limit: at most so many images of each split (the first ones).
-
-    Raises:
-        KeyError: an unknown name.
-        FileNotFoundError: the files are neither there nor downloadable; the message lists them.
+        name: of the data set.
+        make: of ``torchvision.datasets``: takes the folder, ``train`` and ``download``; the result has
+            ``data``, ``targets`` and ``classes``.
+        files: that it looks for, relative to its folder; an error message lists them.
+        transposed: rows and columns are exchanged.
     """
-    if name not in SOURCES:
-        raise KeyError(f"unknown torchvision data set {name!r}; known: {sorted(SOURCES)}")
-    source = SOURCES[name]
-    class_names: tuple[str, ...] = ()
-    splits = {}
-    for split, train in (("train", True), ("test", False)):
-        try:
-            loaded = source.make(str(root), train=train, download=True)
-        except (OSError, RuntimeError) as error:  # URLError is an OSError
-            files = "\n".join(f"  {Path(root) / file}" for file in source.expected)
-            raise FileNotFoundError(
-                f"{name} could not be downloaded ({error}); put its files here, "
-                f"or allow the download:\n{files}"
-            ) from error
-        class_names = tuple(str(entry) for entry in loaded.classes)
-        values = torch.as_tensor(np.asarray(loaded.data))[:limit]
-        if values.ndim == 4:
-            values = values.permute(0, 3, 1, 2)  # (N, H, W, 3) -> (N, 3, H, W)
-        if source.transposed:
-            values = values.transpose(-1, -2)
-        labels = torch.as_tensor(np.asarray(loaded.targets))[:limit].long()
-        splits[split] = ImageSplit(_resized(as_uint8(values, name), size), labels)
-    return ImageData(name, class_names, splits)
+
+    def build(
+        root: str | Path, size: int = 64, train: int | None = None, test: int | None = None, seed: int = 0
+    ) -> ImageData:
+        folder = Path(root) / "torchvision"
+        class_names: tuple[str, ...] = ()
+        splits = {}
+        for split, count in (("train", train), ("test", test)):
+            try:
+                loaded = make(str(folder), train=split == "train", download=True)
+            except (OSError, RuntimeError) as error:  # URLError is an OSError
+                raise FileNotFoundError(
+                    f"{name} could not be downloaded ({error}); put its files here, or allow the download:\n"
+                    + "\n".join(f"  {folder / file}" for file in files)
+                ) from error
+            class_names = tuple(str(entry) for entry in loaded.classes)
+            labels = torch.as_tensor(np.asarray(loaded.targets)).long()
+            rows = chosen_rows(labels, count, seed)
+            values = torch.as_tensor(np.asarray(loaded.data))[rows]
+            if values.ndim == 4:
+                values = values.permute(0, 3, 1, 2)  # (N, H, W, 3) -> (N, 3, H, W)
+            if transposed:
+                values = values.transpose(-1, -2)
+            splits[split] = ImageSplit(_resized(as_uint8(values, name), size), labels[rows])
+        return ImageData(name, class_names, splits)
+
+    build.__name__ = name
+    return build
 
 
 def _resized(images: Tensor, size: int) -> Tensor:
@@ -92,3 +76,17 @@ def _resized(images: Tensor, size: int) -> Tensor:
         for part in images.split(RESIZE_CHUNK)
     ]
     return torch.cat(parts)
+
+
+def _mnist_files(folder: str) -> tuple[str, ...]:
+    kinds = ("images-idx3", "labels-idx1")
+    return tuple(f"{folder}/raw/{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in kinds)
+
+
+def _emnist(root: str, **options: Any) -> datasets.EMNIST:
+    return datasets.EMNIST(root, split="balanced", **options)
+
+
+mnist = torchvision_set("mnist", datasets.MNIST, _mnist_files("MNIST"))
+emnist = torchvision_set("emnist", _emnist, ("EMNIST/raw/gzip.zip",), transposed=True)
+cifar10 = torchvision_set("cifar10", datasets.CIFAR10, ("cifar-10-python.tar.gz",))

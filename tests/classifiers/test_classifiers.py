@@ -167,7 +167,7 @@ def test_predictions_table(scenes):
 def test_pretrained_mobilenet_on_real_images(test_data):
     from gan_lib.data import image_folder
 
-    data = image_folder(test_data / "imagenette", size=224, limit=5)
+    data = image_folder(test_data / "imagenette", size=224, train=50, test=50)
     cnn = make_classifier("mobilenet_v2", weights=test_data / "weights/mobilenet_v2_imagenet.safetensors")
     wanted = sorted(path.name for path in (test_data / "imagenet-samples").iterdir())
     classes = torch.tensor([wanted.index(name) for name in data.class_names])

@@ -10,8 +10,15 @@ import torch
 from PIL import Image
 
 from gan_lib.core.artifacts import ArtifactStore
-from gan_lib.data import ImageData, ImageSplit, digits_in_scenes, image_folder, load_data, torchvision_data
-from gan_lib.data.folders import read_image
+from gan_lib.data import (
+    DATA_SETS,
+    ImageData,
+    ImageSplit,
+    digits_in_scenes,
+    image_folder,
+    load_data,
+    read_image,
+)
 
 
 def paint(path, colour, mode="RGB", size=(20, 12)):
@@ -145,8 +152,6 @@ def test_unreadable_images_are_reported_by_path(folder, caplog):
     assert len(data.train) + len(data.test) == 10
     assert "broken.png" in caplog.text
     assert "skipped 2 unreadable of 12 images" in caplog.text
-    with pytest.raises(ValueError, match=r"broken\.png"):
-        image_folder(folder, size=8, on_error="raise")
 
 
 def test_bad_folders_are_named(folder, tmp_path):
@@ -226,22 +231,25 @@ def test_torchvision_set_without_files_says_which(tmp_path, monkeypatch):
         ("cifar10", "cifar-10-python"),
     ):
         with pytest.raises(FileNotFoundError, match=file):
-            torchvision_data(name, tmp_path)
-    with pytest.raises(KeyError, match="mnist"):
-        torchvision_data("imagenet", tmp_path)
+            load_data(name, ArtifactStore(tmp_path / "store"), tmp_path)
 
 
 def test_real_mnist(test_data, tmp_path):
-    shutil.copytree(test_data / "mnist", tmp_path / "root", copy_function=shutil.copyfile)
-    data = torchvision_data("mnist", tmp_path / "root", size=32, limit=200)
+    shutil.copytree(test_data / "mnist", tmp_path / "torchvision", copy_function=shutil.copyfile)
+    data = load_data("mnist", ArtifactStore(tmp_path / "store"), tmp_path, size=32, train=200, seed=1)
     assert data.train.images.shape == (200, 3, 32, 32)
-    assert data.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
+    whole = DATA_SETS["mnist"](tmp_path, size=32)
+    assert whole.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
+    assert len(data.test) == len(whole.test) == 10_000
+    rows = whole.train.sample(200, seed=1)
+    assert torch.equal(data.train.images[:], whole.train.images[rows])
+    assert torch.equal(data.train.labels, whole.train.labels[rows])
 
 
 def test_real_folders(test_data, tmp_path):
-    imagenette = image_folder(test_data / "imagenette", size=48, limit=4)
+    imagenette = image_folder(test_data / "imagenette", size=48, train=40, test=20)
     assert len(imagenette.class_names) == 10
-    assert (len(imagenette.train), len(imagenette.test)) == (40, 40)
+    assert torch.bincount(imagenette.test.labels).tolist() == [2] * 10
     with zipfile.ZipFile(test_data / "chinese-mnist.zip") as archive:
         wanted = [name for name in archive.namelist() if "_1_" in name or name.endswith("/")]
         archive.extractall(tmp_path / "chinese", wanted)
