@@ -1,10 +1,12 @@
-"""The command line: ``gan-lib run``, ``explain``, ``figures``, ``lab`` and ``study``."""
+"""The command line: ``gan-lib run``, ``sweep``, ``explain``, ``figures``, ``ship``, ``lab`` and ``study``."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +14,18 @@ import typer
 
 from gan_lib.explainers import BASELINES, CONTROLS
 from gan_lib.figures import check_manifest, read_manifest
-from gan_lib.workbench import Places, ProfileError, Result, load_profile, parse_override, run_notebooks
+from gan_lib.workbench import (
+    Places,
+    ProfileError,
+    Result,
+    Sweep,
+    Workbench,
+    parsed_change,
+    run_notebooks,
+    run_sweep,
+)
 from gan_lib.workbench.explain import explain_images, find_images, load_explainers, resolve_class
-from gan_lib.workbench.profiles import Profile
+from gan_lib.workbench.kept import ship as kept_ship
 
 app = typer.Typer(
     help="Why does this CNN predict what it predicts, and can the answer be trusted?",
@@ -29,8 +40,9 @@ Root = Annotated[Path, typer.Option(help="The project: the folder that holds not
 def run(
     profile: Annotated[str, typer.Option(help="Name of a profile, or the path of a YAML file.")] = "cpu",
     only: Annotated[str, typer.Option(help="Notebooks to run, for instance 01,02; all by default.")] = "",
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="A parameter, name=value; repeatable.")
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A recipe field, for instance contrastive.epochs=3; repeatable."),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Run notebooks even when nothing has changed.")
@@ -45,15 +57,62 @@ def run(
 ) -> None:
     """Run the notebooks headless and regenerate their figures and tables."""
     places = Places.of(root.resolve(), figures and figures.resolve(), data and data.resolve())
-    try:
-        chosen = load_profile(profile, places.notebooks / "profiles")
-        changed = dict(parse_override(text) for text in overrides or [])
-        chosen = Profile(chosen.name, {**chosen.parameters, **changed})
-        starts = [start.strip() for start in only.split(",") if start.strip()]
-        for result in run_notebooks(chosen, places, starts, force, _announce):
+    starts = [start.strip() for start in only.split(",") if start.strip()]
+    with _problems():
+        changed = dict(parsed_change(text) for text in changes or [])
+        for result in run_notebooks(profile, places, starts, force, changed, _announce):
             _tell(result, places)
-    except ProfileError as error:
-        typer.echo(f"error: {error}", err=True)
+
+
+@app.command()
+def sweep(
+    file: Annotated[str, typer.Argument(help="A sweep in notebooks/sweeps by name, or a YAML file.")],
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="A recipe field of all settings; repeatable.")
+    ] = None,
+    root: Root = Path(),
+) -> None:
+    """Train and judge every setting of a sweep; tables go to figures/FILE."""
+    places = Places.of(root.resolve())
+    path = Path(file) if file.endswith((".yaml", ".yml")) else places.notebooks / "sweeps" / f"{file}.yaml"
+    with _problems():
+        own = Sweep.load(path, dict(parsed_change(text) for text in changes or []))
+        for table in run_sweep(own, places):
+            typer.echo(f"{table.relative_to(places.figures)}")
+
+
+@app.command()
+def ship(
+    profile: Annotated[str, typer.Option(help="Whose explainers are shipped.")] = "cpu",
+    weights: Annotated[
+        str | None, typer.Option(help="Torchvision's name of the CNN's weights, named instead of shipped.")
+    ] = None,
+    root: Root = Path(),
+) -> None:
+    """Put the explainers that a profile has trained, those of the first seed, into data/pretrained."""
+    places = Places.of(root.resolve())
+    with _problems():
+        subject = Workbench("ship", profile, places=places).subject()
+        kept = {method: subject.kept(method) for method in subject.recipe.judge.trained}
+        trained = {
+            method.replace("_", "-"): found[min(found)]
+            for method, (found, where) in kept.items()
+            if found and where != "shipped"
+        }
+        if not trained:
+            raise FileNotFoundError(f"profile {profile!r} has trained no explainers: run 02 and 03 first")
+        about = {"recipe": subject.recipe.flat(), "data": subject.data.fingerprint}
+        folder = kept_ship(subject.cnn.cpu(), trained, places.data / "pretrained", about, weights)
+        typer.echo(f"{folder.relative_to(places.data)}: {', '.join(trained)}")
+
+
+@contextmanager
+def _problems() -> Iterator[None]:
+    """What a user can mend is told in one line, with exit code 2."""
+    try:
+        yield
+    except (ProfileError, FileNotFoundError, KeyError, ValueError) as error:
+        typer.echo(f"error: {error.args[0] if error.args else error}", err=True)
         raise typer.Exit(2) from None
 
 
@@ -104,7 +163,7 @@ def explain(
     root: Root = Path(),
 ) -> None:
     """Explain images: maps, overlays and a table, with pretrained explainers or baselines."""
-    try:
+    with _problems():
         loaded = load_explainers(root.resolve() / "data" / "pretrained", model, method, weights, device)
         files = list(find_images(images))
         if not files:
@@ -118,9 +177,6 @@ def explain(
             resolve_class(loaded.cnn, target),
             warn=lambda text: typer.echo(text, err=True),
         )
-    except (FileNotFoundError, KeyError, ValueError) as error:
-        typer.echo(f"error: {error.args[0] if error.args else error}", err=True)
-        raise typer.Exit(2) from None
     skipped = f", {len(result.skipped)} skipped" if result.skipped else ""
     typer.echo(f"{result.images} images explained{skipped}: {out}/explanations.csv")
     if not result.images:

@@ -86,14 +86,25 @@ class ArtifactStore:
 
     Args:
         root: folder of the store; created when first written to.
+        machine: what results are computed on, if that decides them (:meth:`on`).
     """
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+    def __init__(self, root: str | Path, machine: Mapping[str, Any] | None = None) -> None:
+        self.root, self.machine = Path(root), dict(machine or {})
+
+    def on(self, machine: Mapping[str, Any]) -> ArtifactStore:
+        """The same store for results that depend on what they were computed on: it is in their address.
+
+        Args:
+            machine: kind of device, precision, threads; JSON values.
+        """
+        return ArtifactStore(self.root, machine)
 
     def address(self, kind: str, module: str, made_from: Mapping[str, Any]) -> Path:
         """Folder of the artifact, whether or not it exists."""
         key = {"kind": kind, "code": code_version(module), "made_from": made_from}
+        if self.machine:
+            key["machine"] = self.machine
         return self.root / kind / digest(key)
 
     def get(
@@ -128,7 +139,8 @@ class ArtifactStore:
                 make(partial)
                 for checkpoint in partial.glob("checkpoint*"):
                     checkpoint.unlink()
-                write_json(partial / "made_from.json", {"kind": kind, "module": module, **made_from})
+                about = {"kind": kind, "module": module, "machine": self.machine, **made_from}
+                write_json(partial / "made_from.json", about)
                 os.replace(partial, folder)
         return folder
 

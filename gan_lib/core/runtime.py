@@ -110,6 +110,17 @@ def median_seconds(contestants: Mapping[str, Callable[[], object]], rounds: int)
 
 
 @contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Within the block torch works with so many threads: sums, and so weights, depend on their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Within the block, torch's and NumPy's global generators start from a seed; after it, they go on."""
     state = np.random.get_state()

@@ -1,19 +1,25 @@
-"""Profiles, the papermill driver, and what a notebook works with."""
+"""Recipes, subjects, jobs, sweeps, and the papermill driver."""
 
 from gan_lib.workbench.bench import Workbench
-from gan_lib.workbench.driver import Places, Result, run_notebooks
-from gan_lib.workbench.jobs import ContrastiveJob, GeneratorJob
-from gan_lib.workbench.profiles import Profile, ProfileError, load_profile, parse_override
+from gan_lib.workbench.driver import Result, run_notebooks
+from gan_lib.workbench.places import Places
+from gan_lib.workbench.recipes import Profile, ProfileError, Recipe, parsed_change
+from gan_lib.workbench.subject import Sample, Subject, Trained
+from gan_lib.workbench.sweeps import SWEEPS, Sweep, run_sweep
 
 __all__ = [
-    "ContrastiveJob",
-    "GeneratorJob",
+    "SWEEPS",
     "Places",
     "Profile",
     "ProfileError",
+    "Recipe",
     "Result",
+    "Sample",
+    "Subject",
+    "Sweep",
+    "Trained",
     "Workbench",
-    "load_profile",
-    "parse_override",
+    "parsed_change",
     "run_notebooks",
+    "run_sweep",
 ]

@@ -24,7 +24,8 @@ from gan_lib.core.artifacts import code_version, digest
 from gan_lib.core.runtime import PeakMemory, versions
 from gan_lib.core.storage import read_json, write_json
 from gan_lib.figures.save import check_manifest, merge_manifest, read_manifest
-from gan_lib.workbench.profiles import Profile, bind, find_notebooks
+from gan_lib.workbench.places import DATA, FIGURES, Places
+from gan_lib.workbench.recipes import Profile, ProfileError
 
 EXECUTION_TIMEOUT = 6 * 3600  # seconds a cell may take
 START_TIMEOUT = 120
@@ -51,73 +52,92 @@ class Result:
     error: str = ""
 
 
-@dataclass(frozen=True)
-class Places:
-    """The folders of a project.
+def find_notebooks(folder: Path, only: Sequence[str] = ()) -> list[Path]:
+    """The numbered notebooks of a folder and its studies, in order; ``only`` keeps names that start so.
 
-    Attributes:
-        notebooks: numbered notebooks.
-        data: data sets, artifacts and executed notebooks.
-        figures: figures, tables and their manifest.
+    Raises:
+        ProfileError: no notebook, or one of ``only`` that names none.
     """
+    found = sorted(folder.glob("[0-9][0-9]_*.ipynb")) + sorted(folder.glob("studies/*.ipynb"))
+    if not found:
+        raise ProfileError(f"no numbered notebooks in {folder}")
+    names = {path: notebook_name(path, folder) for path in found}
+    unknown = [start for start in only if not any(name.startswith(start) for name in names.values())]
+    if unknown:
+        raise ProfileError(f"no notebook starts with {', '.join(unknown)}; there are {list(names.values())}")
+    return [path for path, name in names.items() if not only or name.startswith(tuple(only))]
 
-    notebooks: Path
-    data: Path
-    figures: Path
 
-    @classmethod
-    def of(cls, root: Path, figures: Path | None = None, data: Path | None = None) -> Places:
-        """The usual places under a project's root, two of which can lie elsewhere."""
-        return cls(root / "notebooks", data or root / "data", figures or root / "figures")
+def notebook_name(path: Path, folder: Path) -> str:
+    """What a notebook is called: ``02_gan_training``, ``studies/ablations``."""
+    return path.relative_to(folder).with_suffix("").as_posix()
 
 
 def run_notebooks(
-    profile: Profile,
+    profile: str,
     places: Places,
     only: Sequence[str] = (),
     force: bool = False,
+    changes: Mapping[str, Any] | None = None,
     report: Callable[[int, int, str], None] = lambda *_: None,
 ) -> Iterator[Result]:
     """Run notebooks under a profile, yielding a result after each; the first failure is the last.
 
-    A notebook whose source, parameters, library code and package versions are those of its last
+    A notebook whose source, recipe, library code and package versions are those of its last
     success, and whose figures are still there, is not run again. Figures and tables are written to
     a staging folder and moved into place only when the whole notebook has succeeded.
 
     Args:
-        profile: parameters.
+        profile: name of a profile, or the path of its YAML file.
         places: folders.
         only: beginnings of the names of the notebooks to run; all of them by default.
         force: run even what is unchanged.
+        changes: recipe fields that differ from the profile, by dotted name.
         report: called with number, total and name before a notebook runs.
 
     Raises:
         ProfileError: names or values that do not fit; nothing has run then.
     """
     notebooks = find_notebooks(places.notebooks, only)
-    parameters = bind(profile, notebooks, find_notebooks(places.notebooks))
-    runs = places.data / "runs" / profile.name
+    loaded = Profile.load(profile, places.profiles, changes)
+    for notebook in notebooks:
+        _check_parameters(notebook)
+    runs = places.data / "runs" / loaded.name
     for number, notebook in enumerate(notebooks, start=1):
-        status_path = runs / f"{notebook.stem}.json"
-        key = _key(notebook, parameters[notebook])
+        name = notebook_name(notebook, places.notebooks)
+        status_path = runs / f"{name}.json"
+        key = _key(notebook, loaded.recipe.flat())
         done = _unchanged(status_path, key, places.figures)
         if done is not None and not force:
-            yield Result(notebook.stem, "unchanged", files=done)
+            yield Result(name, "unchanged", files=done)
             continue
-        report(number, len(notebooks), notebook.stem)
-        result = _run_one(notebook, profile.name, parameters[notebook], places, runs)
+        report(number, len(notebooks), name)
+        given = {"profile": _seen_from(notebook, profile), "changes": dict(changes or {})}
+        result = _run_one(notebook, name, given, places, runs)
         entry = {
             "key": key,
             "state": result.state,
             "files": result.files,
             "seconds": round(result.seconds, 1),
+            "peak_memory_gib": round(result.peak_memory, 2),
+            "error": result.error,
         }
-        write_json(
-            status_path, {**entry, "peak_memory_gib": round(result.peak_memory, 2), "error": result.error}
-        )
+        write_json(status_path, entry)
         yield result
         if result.state == "failed":
             return
+
+
+def _check_parameters(notebook: Path) -> None:
+    missing = {"profile", "changes"} - papermill.inspect_notebook(str(notebook)).keys()
+    if missing:
+        raise ProfileError(f"{notebook.name}: its parameters cell lacks {', '.join(sorted(missing))}")
+
+
+def _seen_from(notebook: Path, profile: str) -> str:
+    """A profile's name, or its file's path as the notebook's folder sees it."""
+    is_file = profile.endswith((".yaml", ".yml"))
+    return os.path.relpath(profile, notebook.parent) if is_file else profile
 
 
 def _key(notebook: Path, parameters: Mapping[str, Any]) -> str:
@@ -149,23 +169,19 @@ def _unchanged(status: Path, key: str, figures: Path) -> tuple[str, ...] | None:
     return tuple(last["files"]) if is_whole else None
 
 
-def _run_one(
-    notebook: Path, profile: str, parameters: Mapping[str, Any], places: Places, runs: Path
-) -> Result:
+def _run_one(notebook: Path, name: str, parameters: Mapping[str, Any], places: Places, runs: Path) -> Result:
     start = time.perf_counter()
-    runs.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{notebook.stem}-", dir=runs) as staging:
-        given = {
-            **parameters,
-            "profile": profile,
-            "data_dir": os.path.relpath(places.data, notebook.parent),
-            "figures_dir": os.path.relpath(staging, notebook.parent),
-        }
-        with PeakMemory() as peak:
-            error = _execute(notebook, runs / notebook.name, given)
+    output = runs / f"{name}.ipynb"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix=f".{notebook.stem}-", dir=runs) as staging,
+        PeakMemory() as peak,
+        _environment(**{DATA: str(places.data.resolve()), FIGURES: str(Path(staging).resolve())}),
+    ):
+        error = _execute(notebook, output, dict(parameters))
         files = () if error else _publish(Path(staging), places.figures)
     seconds = time.perf_counter() - start
-    return Result(notebook.stem, "failed" if error else "completed", seconds, peak.gib, files, error)
+    return Result(name, "failed" if error else "completed", seconds, peak.gib, files, error)
 
 
 def _execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str:

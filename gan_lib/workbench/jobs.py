@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from joblib import Parallel, delayed
 
 from gan_lib.classifiers import Classifier
 from gan_lib.core.artifacts import ArtifactStore
-from gan_lib.core.runtime import Precision, make_fabric
+from gan_lib.core.runtime import Precision, make_fabric, progress, threads
 from gan_lib.data import ImageSplit
 from gan_lib.gan.conditions import FeatureMaker, StoredConditions
 from gan_lib.gan.generators import (
     Discriminator,
     Generator,
+    GeneratorSizes,
     ProjectionDiscriminator,
     make_generator,
     transplanted,
@@ -25,10 +27,12 @@ from gan_lib.gan.generators import (
 from gan_lib.gan.training import (
     ContrastiveOptions,
     TrainingOptions,
+    load_generator,
     save_generator,
     train_contrastive,
     train_supervised,
 )
+from gan_lib.workbench.recipes import MachineRecipe
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,11 @@ class TrainedGenerator:
 
 @dataclass(frozen=True)
 class GeneratorJob:
-    """One generator to be trained.
+    """One generator to be trained with Grad-CAM as its target.
 
     Attributes:
-        variant: ``lsft`` or ``gsft``.
-        sizes: fields of :class:`gan_lib.gan.generators.GeneratorSizes`.
+        variant: a registered generator.
+        sizes: of the generator.
         discriminator: arguments of :class:`gan_lib.gan.generators.Discriminator`.
         images: training images.
         conditions: their conditions and targets.
@@ -63,11 +67,30 @@ class GeneratorJob:
     """
 
     variant: str
-    sizes: Mapping[str, int]
+    sizes: GeneratorSizes
     discriminator: Mapping[str, Any]
     images: ImageSplit
     conditions: StoredConditions
     options: TrainingOptions
+
+    def made_from(self) -> dict[str, Any]:
+        """All that decides the result, as JSON values."""
+        return {
+            "variant": self.variant,
+            "sizes": asdict(self.sizes),
+            "discriminator": dict(self.discriminator),
+            "conditions": self.conditions.fingerprint,
+            "options": asdict(self.options),
+        }
+
+    def train(self, folder: Path, device: str, precision: Precision) -> None:
+        """Train into a folder (:func:`gan_lib.gan.training.train_supervised`)."""
+        torch.manual_seed(self.options.seed)
+        generator = make_generator(self.variant, **asdict(self.sizes))
+        discriminator = Discriminator(**self.discriminator)
+        fabric = make_fabric(device, precision)
+        train_supervised(generator, discriminator, self.images, self.conditions, folder, self.options, fabric)
+        save_generator(generator, folder)
 
 
 @dataclass(frozen=True)
@@ -75,13 +98,12 @@ class ContrastiveJob:
     """One generator to be trained by contrast.
 
     Attributes:
-        variant: ``lsft`` or ``gsft``.
+        variant: a registered generator.
         sizes: fields of :class:`gan_lib.gan.generators.GeneratorSizes`, without conditions and features.
         discriminator: arguments of :class:`gan_lib.gan.generators.ProjectionDiscriminator`, without classes.
         cnn: the CNN to be explained.
         layers: number of its layers that the generator is conditioned on.
         images: training images.
-        images_key: what they are, for the address.
         options: schedule, objective and seed.
         start: a generator of another CNN, of which only the adapters are trained anew
             (:func:`gan_lib.gan.generators.transplanted`).
@@ -93,59 +115,62 @@ class ContrastiveJob:
     cnn: TrainedClassifier
     layers: int
     images: ImageSplit
-    images_key: str
     options: ContrastiveOptions
     start: TrainedGenerator | None = None
 
+    def made_from(self) -> dict[str, Any]:
+        """All that decides the result, as JSON values."""
+        return {
+            "variant": self.variant,
+            "sizes": dict(self.sizes),
+            "discriminator": dict(self.discriminator),
+            "classifier": self.cnn.key,
+            "layers": self.layers,
+            "images": self.images.fingerprint,
+            "options": asdict(self.options),
+            "start": self.start and self.start.key,
+        }
 
-def run_supervised(job: GeneratorJob, store: ArtifactStore, device: str, precision: Precision) -> Path:
-    """Train with Grad-CAM as the target, unless the store has it; returns the artifact's folder."""
-
-    def make(folder: Path) -> None:
-        torch.manual_seed(job.options.seed)
-        generator, discriminator = (
-            make_generator(job.variant, **job.sizes),
-            Discriminator(**job.discriminator),
-        )
-        fabric = make_fabric(device, precision)
-        train_supervised(generator, discriminator, job.images, job.conditions, folder, job.options, fabric)
-        save_generator(generator, folder)
-
-    made_from = {
-        "variant": job.variant,
-        "sizes": dict(job.sizes),
-        "discriminator": dict(job.discriminator),
-        "conditions": job.conditions.fingerprint,
-        "options": asdict(job.options),
-    }
-    return store.get("generator", "gan_lib.gan.training.supervised", made_from, make)
-
-
-def run_contrastive(job: ContrastiveJob, store: ArtifactStore, device: str, precision: Precision) -> Path:
-    """Train by contrast, unless the store has it; returns the artifact's folder."""
-
-    def make(folder: Path) -> None:
-        cnn = job.cnn.cnn
-        maker = FeatureMaker(cnn, job.images.image_size, job.layers)
-        torch.manual_seed(job.options.seed)
-        if job.start is None:
-            sizes = {**job.sizes, "conditions": len(maker.channels), "features": maker.channels}
-            generator = make_generator(job.variant, **sizes)
+    def train(self, folder: Path, device: str, precision: Precision) -> None:
+        """Train into a folder (:func:`gan_lib.gan.training.train_contrastive`)."""
+        cnn = self.cnn.cnn
+        maker = FeatureMaker(cnn, self.images.image_size, self.layers)
+        torch.manual_seed(self.options.seed)
+        if self.start is None:
+            sizes = {**self.sizes, "conditions": len(maker.channels), "features": maker.channels}
+            generator = make_generator(self.variant, **sizes)
         else:
-            generator = transplanted(job.start.generator, maker.channels)
-        discriminator = ProjectionDiscriminator(len(cnn.class_names), **job.discriminator)
+            generator = transplanted(self.start.generator, maker.channels)
+        discriminator = ProjectionDiscriminator(len(cnn.class_names), **self.discriminator)
         fabric = make_fabric(device, precision)
-        train_contrastive(generator, discriminator, maker, job.images, folder, job.options, fabric)
+        train_contrastive(generator, discriminator, maker, self.images, folder, self.options, fabric)
         save_generator(generator, folder)
 
-    made_from = {
-        "variant": job.variant,
-        "sizes": dict(job.sizes),
-        "discriminator": dict(job.discriminator),
-        "classifier": job.cnn.key,
-        "layers": job.layers,
-        "images": job.images_key,
-        "options": asdict(job.options),
-        "start": job.start and job.start.key,
-    }
-    return store.get("contrastive", "gan_lib.gan.training.contrastive", made_from, make)
+
+Job = GeneratorJob | ContrastiveJob
+CODE = {GeneratorJob: "gan_lib.gan.training.supervised", ContrastiveJob: "gan_lib.gan.training.contrastive"}
+
+
+def run_job(job: Job, store: ArtifactStore, machine: MachineRecipe) -> Path:
+    """Train on as many threads as the recipe says, unless the store has it; returns the folder."""
+
+    def make(folder: Path) -> None:
+        with threads(machine.job_threads):
+            job.train(folder, machine.device, machine.precision)
+
+    return store.get("generator", CODE[type(job)], job.made_from(), make)
+
+
+def train_all(jobs: Sequence[Job], store: ArtifactStore, machine: MachineRecipe) -> list[TrainedGenerator]:
+    """Generators of many jobs, trained side by side; what the store has is not trained again.
+
+    Small networks gain from processes on a CPU, whose cores they cannot fill one by one. Each job has its
+    own threads, so that the weights do not depend on how many jobs are left.
+    """
+    workers = max(1, min(machine.workers, len(jobs)))
+    parallel = Parallel(n_jobs=workers, return_as="generator")
+    folders = parallel(delayed(run_job)(job, store, machine) for job in jobs)
+    return [
+        TrainedGenerator(load_generator(folder), pd.read_csv(folder / "log.csv"), folder.name)
+        for folder in progress(folders, "training generators", len(jobs))
+    ]

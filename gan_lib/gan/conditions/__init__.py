@@ -1,24 +1,27 @@
-"""What the generator is conditioned on: Grad-CAMs of many layers and their cumulative averages."""
+"""What the generator is conditioned on: Grad-CAMs of many layers and their cumulative averages, or features."""
 
-from gan_lib.gan.conditions.alternatives import ALTERNATIVES, AlternativeMaker
+from gan_lib.gan.conditions import alternatives as _alternatives  # registers them
 from gan_lib.gan.conditions.cumulative import (
+    CONDITIONS,
     ConditionMaker,
     Conditions,
+    condition_maker,
     cumulative_average,
     linear_readout,
 )
 from gan_lib.gan.conditions.features import FeatureMaker, Features, pooled
-from gan_lib.gan.conditions.store import StoredConditions, compute_conditions
+from gan_lib.gan.conditions.store import JoinedConditions, StoredConditions, compute_conditions
 
 __all__ = [
-    "ALTERNATIVES",
-    "AlternativeMaker",
+    "CONDITIONS",
     "ConditionMaker",
     "Conditions",
     "FeatureMaker",
     "Features",
+    "JoinedConditions",
     "StoredConditions",
     "compute_conditions",
+    "condition_maker",
     "cumulative_average",
     "linear_readout",
     "pooled",

@@ -1,94 +1,84 @@
 """Other conditions than CGMAs, to find out what CGMAs are worth, and planted ones, to test relevance.
 
 The published method asks for an ablation of CGMA against a single layer's Grad-CAM that its authors
-left open (arXiv 2301.08067, conclusion).
+left open (arXiv 2301.08067, conclusion). The target stays the same.
+
+    maker = condition_maker("features", cnn, (64, 64))
+    maker(images).cgma    # (B, 8, 64, 64), not CGMAs
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan_lib.core.capture import Capture, evaluation_mode
 from gan_lib.core.maps import min_max, upsample
-from gan_lib.gan.conditions.cumulative import ConditionMaker, Conditions
-
-ALTERNATIVES = ("grad_cams", "last_grad_cam", "features", "planted")
+from gan_lib.gan.conditions.cumulative import CONDITIONS, ConditionMaker
 
 
-class AlternativeMaker(ConditionMaker):
-    """Leak-free conditions of another kind, in the place of the CGMAs; the target stays the same.
+@CONDITIONS.register("grad_cams")
+class LayerGradCAMs(ConditionMaker):
+    """The layers' own Grad-CAMs, not averaged."""
 
-        maker = AlternativeMaker(cnn, (64, 64), kind="features")
-        maker(images).cgma    # (B, 8, 64, 64), not CGMAs
+    def conditions(self, images: Tensor, maps: Tensor, explained: Tensor) -> Tensor:
+        return self.at_positions(maps)
 
-    Kinds:
 
-    * ``grad_cams``: the layers' own Grad-CAMs, not averaged.
-    * ``last_grad_cam``: the Grad-CAM of the last layer before the target's, alone: one condition.
-    * ``features``: what the layers respond to, whatever the class: the mean of the rectified channels,
-      scaled to [0, 1] per image.
-    * ``planted``: the target itself at one place and smooth noise at all others. What matters to a
-      generator trained on these is known.
+@CONDITIONS.register("last_grad_cam")
+class LastGradCAM(LayerGradCAMs):
+    """The Grad-CAM of the last layer before the target's, alone: one condition, whatever the count."""
 
-    Args:
-        cnn, image_size, count: as for :class:`ConditionMaker`.
-        kind: one of ``ALTERNATIVES``.
-        place: of the planted target among the conditions, from 0.
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.positions = self.positions[-1:]
 
-    Raises:
-        ValueError: another kind, or a place that is none.
-    """
 
-    def __init__(
-        self,
-        cnn: nn.Module,
-        image_size: tuple[int, int],
-        count: int = 8,
-        kind: str = "grad_cams",
-        place: int = 0,
-        layers: Sequence[str] | None = None,
-    ) -> None:
-        if kind not in ALTERNATIVES:
-            raise ValueError(f"kind is one of {ALTERNATIVES}, not {kind!r}")
-        super().__init__(cnn, image_size, count, layers=layers)
-        if kind == "last_grad_cam":
-            self.positions = self.positions[-1:]
-        if not 0 <= place < len(self.positions):
-            raise ValueError(f"place is 0..{len(self.positions) - 1}, not {place}")
-        self.place = place
-        self.kind = f"planted/{place}" if kind == "planted" else kind
+@CONDITIONS.register("features")
+class LayerResponses(ConditionMaker):
+    """What the layers respond to, whatever the class: the mean of the rectified channels, scaled per image."""
 
-    def __call__(self, images: Tensor, target: int | Sequence[int] | Tensor | None = None) -> Conditions:
-        """As :class:`ConditionMaker`; planted noise follows from the images, so it is the same again."""
-        made = super().__call__(images, target)
-        if self.kind == "features":
-            return replace(made, cgma=self.responses(images))
-        if self.kind.startswith("planted"):
-            return replace(made, cgma=self._planted(images, made.target))
-        return replace(made, cgma=made.grad_cams)
-
-    def responses(self, images: Tensor) -> Tensor:
-        """What the condition layers respond to (B, n, H, W) in [0, 1], for images (B, 3, H, W)."""
+    def conditions(self, images: Tensor, maps: Tensor, explained: Tensor) -> Tensor:
         names = self.condition_layers
         with torch.no_grad(), evaluation_mode(self.cnn), Capture(self.cnn, names) as captured:
             self.cnn(images)
             means = [captured[name].float().relu().mean(1, keepdim=True) for name in names]
         return torch.cat([min_max(upsample(mean, self.image_size)) for mean in means], dim=1)
 
-    def _planted(self, images: Tensor, target: Tensor) -> Tensor:
-        count, size = len(self.positions), (max(2, self.image_size[0] // 8), max(2, self.image_size[1] // 8))
-        drawn = [
-            torch.rand(count, *size, generator=torch.Generator().manual_seed(_seed_of(image)))
-            for image in images
-        ]
-        noise = torch.stack(drawn) if drawn else images.new_empty((0, count, *size))
-        conditions = min_max(upsample(noise.to(target), self.image_size))  # (B, n, H, W)
-        conditions[:, self.place] = target[:, 0]
-        return conditions
+
+@CONDITIONS.register("planted")
+class PlantedTarget(ConditionMaker):
+    """The target itself at one place and smooth noise at all others, the same again for the same image.
+
+    What matters to a generator that is trained on these is known.
+
+    Args:
+        place: of the target among the conditions, from 0; other arguments are :class:`ConditionMaker`'s.
+
+    Raises:
+        ValueError: a place that is none.
+    """
+
+    def __init__(self, *args: Any, place: int = 0, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        if not 0 <= place < self.count:
+            raise ValueError(f"place is 0..{self.count - 1}, not {place}")
+        self.place = place
+
+    @property
+    def kind(self) -> str:
+        return f"{super().kind}/{self.place}"
+
+    def conditions(self, images: Tensor, maps: Tensor, explained: Tensor) -> Tensor:
+        size = (max(2, self.image_size[0] // 8), max(2, self.image_size[1] // 8))
+        noise = maps.new_empty((len(images), self.count, *size))
+        for image, own in zip(images, noise, strict=True):
+            own.copy_(torch.rand(own.shape, generator=torch.Generator().manual_seed(_seed_of(image))))
+        given = min_max(upsample(noise, self.image_size))  # (B, n, H, W)
+        given[:, self.place] = maps[:, -1]
+        return given
 
 
 def _seed_of(image: Tensor) -> int:

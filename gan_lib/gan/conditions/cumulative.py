@@ -2,20 +2,33 @@
 
 In the order of depth, CGMA_k is the mean of the first k layers' Grad-CAMs. The published method
 feeds CGMAs up to the last layer, whose Grad-CAM is also the target: the target can then be read off
-by a subtraction (:func:`linear_readout`). Hence two settings: ``leak_free`` averages only the layers
-before the target's, ``published`` includes it.
+by a subtraction (:func:`linear_readout`). Hence two settings: ``cgma`` averages only the layers before the
+target's, it is leak-free; ``published`` includes it.
+
+Conditions of one's own are a subclass of :class:`ConditionMaker` that overrides one method. Once registered,
+they are a value of a recipe, ``gan.conditions: first_cams``:
+
+    @CONDITIONS.register("first_cams")
+    class FirstGradCAMs(ConditionMaker):
+        def conditions(self, images: Tensor, maps: Tensor, explained: Tensor) -> Tensor:
+            return maps[:, : self.count]    # (B, n, H, W) in [0, 1]
+
+    maker = condition_maker("first_cams", cnn, (64, 64), count=4)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gan_lib.core.capture import layers_in_order, spread_positions
 from gan_lib.core.grad_cam import grad_cam
+from gan_lib.core.registry import Registry
 
 
 def cumulative_average(maps: Tensor) -> Tensor:
@@ -37,7 +50,14 @@ def linear_readout(cgma: Tensor, positions: Sequence[int]) -> Tensor:
 
     Returns:
         (B, 1, H, W) in [0, 1].
+
+    Raises:
+        ValueError: fewer than two CGMAs, or another number of positions.
     """
+    if not 2 <= cgma.shape[1] == len(positions):
+        raise ValueError(
+            f"two CGMAs or more are read off, each at its position, not {cgma.shape[1]} at {list(positions)}"
+        )
     before, last = positions[-2], positions[-1]
     total = last * cgma[:, -1:] - before * cgma[:, -2:-1]  # (B, 1, H, W)
     return (total / (last - before)).clamp(0, 1)
@@ -48,8 +68,9 @@ class Conditions:
     """What a generator sees and should give, for a batch.
 
     Attributes:
-        cgma: (B, n, H, W) in [0, 1], in the order of depth.
-        grad_cams: (B, n, H, W) in [0, 1], the Grad-CAM of the layer at each CGMA's position.
+        cgma: the conditions (B, n, H, W) in [0, 1], CGMAs in the order of depth unless they are of another
+            kind.
+        grad_cams: (B, n, H, W) in [0, 1], the Grad-CAM of the layer at each condition's position.
         target: (B, 1, H, W) in [0, 1], Grad-CAM of the last convolution.
         explained: (B,) the class that all of them explain.
         probability: (B,) the CNN's probability of that class, 0..1.
@@ -62,26 +83,55 @@ class Conditions:
     probability: Tensor
 
 
+CONDITIONS: Registry[Callable[..., ConditionMaker]] = Registry("kind of conditions")
+
+
+def condition_maker(
+    conditions: str, cnn: nn.Module, image_size: tuple[int, int], count: int = 8, **settings: Any
+) -> ConditionMaker:
+    """What makes conditions of a kind.
+
+        condition_maker("last_grad_cam", cnn, (64, 64))
+        condition_maker("planted/3", cnn, (64, 64))    # the kind's place is 3
+
+    Args:
+        conditions: a name in ``CONDITIONS``, with a slash and the kind's ``place`` where it has one.
+        cnn, image_size, count: as for :class:`ConditionMaker`.
+        settings: further arguments of the kind.
+
+    Raises:
+        KeyError: an unknown kind.
+        ValueError: what the kind does not take.
+    """
+    kind, slash, place = conditions.partition("/")
+    if slash:
+        if not place.isdecimal():
+            raise ValueError(f"conditions are a name, or a name/place, not {conditions!r}")
+        settings["place"] = int(place)
+    return CONDITIONS[kind](cnn, image_size, count, **settings)
+
+
+@CONDITIONS.register("cgma")
 class ConditionMaker:
-    """CGMA conditions and target for batches of images, from one pass over the CNN.
+    """Conditions and target for batches of images, from one pass over the CNN: CGMAs.
 
         maker = ConditionMaker(cnn, (64, 64))
         conditions = maker(images)
         conditions.cgma    # (B, 8, 64, 64)
 
+    Other kinds of conditions override :meth:`conditions`.
+
     Args:
         cnn: the CNN to be explained.
         image_size: height and width that the CNN is used at.
         count: number n of conditions, spread over the depth (:func:`gan_lib.core.capture.spread_positions`).
-        leak_free: average only the layers before the target's; ``False`` is the published setting.
+        leak_free: use only the layers before the target's; ``False`` is the published setting.
         layers: layers in the order of depth, the last one the target's; by default all convolutions
             in the order in which they run.
 
     Raises:
-        ValueError: fewer layers than conditions.
+        ValueError: no condition, or fewer layers than conditions.
     """
-
-    kind = "cgma"
 
     def __init__(
         self,
@@ -96,30 +146,65 @@ class ConditionMaker:
             layers = layers_in_order(cnn, torch.zeros(1, 3, *image_size, device=device))
         self.cnn, self.image_size, self.leak_free = cnn, image_size, leak_free
         self.layers = list(layers)
-        self.averaged = self.layers[:-1] if leak_free else self.layers
-        if len(self.averaged) < count:
+        usable = len(self.layers) - leak_free
+        if usable < count:
             setting = "before the target's layer" if leak_free else "in all"
-            raise ValueError(
-                f"{count} conditions need as many layers; there are {len(self.averaged)} {setting}"
-            )
-        self.positions = spread_positions(len(self.averaged), count)
+            raise ValueError(f"{count} conditions need as many layers; there are {max(0, usable)} {setting}")
+        self.positions = spread_positions(usable, count)
+
+    @property
+    def count(self) -> int:
+        """Number n of conditions."""
+        return len(self.positions)
+
+    @property
+    def kind(self) -> str:
+        """Name in ``CONDITIONS``; of a class that nobody registered its own."""
+        return CONDITIONS.name_of(type(self)) or type(self).__name__
 
     @property
     def condition_layers(self) -> list[str]:
-        """The layer at the end of every cumulative average."""
-        return [self.averaged[position - 1] for position in self.positions]
+        """The layer at each condition's position."""
+        return [self.layers[position - 1] for position in self.positions]
+
+    def settings(self) -> dict[str, Any]:
+        """Arguments of :func:`condition_maker`, beside CNN and image size, for the same conditions: JSON values."""
+        own = {"count": self.count, "leak_free": self.leak_free, "layers": self.layers}
+        return {"conditions": self.kind, **own}
+
+    def conditions(self, images: Tensor, maps: Tensor, explained: Tensor) -> Tensor:
+        """The conditions (B, n, H, W) in [0, 1]; other kinds override this.
+
+        Args:
+            images: (B, 3, H, W).
+            maps: (B, L, H, W) in [0, 1], Grad-CAMs of all ``layers``; the last is the target.
+            explained: (B,) the class that they explain.
+        """
+        return self.at_positions(cumulative_average(maps))
+
+    def at_positions(self, maps: Tensor) -> Tensor:
+        """Of maps (B, L, H, W) of all layers those at the conditions' positions, (B, n, H, W)."""
+        return maps[:, [position - 1 for position in self.positions]]
 
     def __call__(self, images: Tensor, target: int | Sequence[int] | Tensor | None = None) -> Conditions:
-        """Conditions of images (B, 3, H, W); ``target`` as in :func:`grad_cam`."""
+        """Conditions of images (B, 3, H, W); ``target`` as in :func:`grad_cam`.
+
+        Raises:
+            ValueError: a kind that makes another number or size of conditions than it says.
+        """
         cams = grad_cam(self.cnn, images, self.layers, target)
         maps = cams.maps(self.image_size)  # (B, L, H, W)
-        chosen = [position - 1 for position in self.positions]
-        averaged = maps[:, : len(self.averaged)]
+        given = self.conditions(images, maps, cams.target)
+        if given.shape != (expected := (len(images), self.count, *self.image_size)):
+            raise ValueError(f"{self.kind} makes conditions {tuple(given.shape)}, not {expected}")
         probabilities = cams.logits.float().softmax(1)
         return Conditions(
-            cgma=cumulative_average(averaged)[:, chosen],
-            grad_cams=averaged[:, chosen],
+            cgma=given,
+            grad_cams=self.at_positions(maps),
             target=maps[:, -1:],
             explained=cams.target,
             probability=probabilities.gather(1, cams.target[:, None])[:, 0],
         )
+
+
+CONDITIONS.register("published", partial(ConditionMaker, leak_free=False))

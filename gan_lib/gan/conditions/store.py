@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from gan_lib.data import ImageSplit
 from gan_lib.data.images import batch_rows
 from gan_lib.gan.conditions.cumulative import ConditionMaker, Conditions
 
-ENCODINGS = {"fp16": torch.float16, "uint8": torch.uint8}
+COLUMNS = tuple(field.name for field in fields(Conditions))
 
 
 def compute_conditions(
@@ -22,7 +24,6 @@ def compute_conditions(
     split: ImageSplit,
     folder: Path,
     batch_size: int = 64,
-    encoding: str = "fp16",
     device: torch.device | str = "cpu",
 ) -> StoredConditions:
     """Compute the conditions of all images of a split for the predicted class, and store them.
@@ -30,39 +31,27 @@ def compute_conditions(
     Args:
         maker: makes the conditions of a batch.
         split: the images.
-        folder: receives the shards; memory stays at one batch and one shard.
+        folder: receives the shards; memory stays at one batch and one shard. Maps are kept in half
+            precision (error up to 2^-12).
         batch_size: images per pass over the CNN.
-        encoding: ``fp16`` (error up to 2^-12), or ``uint8`` (error up to 1/510, half the size).
         device: where the CNN runs.
 
     Raises:
-        ValueError: an unknown encoding.
+        ValueError: no images.
     """
-    if encoding not in ENCODINGS:
-        raise ValueError(f"encoding is one of {sorted(ENCODINGS)}, not {encoding!r}")
+    if not len(split):
+        raise ValueError("there are no images to compute conditions of")
     home = next(maker.cnn.parameters()).device
     maker.cnn.to(device)
-    with ShardWriter(folder, rows_per_shard=512) as writer:
-        for rows in progress(list(batch_rows(len(split), batch_size)), "computing conditions"):
-            made = maker(split.batch(rows).images.to(device))
-            columns = {field.name: getattr(made, field.name) for field in fields(made)}
-            writer.write(**{name: encode(column, encoding) for name, column in columns.items()})
-    maker.cnn.to(home)
+    try:
+        with ShardWriter(folder, rows_per_shard=512) as writer:
+            for rows in progress(list(batch_rows(len(split), batch_size)), "computing conditions"):
+                made = vars(maker(split.batch(rows).images.to(device)))
+                halved = {name: own.half() if own.ndim == 4 else own for name, own in made.items()}
+                writer.write(**halved)
+    finally:
+        maker.cnn.to(home)
     return StoredConditions(folder)
-
-
-def encode(values: Tensor, encoding: str) -> Tensor:
-    """Maps (B, C, H, W) in [0, 1] in their form on disk; anything else unchanged."""
-    if values.ndim < 4:
-        return values
-    return (values * 255).round().to(torch.uint8) if encoding == "uint8" else values.half()
-
-
-def decode(values: Tensor) -> Tensor:
-    """Float maps of what :func:`encode` gave."""
-    if values.dtype == torch.uint8:
-        return values.float() / 255
-    return values.float() if values.is_floating_point() else values
 
 
 class StoredConditions:
@@ -76,7 +65,7 @@ class StoredConditions:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._columns = {field.name: ShardedRows(folder, field.name) for field in fields(Conditions)}
+        self._columns = {name: ShardedRows(folder, name) for name in COLUMNS}
 
     def __len__(self) -> int:
         return len(self._columns["target"])
@@ -92,4 +81,44 @@ class StoredConditions:
         return self._columns["cgma"].fingerprint
 
     def __getitem__(self, rows: Tensor | slice) -> Conditions:
-        return Conditions(**{name: decode(column[rows]) for name, column in self._columns.items()})
+        read = {name: column[rows] for name, column in self._columns.items()}
+        return Conditions(**{name: own.float() if own.ndim == 4 else own for name, own in read.items()})
+
+
+class JoinedConditions(StoredConditions):
+    """Conditions of several sets of images, one after the other, as if they were one set.
+
+    Raises:
+        ValueError: none, or different numbers of conditions.
+    """
+
+    def __init__(self, parts: Sequence[StoredConditions]) -> None:
+        counts = [part.count for part in parts]
+        if len(set(counts)) != 1:
+            raise ValueError(f"all parts need the same number of conditions: {counts}")
+        self.parts = list(parts)
+        self.ends = torch.tensor([len(part) for part in parts]).cumsum(0)
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    @property
+    def count(self) -> int:
+        """Number n of conditions."""
+        return self.parts[0].count
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the contents."""
+        joined = "/".join(part.fingerprint for part in self.parts)
+        return hashlib.sha256(joined.encode()).hexdigest()
+
+    def __getitem__(self, rows: Tensor | slice) -> Conditions:
+        index = torch.arange(len(self))[rows]  # (B,)
+        owner = torch.bucketize(index, self.ends, right=True)  # (B,) the part that a row is of
+        pieces = [
+            vars(part[index[owner == number] - int(self.ends[number]) + len(part)])
+            for number, part in enumerate(self.parts)
+        ]
+        asked = owner.argsort(stable=True).argsort()  # pieces come part by part, rows as they were asked for
+        return Conditions(**{name: torch.cat([own[name] for own in pieces])[asked] for name in COLUMNS})

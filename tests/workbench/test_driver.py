@@ -5,51 +5,36 @@ import textwrap
 
 import nbformat
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from gan_lib.cli import app
 from gan_lib.figures import read_manifest
-from gan_lib.workbench import (
-    Places,
-    Profile,
-    ProfileError,
-    Workbench,
-    driver,
-    load_profile,
-    parse_override,
-    run_notebooks,
-)
-from gan_lib.workbench.profiles import bind, declared_parameters, find_notebooks
+from gan_lib.workbench import Places, ProfileError, driver, run_notebooks
+from gan_lib.workbench.driver import find_notebooks
 
 PARAMETERS = """
 profile = "cpu"
-data_dir = "../data"
-figures_dir = "../figures"
-device = "auto"
-precision = "auto"
-seed = 0
-value = 1.0
-names = ["a"]
+changes = {}
 """
 # What Workbench and FigureFolder write, without the seconds that importing them takes.
 BODY = """
-import hashlib, json, pathlib
+import hashlib, json, os, pathlib
 
-run = profile + "/{name}"
-root = pathlib.Path(figures_dir)
+value = changes.get("data.image_size", 64)
+run = "p/{name}"
+root = pathlib.Path(os.environ["GAN_LIB_FIGURES"])
 (root / run).mkdir(parents=True)
 (root / run / "first.csv").write_text(str(value))
 row = {{"run": run, "caption": "The value", "sha256": hashlib.sha256(str(value).encode()).hexdigest()}}
-manifest = {{"files": {{run + "/first.csv": row}}, "runs": {{run: {{"seed": seed}}}}}}
+manifest = {{"files": {{run + "/first.csv": row}}, "runs": {{run: {{"seed": 0}}}}}}
 (root / "manifest.json").write_text(json.dumps(manifest))
 """
 WITH_WORKBENCH = """
 import pandas as pd
 from gan_lib.workbench import Workbench
 
-bench = Workbench("{name}", globals())
-bench.figures.save_table(pd.DataFrame({{"value": [value]}}), "first", "The value")
+bench = Workbench("{name}", profile, changes)
+bench.figures.save_table(pd.DataFrame({{"value": [bench.recipe.data.image_size]}}), "first", "The value")
 """
 
 
@@ -66,32 +51,54 @@ def write_notebook(folder, name, *cells, parameters=PARAMETERS):
 def places(tmp_path):
     write_notebook(tmp_path / "notebooks", "01_first", BODY.format(name="01_first"))
     write_notebook(
-        tmp_path / "notebooks", "02_second", BODY.format(name="02_second"), "assert value < 5, 'too much'"
+        tmp_path / "notebooks", "02_second", BODY.format(name="02_second"), "assert value < 500, 'too much'"
     )
+    (tmp_path / "notebooks/profiles").mkdir()
+    (tmp_path / "notebooks/profiles/p.yaml").write_text("data: {image_size: 32}\n")
     return Places.of(tmp_path)
 
 
-def run(places, only=(), force=False, **parameters):
-    return list(run_notebooks(Profile("p", parameters), places, only, force))
+def run(places, only=(), force=False, size=64):
+    return list(run_notebooks("p", places, only, force, {"data.image_size": size}))
 
 
 def test_provenance_of_what_a_workbench_saves(places):
     write_notebook(places.notebooks, "01_first", WITH_WORKBENCH.format(name="01_first"))
-    (result,) = run(places, ["01"], value=2)
+    (result,) = run(places, ["01"], size=20)
     assert result.state == "completed", result.error
+    assert (places.figures / "p/01_first/first.csv").read_text() == "value\n20\n"
     manifest = read_manifest(places.figures)
     entry = manifest["runs"]["p/01_first"]
-    assert entry["parameters"]["value"] == 2
+    assert entry["recipe"]["data.image_size"] == 20
+    assert entry["recipe"]["contrastive.epochs"] == 5
     assert entry["profile"] == "p"
     assert entry["notebook"] == "01_first"
-    assert not {"data_dir", "figures_dir"} & entry["parameters"].keys()
     assert entry["versions"]["torch"]
     assert "CPU" in entry["device"] or "NVIDIA" in entry["device"]
     assert str(places.data) not in json.dumps(manifest)
 
 
+def test_studies_are_notebooks_too(places):
+    write_notebook(places.notebooks / "studies", "long", BODY.format(name="studies/long"))
+    results = run(places, ["01", "studies"])
+    assert [(own.notebook, own.state) for own in results] == [
+        ("01_first", "completed"),
+        ("studies/long", "completed"),
+    ]
+    assert (places.data / "runs/p/studies/long.ipynb").is_file()
+    assert [own.state for own in run(places, ["studies/l"])] == ["unchanged"]
+
+
+def test_a_profile_by_its_path(places, tmp_path):
+    (tmp_path / "mine.yaml").write_text("data: {image_size: 48}\n")
+    write_notebook(places.notebooks, "01_first", WITH_WORKBENCH.format(name="01_first"))
+    (result,) = run_notebooks(str(tmp_path / "mine.yaml"), places, ["01"])
+    assert result.state == "completed", result.error
+    assert (places.figures / "mine/01_first/first.csv").read_text() == "value\n48\n"
+
+
 def test_runs_files_skips_and_runs_again(places):
-    results = run(places, value=2)
+    results = run(places, size=20)
     assert [(result.notebook, result.state) for result in results] == [
         ("01_first", "completed"),
         ("02_second", "completed"),
@@ -100,11 +107,11 @@ def test_runs_files_skips_and_runs_again(places):
     assert results[0].peak_memory > 0.05
     assert not list((places.data / "runs" / "p").glob(".0*"))  # nothing is left in staging
 
-    assert [result.state for result in run(places, value=2)] == ["unchanged"] * 2
-    assert [result.state for result in run(places, ["02"], value=3)] == ["completed"]
-    assert [result.state for result in run(places, ["01"], force=True, value=2)] == ["completed"]
+    assert [result.state for result in run(places, size=20)] == ["unchanged"] * 2
+    assert [result.state for result in run(places, ["02"], size=30)] == ["completed"]
+    assert [result.state for result in run(places, ["01"], force=True, size=20)] == ["completed"]
     (places.figures / "p/01_first/first.csv").unlink()
-    assert [result.state for result in run(places, ["01"], value=2)] == ["completed"]
+    assert [result.state for result in run(places, ["01"], size=20)] == ["completed"]
 
 
 def test_runs_again_when_a_module_that_a_notebook_imports_has_changed(places, monkeypatch):
@@ -121,14 +128,14 @@ def test_runs_again_when_a_module_that_a_notebook_imports_has_changed(places, mo
 
 
 def test_a_failure_shows_the_cell_and_leaves_earlier_results(places):
-    run(places, value=2)
+    run(places, size=20)
     before = (places.figures / "p/02_second/first.csv").read_text()
-    results = run(places, ["02"], value=7)
+    results = run(places, ["02"], size=700)
     assert results[-1].state == "failed"
-    assert "assert value < 5" in results[-1].error
+    assert "assert value < 500" in results[-1].error
     assert "AssertionError: too much" in results[-1].error
     assert (places.figures / "p/02_second/first.csv").read_text() == before
-    assert [result.state for result in run(places, ["02"], value=2)] == ["completed"]
+    assert [result.state for result in run(places, ["02"], size=20)] == ["completed"]
 
 
 def test_a_failure_stops_the_run(places):
@@ -153,75 +160,37 @@ def test_figures_that_a_notebook_no_longer_makes_go_away(places):
     assert set(read_manifest(places.figures)["files"]) == {"p/01_first/second.csv"}
 
 
-def test_unknown_names_and_wrong_types_fail_before_anything_runs(places):
-    for parameters, message in (
-        ({"valeu": 1}, "did you mean value"),
-        ({"value": "much"}, "value must be float"),
-        ({"names": "a"}, "names must be list"),
-        ({"seed": True}, "seed must be int"),
-        ({"profile": "x"}, "no notebook has a parameter 'profile'"),
+def test_what_does_not_fit_fails_before_anything_runs(places):
+    for changes, message in (
+        ({"data.image_siz": 1}, "did you mean data.image_size"),
+        ({"data.image_size": "much"}, "data.image_size: Input should be a valid integer"),
     ):
         with pytest.raises(ProfileError, match=message):
-            run(places, **parameters)
+            list(run_notebooks("p", places, changes=changes))
     with pytest.raises(ProfileError, match="no notebook starts with 07"):
         run(places, ["07"])
+    write_notebook(places.notebooks, "03_third", parameters="profile = 'cpu'\nchange = {}")
+    with pytest.raises(ProfileError, match="03_third.ipynb: its parameters cell lacks changes"):
+        run(places)
     assert not places.figures.exists()
     with pytest.raises(ProfileError, match="no numbered notebooks"):
         find_notebooks(places.data)
 
 
-def test_a_notebook_gets_only_what_it_declares(places):
-    write_notebook(places.notebooks, "03_third", parameters=PARAMETERS + "extra = None\n")
-    notebooks = find_notebooks(places.notebooks)
-    assert declared_parameters(notebooks[2])["extra"] is None
-    bound = bind(Profile("p", {"extra": [1, 2], "value": 3}), notebooks[:1], notebooks)
-    assert bound == {notebooks[0]: {"value": 3}}
-
-
-def test_profiles_and_overrides(tmp_path):
-    (tmp_path / "mine.yaml").write_text("value: 3\nnames: [x, y]\n")
-    assert load_profile("mine", tmp_path) == load_profile(str(tmp_path / "mine.yaml"), tmp_path / "elsewhere")
-    assert load_profile("mine", tmp_path).parameters == {"value": 3, "names": ["x", "y"]}
-    for text in ("value: {a: 1}", "- 1", "a: [1"):
-        (tmp_path / "bad.yaml").write_text(text)
-        with pytest.raises(ProfileError):
-            load_profile("bad", tmp_path)
-    with pytest.raises(ProfileError, match="mine"):
-        load_profile("theirs", tmp_path)
-    assert parse_override("seeds=[0, 1]") == ("seeds", [0, 1])
-    assert parse_override("name=a=b") == ("name", "a=b")
-    for text in ("seeds", "=3", "a=[1"):
-        with pytest.raises(ProfileError):
-            parse_override(text)
-
-
 def test_command_line(places):
-    (places.notebooks / "profiles").mkdir()
-    (places.notebooks / "profiles" / "p.yaml").write_text("value: 2\n")
     root = ["--root", str(places.notebooks.parent)]
     runner = CliRunner()
     done = runner.invoke(app, ["run", "--profile", "p", "--only", "01", *root])
     assert done.exit_code == 0, done.output
     assert "01_first: 1 figures and tables" in done.output
-    failed = runner.invoke(app, ["run", "--profile", "p", "--set", "value=9", *root])
+    failed = runner.invoke(app, ["run", "--profile", "p", "--set", "data.image_size=900", *root])
     assert failed.exit_code == 1
     assert "too much" in failed.output
-    wrong = runner.invoke(app, ["run", "--profile", "p", "--set", "volume=9", *root])
+    wrong = runner.invoke(app, ["run", "--profile", "p", "--set", "data.image_siz=9", *root])
     assert wrong.exit_code == 2
-    assert "did you mean value" in wrong.output
+    assert "did you mean data.image_size" in wrong.output
     listed = runner.invoke(app, ["figures", *root])
     assert listed.exit_code == 0
     assert "p/01_first/first.csv: The value" in listed.output
     (places.figures / "p/01_first/first.csv").write_text("changed")
     assert runner.invoke(app, ["figures", *root]).exit_code == 1
-
-
-def test_images_of_a_sorted_split_are_drawn_from_all_classes(scenes):
-    bench = Workbench.__new__(Workbench)
-    bench.provenance = {"seed": 0}
-    assert bench.last_rows(scenes.test, 5).tolist() == [15, 16, 17, 18, 19]
-    by_class = scenes.test.subset(scenes.test.labels.argsort())
-    rows = bench.last_rows(by_class, 10)
-    assert len(set(rows.tolist())) == 10
-    assert len(by_class.labels[rows].unique()) > len(by_class.labels[-10:].unique())
-    assert torch.equal(rows, bench.last_rows(by_class, 10))

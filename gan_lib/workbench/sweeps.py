@@ -1,0 +1,256 @@
+"""Sweeps: grids over recipe fields, every setting trained and judged, one table.
+
+A sweep is a YAML file. Dotted names are recipe fields, what else stands in a setting labels its rows:
+
+    title: Which conditions does LSFT need?
+    profile: cpu
+    seeds: [0, 1, 2]
+    settings:
+      - {method: CGMA}
+      - {method: the last Grad-CAM alone, gan.conditions: last_grad_cam}
+      - {method: trained by contrast, experiment: contrastive}
+    grid: {data.name: [digits_in_scenes, plain_digits]}
+
+``gan-lib sweep FILE`` writes ``figures/FILE/results.csv``. Each setting and seed is a job of its own, in a
+process of its own, and is found again in the artifact store when the sweep is run again. To ablate something
+new, register it (a condition, a generator, a fill, an experiment) and write such a file; another *runner*
+(:data:`SWEEPS`) is needed only for what is no list of settings.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from joblib import Parallel, delayed
+
+from gan_lib.core.registry import Registry
+from gan_lib.core.runtime import median_seconds, progress
+from gan_lib.explainers import Explainer, GeneratorExplainer, GradCAM, LinearReadout
+from gan_lib.gan.generators import parameter_count
+from gan_lib.metrics import explanation_scores, summarise
+from gan_lib.workbench.bench import Workbench
+from gan_lib.workbench.places import Places
+from gan_lib.workbench.recipes import ProfileError, Recipe, read_yaml
+from gan_lib.workbench.subject import Subject
+
+Tables = dict[str, tuple[pd.DataFrame, str]]
+Experiment = Callable[[Subject, int], Explainer]
+
+# What is trained, or taken, for one setting and seed: a function of the subject and the seed to an explainer.
+EXPERIMENTS: Registry[Experiment] = Registry("experiment")
+SEEDLESS = {"grad_cam", "linear_readout"}
+AREAS = [0.1]
+LABELS = ("group", "method")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as its file says.
+
+    Attributes:
+        name: of the file, and of the folder of its table.
+        title: caption of the table.
+        profile: that the settings differ from; ``changes`` are common to all.
+        runner: registered in :data:`SWEEPS`.
+        seeds: of the generators; by default the profile's.
+        settings: labels and changes, one mapping each.
+        grid: values by recipe field, all combinations of which are run.
+        timed: whether the time of a map is measured, settings in turn.
+        options: what a runner of one's own needs.
+    """
+
+    name: str
+    title: str
+    profile: str = "cpu"
+    runner: str = "settings"
+    seeds: tuple[int, ...] | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    settings: tuple[Mapping[str, Any], ...] = ()
+    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    timed: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: Path, changes: Mapping[str, Any] | None = None) -> Sweep:
+        """Read a sweep's file; ``changes`` are added to its own.
+
+        Raises:
+            ProfileError: no such file, or one that is no sweep.
+        """
+        values = read_yaml(path, path.parent)
+        try:
+            values["settings"] = tuple(dict(one) for one in values.get("settings", ()))
+            values["changes"] = {**values.get("changes", {}), **(changes or {})}
+            values["seeds"] = tuple(values["seeds"]) if "seeds" in values else None
+            sweep = cls(name=path.stem, **values)
+            SWEEPS.name(sweep.runner)
+        except (TypeError, ValueError, KeyError) as error:
+            raise ProfileError(f"{path} is no sweep: {error}") from None
+        return sweep
+
+
+Runner = Callable[[Sweep, Workbench], Tables]
+SWEEPS: Registry[Runner] = Registry("runner")
+
+
+def run_sweep(sweep: Sweep, places: Places) -> list[Path]:
+    """Run a sweep and write its tables to ``figures/NAME``.
+
+    Returns:
+        Paths of the tables.
+
+    Raises:
+        ProfileError: a setting that does not fit the recipe; nothing has run then.
+    """
+    bench = Workbench("sweep", sweep.profile, sweep.changes, places)
+    bench.figures.run = sweep.name
+    tables = SWEEPS[sweep.runner](sweep, bench)
+    return [bench.figures.save_table(table, name, caption) for name, (table, caption) in tables.items()]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a sweep: how its rows are labelled, what is done, and with which recipe."""
+
+    labels: Mapping[str, Any]
+    experiment: str
+    changes: Mapping[str, Any]
+
+    @property
+    def method(self) -> str:
+        return str(self.labels["method"])
+
+
+def settings_of(sweep: Sweep, recipe: Recipe) -> list[Setting]:
+    """Every setting in every cell of the grid.
+
+    Raises:
+        ProfileError: a change that does not fit the recipe, an unknown experiment, a label given twice.
+    """
+    known, made = set(vars(recipe)), []
+    cells = [dict(zip(sweep.grid, values, strict=True)) for values in itertools.product(*sweep.grid.values())]
+    for cell, one in itertools.product(cells, sweep.settings or ({},)):
+        changes = {name: value for name, value in one.items() if name.partition(".")[0] in known}
+        labels = {name: value for name, value in one.items() if name not in changes}
+        experiment = labels.pop("experiment", "supervised")
+        try:
+            EXPERIMENTS.name(experiment)
+        except KeyError as error:
+            raise ProfileError(f"sweep {sweep.name!r}: {error.args[0]}") from None
+        where = f"sweep {sweep.name!r}, {labels.get('method', one)}"
+        recipe.changed({**cell, **changes}, where)
+        method = labels.pop("method", ", ".join(map(str, changes.values())) or experiment)
+        labels = {"group": "", **labels, "method": method, **cell}
+        made.append(Setting(labels, experiment, {**cell, **changes}))
+    twice = [own for own in made if sum(own.labels == other.labels for other in made) > 1]
+    if twice:
+        raise ProfileError(f"sweep {sweep.name!r}: two settings are called {dict(twice[0].labels)}")
+    return made
+
+
+@SWEEPS.register("settings")
+def run_settings(sweep: Sweep, bench: Workbench) -> Tables:
+    """Every setting with every seed, summarised: columns of the labels, and of :func:`summarise`."""
+    settings = settings_of(sweep, bench.recipe)
+    seeds = sweep.seeds or bench.recipe.seeds
+    runs = [
+        (setting, seed)
+        for setting in settings
+        for seed in (seeds[:1] if setting.experiment in SEEDLESS else seeds)
+    ]
+    for recipe in {own.changes.get("cnn.architecture"): own for own in settings}.values():
+        bench.subject(recipe.changes)  # its CNN is trained before processes wait for each other
+    jobs = (delayed(_scores)(sweep, setting, seed, bench.places) for setting, seed in runs)
+    parallel = Parallel(n_jobs=max(1, min(bench.recipe.machine.workers, len(runs))), return_as="generator")
+    tables = list(progress(parallel(jobs), f"sweep {sweep.name}", len(runs)))
+    parts = []
+    for setting in settings:
+        own = pd.concat([table for (run, _), table in zip(runs, tables, strict=True) if run is setting])
+        parts.append(summarise(own.assign(method=setting.method)).assign(**setting.labels))
+    results = pd.concat(parts, ignore_index=True)
+    order = [*dict.fromkeys([*(name for own in settings for name in own.labels), *results.columns])]
+    made: Tables = {"results": (results[order], sweep.title)}
+    if sweep.timed:
+        made["cost"] = (_cost(settings, seeds[0], bench), f"{sweep.title}: time of a map, all in turn")
+    return made
+
+
+def _scores(sweep: Sweep, setting: Setting, seed: int, places: Places) -> pd.DataFrame:
+    """Scores of one setting and seed, image by image; from the store where they are there."""
+    one_process = {**sweep.changes, "machine.workers": 1}
+    bench = Workbench("sweep", sweep.profile, one_process, places)
+    subject = bench.subject(setting.changes)
+
+    def make(folder: Path) -> None:
+        explainer = EXPERIMENTS[setting.experiment](subject, seed)
+        sample = subject.draw(subject.recipe.gan.test_images)
+        target = GradCAM(subject.cnn, subject.target_layer).to(subject.device)
+        maps = {
+            (name, seed): own.attribute(sample.images, target=sample.explained, batch_size=128)
+            for name, own in (("target", target), ("own", explainer))
+        }
+        reference = maps.pop(("target", seed))
+        scores = explanation_scores(
+            subject.cnn, sample.images, maps, sample.explained, reference, sample.masks, areas=AREAS
+        )
+        scores.to_csv(folder / "scores.csv", index=False)
+
+    recipe = subject.recipe.flat()
+    made_from = {
+        "experiment": setting.experiment,
+        "seed": seed,
+        "recipe": {name: value for name, value in recipe.items() if not name.startswith("machine.")},
+        "classifier": subject.trained.key,
+    }
+    folder = subject.jobs_store.get("scores", "gan_lib.workbench.sweeps", made_from, make)
+    return pd.read_csv(folder / "scores.csv")
+
+
+def _cost(settings: Sequence[Setting], seed: int, bench: Workbench) -> pd.DataFrame:
+    """Milliseconds a map, conditions included, and parameters; contestants in turn."""
+    sample = bench.subject().draw(32)
+    explainers = {
+        own.method: EXPERIMENTS[own.experiment](bench.subject(own.changes), seed) for own in settings
+    }
+    contestants = {
+        name: lambda own=own: own.attribute(sample.images, target=sample.explained)
+        for name, own in explainers.items()
+    }
+    seconds = median_seconds(contestants, bench.recipe.judge.timing_rounds)
+    return pd.DataFrame(
+        {
+            "method": name,
+            "ms per image": 1000 * seconds[name] / len(sample),
+            "parameters": parameter_count(own.generator) if isinstance(own, GeneratorExplainer) else 0,
+        }
+        for name, own in explainers.items()
+    )
+
+
+@EXPERIMENTS.register("supervised")
+def supervised(subject: Subject, seed: int) -> Explainer:
+    """The recipe's first variant, trained with Grad-CAM as its target."""
+    return next(iter(subject.supervised(subject.recipe.gan.variants[:1], [seed]).values())).explainer
+
+
+@EXPERIMENTS.register("contrastive")
+def contrastive(subject: Subject, seed: int) -> Explainer:
+    """The recipe's first variant, trained by contrast."""
+    return next(iter(subject.contrastive(subject.recipe.gan.variants[:1], [seed]).values())).explainer
+
+
+@EXPERIMENTS.register("grad_cam")
+def grad_cam(subject: Subject, seed: int) -> Explainer:
+    """Grad-CAM of the last convolution."""
+    return GradCAM(subject.cnn, subject.target_layer)
+
+
+@EXPERIMENTS.register("linear_readout")
+def linear_readout(subject: Subject, seed: int) -> Explainer:
+    """The control that learns nothing (notebook 01)."""
+    return LinearReadout(subject.maker())
