@@ -102,7 +102,7 @@ def _pictures(given: Any, where: str) -> Iterator[Path | Image.Image | Tensor]:
         if arrays.ndim != 4 or arrays.shape[3] not in (1, 3, 4):
             shape = given.shape
             raise ValueError(f"{where}: an array must be (H, W), (H, W, 3) or (N, H, W, 3), not {shape}")
-        yield from _checked(torch.from_numpy(np.ascontiguousarray(arrays)).permute(0, 3, 1, 2)[:, :3], where)
+        yield from _checked(torch.from_numpy(np.array(arrays)).permute(0, 3, 1, 2)[:, :3], where)
     elif isinstance(given, Tensor):
         tensors = given[(None,) * (4 - given.ndim)] if given.ndim in (2, 3) else given
         if tensors.ndim != 4 or tensors.shape[1] not in (1, 3):
@@ -130,14 +130,15 @@ def _files(given: Path) -> list[Path]:
     return found
 
 
-def _checked(images: Tensor, where: str) -> Tensor:
-    """Images (N, 1 or 3, h, w), uint8 or float, as (N, 3, h, w) float in [0, 1]."""
+def _checked(images: Tensor, where: str) -> Iterable[Image.Image | Tensor]:
+    """Images (N, 1 or 3, h, w): uint8 ones as PIL images, so that they end as files do, others (3, h, w)."""
+    full = images.expand(-1, 3, -1, -1)
     if images.dtype == torch.uint8:
-        images = images.float() / 255
-    elif not images.is_floating_point():
+        return [Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy())) for image in full]
+    if not images.is_floating_point():
         raise ValueError(f"{where}: numbers must be uint8 or float in [0, 1], not {images.dtype}")
     check_range(images, where)
-    return images.float().expand(-1, 3, -1, -1)
+    return full.float()
 
 
 def _at_size(picture: Path | Image.Image | Tensor, size: tuple[int, int]) -> Tensor:

@@ -106,8 +106,6 @@ def test_store_builds_once(tmp_path, scenes):
     second = load_data("digits_in_scenes", store, train=20, test=10, size=32)
     assert next(tmp_path.rglob("data.json")).stat().st_mtime_ns == stamp
     assert first.fingerprint == second.fingerprint
-    with pytest.raises(FileNotFoundError, match="digits_in_scenes"):
-        load_data("no such set", store, tmp_path)
 
 
 def test_batches_cover_every_row_once_in_a_seeded_order(scenes):

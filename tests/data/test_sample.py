@@ -3,9 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from gan_lib.data import ImageData, ImageSplit, image_folder
+from gan_lib.data import ImageData, ImageSplit
 
 
 def split_of(labels, **columns):
@@ -92,21 +91,6 @@ def test_draws_are_disjoint_and_seeded_and_know_only_labels():
     for wrong in ({"count": -1}, {"count": 1, "skip": -1}):
         with pytest.raises(ValueError, match="negative"):
             split.sample(**wrong, seed=0)
-
-
-def test_a_folder_sorted_by_class_trains_and_tests_on_all_classes(tmp_path):
-    """The first rows of a folder are of its first classes, the last of its last: once, no class was in both."""
-    for part, count in (("train", 10), ("test", 5)):
-        for shade, name in enumerate("abcd"):
-            for index in range(count):
-                path = tmp_path / part / name / f"{index}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.new("RGB", (4, 4), (60 * shade,) * 3).save(path)
-    data = image_folder(tmp_path, size=4)
-    assert data.train.labels.tolist() == sorted(data.train.labels.tolist())
-    for split, count in ((data.train, 12), (data.test, 8)):
-        rows = split.sample(count, seed=1)
-        assert torch.bincount(split.labels[rows]).tolist() == [count // 4] * 4
 
 
 def test_a_split_is_known_by_its_contents(tmp_path, scenes):
