@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from gan_lib.data import find_images
 from gan_lib.explainers import BASELINES, CONTROLS
 from gan_lib.figures import check_manifest, read_manifest
 from gan_lib.workbench import (
@@ -24,7 +25,7 @@ from gan_lib.workbench import (
     run_notebooks,
     run_sweep,
 )
-from gan_lib.workbench.explain import explain_images, find_images, load_explainers, resolve_class
+from gan_lib.workbench.explain import explain_images, load_explainers, resolve_class
 from gan_lib.workbench.kept import ship as kept_ship
 
 app = typer.Typer(

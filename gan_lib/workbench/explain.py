@@ -20,12 +20,11 @@ from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.masking import masked_images
 from gan_lib.core.runtime import make_fabric, progress
 from gan_lib.core.storage import read_json, save_tensors
-from gan_lib.data.folders import read_image
+from gan_lib.data import read_image
 from gan_lib.explainers import BASELINES, TRAINED, Explainer, GeneratorExplainer, make_explainer, method_name
 from gan_lib.figures import overlay
 from gan_lib.metrics import AverageDrop, class_probability
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 OVERLAY = "_overlay"  # behind a map's name
 IMAGENET_SIZE = (224, 224)
 FOLDERS = {"grad_cam": "gradcam"}
@@ -104,23 +103,6 @@ def load_explainers(
     return Loaded(cnn, {name: explainer.to(chosen) for name, explainer in explainers.items()}, size)
 
 
-def find_images(places: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
-    """Image files, and folders searched for them: each file with its name relative to what was given.
-
-    Raises:
-        FileNotFoundError: a place that does not exist.
-    """
-    for place in places:
-        if place.is_file():
-            yield place, Path(place.name)
-        elif place.is_dir():
-            for path in sorted(place.rglob("*")):
-                if path.suffix.lower() in ENDINGS and path.is_file():
-                    yield path, path.relative_to(place)
-        else:
-            raise FileNotFoundError(f"{place} is neither an image nor a folder")
-
-
 def resolve_class(cnn: Classifier, name: str | None) -> int | None:
     """A class by name or number.
 
@@ -155,7 +137,7 @@ def explain_images(
     """Explain images one batch after the other, so that memory does not grow with their number.
 
     Args:
-        files: path and name of every image, as :func:`find_images` gives them.
+        files: path and name of every image, as :func:`gan_lib.data.find_images` gives them.
         cnn: the CNN whose predictions are explained.
         explainers: by the folder that receives their maps; the first one's are measured in the table.
         image_size: height and width at which the CNN sees the images.
