@@ -1,7 +1,7 @@
-"""Looking, comparing and asking people: what a person does with the workbench in JupyterLab.
+"""Looking at one image with everything the workbench has, in JupyterLab.
 
-State and computation are in plain classes (:class:`Explorer`, and :class:`Inside`); the
-panels of ipywidgets only bind them.
+State and computation are in plain classes (:class:`Explorer` and :class:`Inside`), the panel of ipywidgets
+only binds them. What is kept is found again by contents, pixels and weights, never by names.
 """
 
 from gan_lib.explorer.inside import Condition, Inside, conditions_of

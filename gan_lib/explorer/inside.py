@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Any
 
 import pandas as pd
 import torch
@@ -18,13 +18,14 @@ from gan_lib.concepts import (
     PooledActivations,
     concept_maps,
     nmf,
+    predicted_images,
     weighted_activations,
 )
-from gan_lib.concepts import predicted_images as images_of
-from gan_lib.concepts.contrasting import Hyperplanes, fit_hyperplanes, gather_evidence
+from gan_lib.concepts.contrasting import fit_hyperplanes, gather_evidence
 from gan_lib.core.maps import min_max, upsample
 from gan_lib.data import ImageSplit
 from gan_lib.explainers import GANExplainer, GeneratorExplainer
+from gan_lib.explorer.models import weights_key
 from gan_lib.figures import overlay
 from gan_lib.gan.relevance import ConditionedGenerator, as_parts, relevance, shares, zero_conditions
 
@@ -75,7 +76,9 @@ class Inside:
 
         inside = Inside(cnn, data.train)
         crops, maps = inside.concepts(image, label=3)
-        inside.shifted(image, 3, 8, offset=1.5)   # probabilities of both classes
+        inside.shifted(image, 3, 8, offsets=[0.0, 1.5])   # probabilities of both classes
+
+    What was found is kept until the CNN's weights change.
 
     Args:
         cnn: from images in [0, 1] to logits.
@@ -99,69 +102,41 @@ class Inside:
         self.cnn, self.split, self.count, self.images_per_class = cnn, split, count, images_per_class
         self.hidden = HiddenLayer(cnn, layer, split.image_size)
         self.relevance = LayerRelevance(self.hidden, "gradient_x_activation", samples=0)
-        self._bases: dict[int, Tensor] = {}
-
-    @cached_property
-    def predicted(self) -> pd.DataFrame:
-        """What the CNN predicts for the images."""
-        return predictions(self.cnn, self.split)
-
-    @cached_property
-    def pooled(self) -> PooledActivations:
-        return PooledActivations(self.hidden, self.split, min(4, *self.hidden.size), 1)
-
-    @cached_property
-    def _evidence(self) -> dict[int, Tensor]:
-        classes = range(len(self.cnn.class_names))
-        found = gather_evidence(self.relevance, self.split, self.predicted, classes, self.images_per_class)
-        return {label: own.vectors for label, own in found.items()}
-
-    @cached_property
-    def planes(self) -> Hyperplanes:
-        """Hyperplanes between all classes that are predicted."""
-        return fit_hyperplanes(self._evidence)
-
-    def classes(self) -> list[int]:
-        """Numbers of the classes that can be contrasted."""
-        return list(self._evidence)
-
-    def basis(self, label: int) -> Tensor:
-        """A class's concepts (k, C).
-
-        Raises:
-            ValueError: a class that the CNN predicts for none of the images.
-        """
-        if label not in self._bases:
-            rows = images_of(self.predicted, label, self.images_per_class)
-            if not len(rows):
-                name = self.cnn.class_names[label]
-                raise ValueError(
-                    f"no image here is predicted as {name!r}: nothing to learn its concepts from"
-                )
-            weighted = weighted_activations(self.relevance, self.split, rows, label)
-            self._bases[label] = F.normalize(nmf(weighted[None], self.count).basis[0], dim=1)
-        return self._bases[label]
+        self._found: dict[Any, Any] = {}
+        self._weights = ""
 
     def concepts(self, image: Tensor, label: int, prototypes: int = 3) -> tuple[Tensor, Tensor]:
         """Prototypes (k, T, 3, h, w) of a class's concepts, and where they are in an image.
 
         The second is (k, 3, H, W), the image (1, 3, H, W) with each concept's map over it.
+
+        Raises:
+            ValueError: a class that the CNN predicts for none of the images.
         """
-        basis = self.basis(label)
-        found = self.pooled.nearest(basis, prototypes)
-        crops = self.pooled.crops(self.split, found, self.pooled.cell)
+        basis = self._kept(("basis", label), lambda: self._basis(label))  # (k, C)
+        pooled = self._kept("pooled", self._pooled)
+        crops = pooled.crops(self.split, pooled.nearest(basis, prototypes), pooled.cell)
         maps = concept_maps(self.hidden, image, basis)[0][:, None]  # (k, 1, h, w)
         scaled = maps / maps.amax().clamp(min=1e-9)
         large = upsample(scaled, (image.shape[-2], image.shape[-1]))
         return crops.cpu(), overlay(image.expand(len(large), -1, -1, -1), large).cpu()
 
-    def shifted(self, image: Tensor, one: int, other: int, offset: float) -> dict[int, float]:
+    def pair(self, label: int, rival: int) -> tuple[int, int]:
+        """Two classes that can be contrasted: the given ones, in place of one that cannot be another."""
+        evidence = self._kept("evidence", self._evidence)
+        one, other = [own for own in dict.fromkeys([label, rival, *evidence]) if own in evidence][:2]
+        return one, other
+
+    def shifted(self, image: Tensor, one: int, other: int, offsets: Iterable[float]) -> pd.DataFrame:
         """Probabilities of two classes after all activations were moved from one towards the other.
 
         Args:
             image: (1, 3, H, W).
             one, other: class numbers.
-            offset: along the hyperplane's normal, in units of the distance of the class means.
+            offsets: along the hyperplane's normal, in units of the distance of the class means.
+
+        Returns:
+            Two rows per offset: ``method``, the class's name; ``offset``; ``probability``.
 
         Raises:
             KeyError: a class without hyperplane.
@@ -169,19 +144,49 @@ class Inside:
         """
         if one == other:
             raise ValueError("choose two different classes")
-        apart = self._mean(other) - self._mean(one)
-        move = offset * apart.norm() * self.planes.direction(one, other).to(apart)  # (C,)
+        evidence = self._kept("evidence", self._evidence)
+        for label in (one, other):
+            if label not in evidence:
+                raise KeyError(f"no image here is predicted as {self.cnn.class_names[label]!r}")
+        planes = self._kept("planes", lambda: fit_hyperplanes(evidence))
+        apart = evidence[other].mean(0) - evidence[one].mean(0)  # (C,)
+        direction = planes.direction(one, other).to(apart)  # (C,)
+        rows = []
+        for offset in offsets:
+            probabilities = self._moved(image, offset * apart.norm() * direction)
+            rows += [(self.cnn.class_names[own], offset, float(probabilities[own])) for own in (one, other)]
+        return pd.DataFrame(rows, columns=["method", "offset", "probability"])
+
+    def _moved(self, image: Tensor, move: Tensor) -> Tensor:
+        """Probabilities (K,) of an image whose activations are all moved by (C,)."""
         logits = self.hidden.logits(image, lambda own: (own + move[:, None, None].to(own)).relu())
-        probabilities = logits.softmax(1)[0]
-        return {label: float(probabilities[label]) for label in (one, other)}
+        return logits.softmax(1)[0]
 
-    def shift_curve(
-        self, image: Tensor, one: int, other: int, offsets: Sequence[float]
-    ) -> list[dict[int, float]]:
-        """:meth:`shifted` at several offsets."""
-        return [self.shifted(image, one, other, offset) for offset in offsets]
+    def _kept(self, name: Any, make: Callable[[], Any]) -> Any:
+        """What has been found for the CNN's present weights."""
+        present = weights_key(self.cnn)
+        if present != self._weights:
+            self._found, self._weights = {}, present
+        if name not in self._found:
+            self._found[name] = make()
+        return self._found[name]
 
-    def _mean(self, label: int) -> Tensor:
-        if label not in self._evidence:
-            raise KeyError(f"no image here is predicted as {self.cnn.class_names[label]!r}")
-        return self._evidence[label].mean(0)
+    def _predicted(self) -> pd.DataFrame:
+        return predictions(self.cnn, self.split)
+
+    def _pooled(self) -> PooledActivations:
+        return PooledActivations(self.hidden, self.split, min(4, *self.hidden.size), 1)
+
+    def _evidence(self) -> dict[int, Tensor]:
+        """Per class that is predicted, the weighted activations (N, C) of its images."""
+        table, classes = self._kept("predicted", self._predicted), range(len(self.cnn.class_names))
+        found = gather_evidence(self.relevance, self.split, table, classes, self.images_per_class)
+        return {label: own.vectors for label, own in found.items()}
+
+    def _basis(self, label: int) -> Tensor:
+        rows = predicted_images(self._kept("predicted", self._predicted), label, self.images_per_class)
+        if not len(rows):
+            name = self.cnn.class_names[label]
+            raise ValueError(f"no image here is predicted as {name!r}: nothing to learn its concepts from")
+        weighted = weighted_activations(self.relevance, self.split, rows, label)
+        return F.normalize(nmf(weighted[None], self.count).basis[0], dim=1)

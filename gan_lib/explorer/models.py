@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from gan_lib.classifiers import Classifier, load_classifier
 from gan_lib.core.capture import layers_in_order
-from gan_lib.core.storage import read_json
+from gan_lib.core.storage import read_json, tensor_bytes
 from gan_lib.explainers import BASELINES, CONTROLS, Explainer, GeneratorExplainer, make_explainer
 
 LAYERED = ("grad_cam", "guided_grad_cam", "guided_feature_inversion", "guided_feature_inversion_step_1")
@@ -17,11 +21,19 @@ KEPT = 24  # explainers in memory
 PLAIN_SIZE = (64, 64)
 
 
+def weights_key(*modules: nn.Module) -> str:
+    """Hash of all weights and buffers: what was computed with others is no longer true."""
+    total = hashlib.sha256()
+    for tensor in itertools.chain.from_iterable((*own.parameters(), *own.buffers()) for own in modules):
+        total.update(tensor_bytes(tensor))
+    return total.hexdigest()
+
+
 class Models:
-    """CNNs by name, each with its methods, loaded when they are asked for.
+    """CNNs by name, each with its methods, loaded when they are asked for, and again when files have changed.
 
         models = Models(Path("data"))
-        models.names()                                     # ["mobilenet_v2", "slim_vgg"]
+        models.names()                                     # ["slim_vgg", "mobilenet_v2"]
         models.explainer("slim_vgg", "contrastive_lsft")
 
     Args:
@@ -38,10 +50,8 @@ class Models:
     ) -> None:
         self.data_dir, self.device = data_dir, torch.device(device)
         self.pretrained = pretrained or data_dir / "pretrained"
-        self._cnns: dict[str, Classifier] = {}
-        self._failed: dict[str, Exception] = {}
-        self._explainers: OrderedDict[tuple[str, str, str | None], Explainer] = OrderedDict()
-        self._layers: dict[str, list[str]] = {}
+        self._cnns: dict[str, tuple[Any, Classifier | Exception]] = {}
+        self._explainers: OrderedDict[tuple[Any, ...], Explainer] = OrderedDict()
         if not self.names():
             raise FileNotFoundError(f"no CNN in {self.pretrained}")
 
@@ -57,20 +67,23 @@ class Models:
         Raises:
             FileNotFoundError: no such CNN, or no weights for it; the message says where to put them.
         """
-        if name in self._failed:
-            raise self._failed[name]
-        if name not in self._cnns:
+        files = _files(self.pretrained / name)
+        if name not in self._cnns or self._cnns[name][0] != files:
             try:
-                loaded = load_classifier(self.pretrained / name)
+                loaded = load_classifier(self.pretrained / name).requires_grad_(False).to(self.device)
             except (OSError, ValueError, KeyError) as error:
-                self._failed[name] = error  # a download is not tried again at every touch of a slider
-                raise
-            self._cnns[name] = loaded.requires_grad_(False).to(self.device)
-        return self._cnns[name]
+                self._cnns[name] = files, error  # a download is not tried again at every touch of a slider
+            else:
+                self._cnns[name] = files, loaded
+        found = self._cnns[name][1]
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def try_again(self, name: str) -> None:
         """Forget that a CNN could not be loaded."""
-        self._failed.pop(name, None)
+        if name in self._cnns and isinstance(self._cnns[name][1], Exception):
+            del self._cnns[name]
 
     def size(self, name: str) -> tuple[int, int]:
         """Height and width of the images that a CNN's explainers were trained at."""
@@ -85,10 +98,7 @@ class Models:
 
     def layers(self, name: str) -> list[str]:
         """A CNN's convolutions in the order in which they run."""
-        if name not in self._layers:
-            example = torch.rand(1, 3, *self.size(name), device=self.device)
-            self._layers[name] = layers_in_order(self.cnn(name), example)
-        return self._layers[name]
+        return layers_in_order(self.cnn(name), torch.rand(1, 3, *self.size(name), device=self.device))
 
     def explainer(self, name: str, method: str, layer: str | None = None) -> Explainer:
         """A method on a CNN; ``layer`` is for those that look at one (:data:`LAYERED`).
@@ -98,14 +108,12 @@ class Models:
             FileNotFoundError: weights that are not there.
             ValueError: an explainer that does not fit the CNN.
         """
-        key = (name, method, layer if method in LAYERED else None)
+        cnn, folder = self.cnn(name), self._trained(name).get(method)
+        options = {"layer": layer} if layer and method in LAYERED else {}
+        key = (name, method, *options.values(), self._cnns[name][0], folder and _files(folder))
         if key not in self._explainers:
-            trained = self._trained(name)
-            if method in trained:
-                made: Explainer = GeneratorExplainer.from_pretrained(trained[method], self.cnn(name))
-            else:
-                made = make_explainer(method, self.cnn(name), **({"layer": key[2]} if key[2] else {}))
-            self._explainers[key] = made.to(self.device)
+            made = GeneratorExplainer.from_pretrained(folder, cnn) if folder else None
+            self._explainers[key] = (made or make_explainer(method, cnn, **options)).to(self.device)
         self._explainers.move_to_end(key)
         while len(self._explainers) > KEPT:
             self._explainers.popitem(last=False)
@@ -120,3 +128,9 @@ class Models:
             seed, method, profile = path.parent, path.parents[1], path.parents[3]
             found[f"{method.name.replace('-', '_')} ({profile.name}, seed {seed.name})"] = path.parent
         return first | found
+
+
+def _files(folder: Path) -> tuple[Any, ...]:
+    """Names, dates and sizes of a folder's files: others are to be read anew."""
+    found = ((path.name, path.stat()) for path in sorted(folder.glob("*.*")) if path.is_file())
+    return tuple((name, about.st_mtime_ns, about.st_size) for name, about in found)

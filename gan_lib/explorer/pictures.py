@@ -1,11 +1,15 @@
-"""Images to look at: some of a data set, and what people upload."""
+"""Images to look at, some of a data set and what people upload; and pictures and bars for panels."""
 
 from __future__ import annotations
 
+import html
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
 
+import ipywidgets as widgets
 import numpy as np
 import torch
 from PIL import Image
@@ -15,15 +19,14 @@ from gan_lib.data import ImageSplit
 from gan_lib.data.folders import read_image
 
 LARGE = 4096  # pixels a side, from which an upload is called large
-SHOWN = 192  # pixels a side of a picture in a panel
 
 
 class Gallery:
     """Named images, at any size that a CNN wants.
 
         gallery = Gallery(data.test, data.class_names, count=12)
-        notice = gallery.upload("holiday.jpg", content)
-        image = gallery.image("holiday.jpg", (64, 64))  # (1, 3, 64, 64) in [0, 1]
+        called, notice = gallery.upload("holiday.jpg", content)
+        image = gallery.image(called, (64, 64))  # (1, 3, 64, 64) in [0, 1]
 
     Args:
         split: the images that are there from the start.
@@ -31,10 +34,9 @@ class Gallery:
         count: how many of them, from the first on.
     """
 
-    def __init__(self, split: ImageSplit, class_names: tuple[str, ...], count: int = 24) -> None:
+    def __init__(self, split: ImageSplit, class_names: Sequence[str], count: int = 24) -> None:
         self.own: dict[str, Tensor] = {}
         self.uploads: dict[str, bytes] = {}
-        self._decoded: dict[tuple[str, tuple[int, int]], Tensor] = {}
         rows = range(min(count, len(split)))
         for number, (image, label) in enumerate(zip(split.images[rows], split.labels[rows], strict=True)):
             self.own[f"{number + 1}: {class_names[int(label)]}"] = image
@@ -43,11 +45,10 @@ class Gallery:
         yield from self.uploads
         yield from self.own
 
-    def __len__(self) -> int:
-        return len(self.own) + len(self.uploads)
-
     def upload(self, name: str, content: bytes) -> tuple[str, str]:
         """Add an image file; returns what it is called here, and what there is to say about it.
+
+        Another file of the same name takes its place, but for the images that were there from the start.
 
         Raises:
             ValueError: no readable image.
@@ -57,13 +58,12 @@ class Gallery:
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 with Image.open(io.BytesIO(content)) as picture:
                     width, height = picture.size
-                _read(name, content, (8, 8))
+            _read(name, content, (8, 8))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             why = f": {error}" if isinstance(error, Image.DecompressionBombError) else ""
             raise ValueError(f"{name} is no image that can be read{why}") from error
         called = f"{name} (upload)" if name in self.own else name
         self.uploads[called] = content
-        self._decoded = {key: image for key, image in self._decoded.items() if key[0] != called}
         if max(width, height) >= LARGE:
             notice = f"{name} is large, {width} x {height} pixels: it is cropped to a square and made smaller"
         elif min(width, height) < 8:
@@ -79,9 +79,7 @@ class Gallery:
             KeyError: no such image.
         """
         if name in self.uploads:
-            if (name, size) not in self._decoded:
-                self._decoded[name, size] = _read(name, self.uploads[name], size)
-            return self._decoded[name, size][None].float() / 255
+            return _read(name, self.uploads[name], size)[None].float() / 255
         if name not in self.own:
             raise KeyError(f"no image {name!r}")
         image = self.own[name]
@@ -92,7 +90,9 @@ class Gallery:
         return image[None].float() / 255
 
 
+@lru_cache(maxsize=64)
 def _read(name: str, content: bytes, size: tuple[int, int]) -> Tensor:
+    """An image file (3, H, W), uint8; kept by its content, whatever it is called."""
     stream = io.BytesIO(content)
     stream.name = name  # what an error message calls it
     with warnings.catch_warnings():
@@ -100,11 +100,33 @@ def _read(name: str, content: bytes, size: tuple[int, int]) -> Tensor:
         return read_image(stream, size)  # type: ignore[arg-type]
 
 
-def png(picture: Tensor, side: int = SHOWN) -> bytes:
+def png(own: Tensor, side: int = 192) -> bytes:
     """A picture (3, H, W) in [0, 1] as a PNG whose longer side has about so many pixels."""
-    pixels = (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()  # (H, W, 3)
+    pixels = (own.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()  # (H, W, 3)
     scale = max(1, round(side / max(pixels.shape[:2])))
     stream = io.BytesIO()
     large = Image.fromarray(np.ascontiguousarray(pixels.repeat(scale, 0).repeat(scale, 1)))
     large.save(stream, format="PNG", compress_level=1)
     return stream.getvalue()
+
+
+def tile(title: str, own: Tensor, below: str = "", side: int = 192) -> Any:
+    """A titled picture (3, H, W), with words below it."""
+    image = widgets.Image(value=png(own, side), format="png", width=side)
+    image.add_class("gan-lib-picture")
+    parts = [widgets.HTML(f"<b>{html.escape(title)}</b>"), image]
+    if below:
+        parts.append(widgets.HTML(f"<span>{html.escape(below)}</span>"))
+    return widgets.VBox(parts, layout=widgets.Layout(margin="0 10px 6px 0", width=f"{side + 12}px"))
+
+
+def bars(values: Sequence[tuple[str, float]], title: str) -> str:
+    """Probabilities as bars, with numbers for who cannot see them."""
+    rows = "".join(
+        f'<div style="display:flex;gap:6px">'
+        f'<span style="width:110px;overflow:hidden">{html.escape(name)}</span>'
+        f'<span style="width:120px;background:#eee"><span style="display:block;height:100%;'
+        f'width:{100 * value:.0f}%;background:#0173b2"></span></span><span>{100 * value:.1f} %</span></div>'
+        for name, value in values
+    )
+    return f"<div><i>{html.escape(title)}</i>{rows}</div>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import OrderedDict
 from dataclasses import asdict, dataclass, replace
@@ -10,15 +11,18 @@ from typing import Any
 
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from gan_lib.core.masking import FILLS, blend, filling, top_share
-from gan_lib.core.storage import atomic_path, write_json
-from gan_lib.explorer.models import LAYERED, Models
+from gan_lib.core.storage import atomic_path, tensor_bytes, write_json
+from gan_lib.explainers import GeneratorExplainer
+from gan_lib.explorer.models import LAYERED, Models, weights_key
 from gan_lib.explorer.pictures import Gallery
 from gan_lib.figures import map_grid, overlay
 
 CACHED = 512  # maps
+Shown = tuple[Tensor, float | None]  # a picture (3, H, W), and the explained class's probability for it
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,9 @@ class Choice:
         target: class number; ``None`` for the prediction.
         fill: what stands in place of what is hidden: ``black``, ``blur`` or ``mean``.
         area: share of the image that is shown, the map's highest pixels; ``None`` for the map as it is.
+
+    Raises:
+        ValueError: an unknown fill, or an area outside (0, 1].
     """
 
     image: str
@@ -58,6 +65,7 @@ class View:
 
     Attributes:
         choice: with the class filled in that was explained.
+        label: that class's number; name: what it is called.
         image: (3, H, W) in [0, 1].
         maps: per method, (1, H, W) in [0, 1].
         shown: per method, the image through the map, (3, H, W).
@@ -70,6 +78,8 @@ class View:
     """
 
     choice: Choice
+    label: int
+    name: str
     image: Tensor
     maps: dict[str, Tensor]
     shown: dict[str, Tensor]
@@ -87,16 +97,40 @@ class View:
         one, other = self.maps.values()
         return (one - other).abs()
 
-    def pictures(self) -> dict[str, Tensor]:
-        """All pictures (3, H, W) of the view by title."""
-        made = {"image": self.image}
+    def over(self, own: Tensor) -> Tensor:
+        """A map (1, H, W) in colour over the image, (3, H, W)."""
+        return overlay(self.image[None], own[None])[0]
+
+    def pictures(self) -> dict[str, Shown]:
+        """By title: the image; per method its map, what it shows and what it hides; the maps' difference."""
+        made: dict[str, Shown] = {"image": (self.image, self.probabilities["image"])}
         for method, own in self.maps.items():
-            made[method] = overlay(self.image[None], own[None])[0]
-            made[f"{method}: shown"] = self.shown[method]
-            made[f"{method}: hidden"] = self.hidden[method]
+            title = method.replace("_", " ")
+            made[title] = self.over(own), None
+            made[f"{title}: shown"] = self.shown[method], self.probabilities[f"{method} shown"]
+            made[f"{title}: hidden"] = self.hidden[method], self.probabilities[f"{method} hidden"]
         if self.difference is not None:
-            made["difference of the maps"] = overlay(self.image[None], self.difference[None])[0]
+            made["difference of the maps"] = self.over(self.difference), None
         return made
+
+    def figure(self) -> Figure:
+        """All pictures in a row, with the explained class's probabilities."""
+        pictures = self.pictures()
+        captions = {title: [value] for title, (_, value) in pictures.items() if value is not None}
+        return map_grid(
+            {title: own[None] for title, (own, _) in pictures.items()}, (), 1.7, captions=captions
+        )
+
+    def export(self, folder: Path, stem: str = "view") -> tuple[Path, Path]:
+        """Write the view as ``STEM.png`` and all its settings and numbers as ``STEM.json``."""
+        figure = self.figure()
+        picture, settings = folder / f"{stem}.png", folder / f"{stem}.json"
+        with atomic_path(picture) as temporary:
+            figure.savefig(temporary, dpi=150, bbox_inches="tight", format="png")
+        plt.close(figure)
+        top = [{"class": label, "name": name, "probability": value} for label, name, value in self.top]
+        write_json(settings, {"choice": asdict(self.choice), "top": top, "probabilities": self.probabilities})
+        return picture, settings
 
 
 class Explorer:
@@ -105,6 +139,8 @@ class Explorer:
         explorer = Explorer(Models(Path("data")), gallery)
         view = explorer.view(Choice("1: 3", "slim_vgg", "contrastive_lsft", area=0.1))
         view.probabilities["contrastive_lsft shown"]
+
+    A map is found again by the image's pixels and the networks' weights, never by their names.
 
     Args:
         models: CNNs and their methods.
@@ -144,77 +180,49 @@ class Explorer:
         cnn, image = self.models.cnn(choice.cnn), self.image(choice)
         with torch.no_grad():
             before = cnn(image).softmax(1)[0]  # (K,)
-        if choice.target is None:
-            choice = replace(choice, target=int(before.argmax()))
-        elif not 0 <= choice.target < len(before):
-            raise IndexError(f"class {choice.target} is outside 0..{len(before) - 1}")
+        label = int(before.argmax()) if choice.target is None else choice.target
+        if not 0 <= label < len(before):
+            raise IndexError(f"class {label} is outside 0..{len(before) - 1}")
+        choice = replace(choice, target=label)
         methods = list(dict.fromkeys(name for name in (choice.method, choice.other) if name))
-        found = {name: self._map(choice, name, image) for name in methods}
-        maps = {name: own for name, (own, _) in found.items()}
-        masks = torch.stack([self.mask(own, choice.area) for own in maps.values()])  # (M, 1, H, W)
+        known = hashlib.sha256(tensor_bytes(image)).hexdigest() + weights_key(cnn)
+        found = [self._map(choice, name, image, known) for name in methods]
+        maps = torch.stack([own for own, _ in found])  # (M, 1, H, W)
+        masks = maps if choice.area is None else top_share(maps, choice.area).to(maps.dtype)
         hidden = filling(image, choice.fill)
         shown, rest = blend(image, hidden, masks), blend(hidden, image, masks)  # (M, 3, H, W)
         with torch.no_grad():
-            after = cnn(torch.cat([shown, rest])).softmax(1)[:, choice.target].tolist()
-        probabilities = {"image": float(before[choice.target])}
-        for number, name in enumerate(methods):
-            probabilities |= {f"{name} shown": after[number], f"{name} hidden": after[number + len(methods)]}
-        best = before.topk(min(5, len(before)))
+            after = cnn(torch.cat([shown, rest])).softmax(1)[:, label].tolist()
+        parts = [f"{name} {part}" for part in ("shown", "hidden") for name in methods]
+        best, names = before.topk(min(5, len(before))), cnn.class_names
+
+        def by_method(pictures: Tensor) -> dict[str, Tensor]:
+            return dict(zip(methods, pictures.cpu(), strict=True))
+
         return View(
             choice,
+            label,
+            names[label],
             image[0].cpu(),
-            {name: own.cpu() for name, own in maps.items()},
-            dict(zip(methods, shown.cpu(), strict=True)),
-            dict(zip(methods, rest.cpu(), strict=True)),
-            [
-                (label, cnn.class_names[label], value)
-                for label, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-            ],
-            probabilities,
+            by_method(maps),
+            by_method(shown),
+            by_method(rest),
+            [(k, names[k], p) for k, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)],
+            {"image": float(before[label]), **dict(zip(parts, after, strict=True))},
             time.perf_counter() - start,
-            all(cached for _, cached in found.values()),
+            all(cached for _, cached in found),
         )
 
-    @staticmethod
-    def mask(own: Tensor, area: float | None) -> Tensor:
-        """A map (1, H, W), or its highest pixels as 0 and 1."""
-        return own if area is None else top_share(own[None], area)[0].to(own.dtype)
-
-    def _map(self, choice: Choice, method: str, image: Tensor) -> tuple[Tensor, bool]:
-        """A method's map (1, H, W), and whether it was there already."""
+    def _map(self, choice: Choice, method: str, image: Tensor, known: str) -> tuple[Tensor, bool]:
+        """A method's map (1, H, W), and whether it was there already; ``known`` are image and CNN."""
         layer = choice.layer if method in LAYERED else None
-        key = (choice.image, choice.cnn, method, layer, choice.target)
-        if key in self._maps:
-            self._maps.move_to_end(key)
-            return self._maps[key], True
         explainer = self.models.explainer(choice.cnn, method, layer)
-        self._maps[key] = explainer.attribute(image, target=choice.target)[0]
+        generators = [explainer.generator] if isinstance(explainer, GeneratorExplainer) else []
+        key = (known, weights_key(*generators), choice.cnn, method, layer, choice.target)
+        cached = key in self._maps
+        if not cached:
+            self._maps[key] = explainer.attribute(image, target=choice.target)[0]
+        self._maps.move_to_end(key)
         while len(self._maps) > CACHED:
             self._maps.popitem(last=False)
-        return self._maps[key], False
-
-    def upload(self, name: str, content: bytes) -> tuple[str, str]:
-        """Add an image to the gallery; returns what it is called there, and what there is to say about it.
-
-        Raises:
-            ValueError: no readable image.
-        """
-        called, notice = self.gallery.upload(name, content)
-        self._maps = OrderedDict((key, own) for key, own in self._maps.items() if key[0] != called)
-        return called, notice
-
-    def export(self, view: View, folder: Path, stem: str = "view") -> tuple[Path, Path]:
-        """Write a view as ``STEM.png`` and all its settings and numbers as ``STEM.json``."""
-        columns = {title: picture[None] for title, picture in view.pictures().items()}
-        captions = {"image": [view.probabilities["image"]]}
-        for method in view.maps:
-            for part in ("shown", "hidden"):
-                captions[f"{method}: {part}"] = [view.probabilities[f"{method} {part}"]]
-        figure = map_grid(columns, cell=1.6, captions=captions)
-        picture, settings = folder / f"{stem}.png", folder / f"{stem}.json"
-        with atomic_path(picture) as temporary:
-            figure.savefig(temporary, dpi=150, bbox_inches="tight", format="png")
-        plt.close(figure)
-        top = [{"class": label, "name": name, "probability": value} for label, name, value in view.top]
-        write_json(settings, {"choice": asdict(view.choice), "top": top, "probabilities": view.probabilities})
-        return picture, settings
+        return self._maps[key], cached

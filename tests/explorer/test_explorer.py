@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
+import shutil
 import statistics
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from gan_lib.classifiers import save_classifier
+from gan_lib.concepts.contrasting import fit_hyperplanes
 from gan_lib.core.storage import read_json
 from gan_lib.data import digits_in_scenes
 from gan_lib.explainers import GeneratorExplainer
@@ -49,7 +54,7 @@ def encoded(size, form="PNG", colour=(200, 30, 30), mode="RGB"):
 
 
 def test_uploads(explorer):
-    _, notice = explorer.upload("red.png", encoded((90, 60)))
+    _, notice = explorer.gallery.upload("red.png", encoded((90, 60)))
     assert "90 x 60" in notice
     assert next(iter(explorer.gallery)) == "red.png"
     view = explorer.view(replace(explorer.default(), image="red.png"))
@@ -58,16 +63,16 @@ def test_uploads(explorer):
 
 def test_bad_uploads(explorer):
     with pytest.raises(ValueError, match="no image that can be read"):
-        explorer.upload("notes.txt", b"these are no pixels")
+        explorer.gallery.upload("notes.txt", b"these are no pixels")
     with pytest.raises(ValueError, match="no image that can be read"):
-        explorer.upload("cut.png", encoded((80, 80))[:60])
+        explorer.gallery.upload("cut.png", encoded((80, 80))[:60])
     with pytest.raises(ValueError, match="no image that can be read"):
-        explorer.upload("empty.png", b"")
-    assert len(explorer.gallery) == 24
-    assert "made smaller" in explorer.upload("huge.png", encoded((9000, 5000)))[1]
-    assert "1 x 1" in explorer.upload("dot.png", encoded((1, 1)))[1]
+        explorer.gallery.upload("empty.png", b"")
+    assert len(list(explorer.gallery)) == 24
+    assert "made smaller" in explorer.gallery.upload("huge.png", encoded((9000, 5000)))[1]
+    assert "1 x 1" in explorer.gallery.upload("dot.png", encoded((1, 1)))[1]
     first = next(iter(explorer.gallery.own))
-    called, _ = explorer.upload(first, encoded((20, 20)))
+    called, _ = explorer.gallery.upload(first, encoded((20, 20)))
     assert called != first  # the image of the data set is still there
     for name in ("huge.png", "dot.png"):
         assert explorer.view(replace(explorer.default(), image=name)).image.shape == (3, 64, 64)
@@ -95,6 +100,32 @@ def test_what_notebooks_have_kept_is_found(models, tmp_path):
     own = Models(tmp_path)
     assert "contrastive_lsft (cpu, seed 2)" in own.methods("slim_vgg")
     assert isinstance(own.explainer("slim_vgg", "contrastive_lsft (cpu, seed 2)"), GeneratorExplainer)
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A data folder of one's own, in which files may be changed."""
+    shutil.copytree(DATA / "pretrained/slim_vgg", tmp_path / "pretrained/slim_vgg")
+    return tmp_path
+
+
+def test_files_that_have_changed_are_read_again(home):
+    own, folder = Models(home), home / "pretrained/slim_vgg"
+    first, gan = own.cnn("slim_vgg"), own.explainer("slim_vgg", "contrastive_lsft")
+    assert own.cnn("slim_vgg") is first
+    assert own.explainer("slim_vgg", "contrastive_lsft") is gan
+    with torch.no_grad():
+        next(gan.generator.parameters()).mul_(1.1)
+    gan.save(folder / "contrastive-lsft")  # another explainer, as a notebook would leave it
+    again = own.explainer("slim_vgg", "contrastive_lsft")
+    assert again is not gan
+    assert again.cnn is first
+    changed = copy.deepcopy(first)
+    with torch.no_grad():
+        next(changed.parameters()).mul_(0.99)
+    save_classifier(changed, folder)
+    assert torch.equal(next(own.cnn("slim_vgg").parameters()), next(changed.parameters()))
+    assert own.explainer("slim_vgg", "grad_cam").cnn is own.cnn("slim_vgg")
 
 
 # -- views --------------------------------------------------------------------------------------------
@@ -128,6 +159,49 @@ def test_two_methods_area_and_fill(explorer):
     assert not torch.equal(first.maps["grad_cam"], last.maps["grad_cam"])
 
 
+def test_weights_that_change_in_place_give_new_maps(home, digits):
+    explorer = Explorer(Models(home), Gallery(digits.test, digits.class_names))
+    choice = replace(explorer.default(), method="grad_cam", other="contrastive_lsft", target=3)
+    before = explorer.view(choice)
+    assert explorer.view(choice).cached
+    generator = explorer.models.explainer("slim_vgg", "contrastive_lsft").generator
+    for network, expected in ((explorer.models.cnn("slim_vgg"), "grad_cam"), (generator, "contrastive_lsft")):
+        for weights in network.parameters():
+            weights.data.mul_(0.9)  # not even the version counter tells it
+        view = explorer.view(choice)
+        assert not view.cached
+        assert not torch.equal(view.maps[expected], before.maps[expected])
+        assert explorer.view(choice).cached
+        before = view
+
+
+def test_another_image_of_the_same_name_gives_another_map(explorer):
+    shapes = np.zeros((2, 64, 64, 3), np.uint8)
+    shapes[0, 10:30, 10:30], shapes[1, 40:60, 30:60] = 255, 200
+    views = []
+    for own in shapes:
+        stream = io.BytesIO()
+        Image.fromarray(own).save(stream, "PNG")
+        explorer.gallery.upload("same.png", stream.getvalue())
+        views.append(explorer.view(replace(explorer.default(), image="same.png", method="edges")))
+        assert not views[-1].cached
+    assert not torch.equal(views[0].image, views[1].image)
+    assert not torch.equal(views[0].maps["edges"], views[1].maps["edges"])
+
+
+def test_a_view_as_a_figure(explorer):
+    view = explorer.view(replace(explorer.default(), other="edges"))
+    pictures = view.pictures()
+    assert list(pictures) == [
+        "image",
+        *(f"{m}{part}" for m in ("contrastive lsft", "edges") for part in ("", ": shown", ": hidden")),
+        "difference of the maps",
+    ]
+    assert pictures["edges: hidden"][1] == view.probabilities["edges hidden"]
+    texts = [text.get_text() for axis in view.figure().axes for text in axis.texts]
+    assert texts == [f"{p:.2f}" for _, p in pictures.values() if p is not None]
+
+
 def test_bad_choices(explorer):
     default = explorer.default()
     with pytest.raises(ValueError, match="fill"):
@@ -144,7 +218,7 @@ def test_bad_choices(explorer):
 
 def test_export(explorer, tmp_path):
     view = explorer.view(replace(explorer.default(), other="edges", area=0.2))
-    picture, settings = explorer.export(view, tmp_path / "out")
+    picture, settings = view.export(tmp_path / "out")
     with Image.open(picture) as image:
         assert min(image.size) > 150
     told = json.loads(settings.read_text())
@@ -162,7 +236,7 @@ def test_a_new_image_takes_less_than_a_second(models):
     for name in names:
         for seconds in (times, again):
             view = explorer.view(replace(explorer.default(), image=name, other="grad_cam"))
-            for picture in view.pictures().values():
+            for picture, _ in view.pictures().values():
                 png(picture)
             seconds.append(view.seconds)
     torch.set_num_threads(threads)
@@ -194,20 +268,60 @@ def test_concepts_and_contrasts(explorer, digits):
     assert crops.shape[:3] == (3, 2, 3)
     assert maps.shape == (3, 3, 64, 64)
     before = cnn(image).softmax(1)[0]
-    unmoved = inside.shifted(image, 0, 8, 0.0)
-    assert unmoved == pytest.approx({0: float(before[0]), 8: float(before[8])}, abs=1e-4)
-    curve = inside.shift_curve(image, 0, 8, [0.0, 4.0])
-    assert curve[1][8] > curve[0][8]
+    curve = inside.shifted(image, 0, 8, [0.0, 4.0])
+    assert curve["method"].tolist() == ["0", "8"] * 2
+    assert curve["offset"].tolist() == [0.0, 0.0, 4.0, 4.0]
+    assert curve["probability"][:2].tolist() == pytest.approx(before[[0, 8]].tolist(), abs=1e-4)
+    assert curve["probability"][3] > curve["probability"][1]
     with pytest.raises(ValueError, match="different"):
-        inside.shifted(image, 3, 3, 1.0)
+        inside.shifted(image, 3, 3, [1.0])
+
+
+def test_shifting_moves_along_the_normal_by_distances_of_the_means(explorer, digits):
+    cnn = explorer.models.cnn("slim_vgg")
+    inside = Inside(cnn, digits.train, count=2, images_per_class=10)
+    image = explorer.image(explorer.default())
+    evidence = inside._evidence()
+    planes = fit_hyperplanes(evidence)
+    distance = (evidence[8].mean(0) - evidence[0].mean(0)).norm()
+    move = 1.5 * distance * planes.direction(0, 8)  # (C,)
+    logits = inside.hidden.logits(image, lambda own: (own + move[:, None, None]).relu())
+    expected = logits.softmax(1)[0, [0, 8]].tolist()
+    assert inside.shifted(image, 0, 8, [1.5])["probability"].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_pair_to_contrast_is_one_that_can_be(explorer, digits):
+    few = digits.train.subset(torch.nonzero(digits.train.labels < 3)[:30, 0])
+    inside = Inside(explorer.models.cnn("slim_vgg"), few, count=2, images_per_class=5)
+    known = list(inside._evidence())
+    missing = next(label for label in range(10) if label not in known)
+    assert inside.pair(1, 2) == (1, 2)
+    assert inside.pair(missing, 2) == (2, next(label for label in known if label != 2))
+    assert inside.pair(2, missing) == (2, next(label for label in known if label != 2))
+    with pytest.raises(KeyError, match="no image here is predicted"):
+        inside.shifted(explorer.image(explorer.default()), 1, missing, [1.0])
 
 
 def test_a_class_that_is_never_predicted(explorer, digits):
     few = digits.train.subset(torch.nonzero(digits.train.labels < 2)[:20, 0])
     inside = Inside(explorer.models.cnn("slim_vgg"), few, count=2)
-    missing = next(label for label in range(10) if label not in set(inside.predicted["prediction"]))
+    missing = next(label for label in range(10) if label not in set(inside._predicted()["prediction"]))
     with pytest.raises(ValueError, match="no image here is predicted"):
-        inside.basis(missing)
+        inside.concepts(explorer.image(explorer.default()), missing)
+
+
+def test_what_is_inside_follows_the_weights(home, digits):
+    explorer = Explorer(Models(home), Gallery(digits.test, digits.class_names))
+    inside = Inside(explorer.models.cnn("slim_vgg"), digits.train, count=2, images_per_class=5)
+    image = explorer.image(explorer.default())
+    before, planes = inside.concepts(image, 3)[0], inside.shifted(image, 0, 8, [1.0])
+    assert torch.equal(inside.concepts(image, 3)[0], before)
+    for weights in inside.cnn.parameters():
+        weights.data.mul_(1.05)
+    fresh = Inside(inside.cnn, digits.train, count=2, images_per_class=5)
+    assert torch.equal(inside.concepts(image, 3)[0], fresh.concepts(image, 3)[0])
+    assert inside.shifted(image, 0, 8, [1.0]).equals(fresh.shifted(image, 0, 8, [1.0]))
+    assert not inside.shifted(image, 0, 8, [1.0]).equals(planes)
 
 
 # -- the widgets' handlers ----------------------------------------------------------------------------
@@ -244,25 +358,50 @@ def test_panel_follows_its_controls(panel):
 
 
 def test_panel_tells_what_is_wrong_and_goes_on(panel):
-    panel._uploaded()  # nothing is there yet
-    panel.uploader.value = (
-        {"name": "a.txt", "type": "", "size": 3, "content": b"abc", "last_modified": NOW},
-    )
+    panel._take()  # nothing is there yet
+    panel.uploader.value = uploaded("a.txt", b"abc")
     assert "no image that can be read" in panel.message.value
     assert "alert" in panel.message.value
-    whole = {
-        "name": "r.png",
-        "type": "image/png",
-        "size": 9,
-        "content": encoded((2, 2)),
-        "last_modified": NOW,
-    }
-    panel.uploader.value = (whole,)
+    panel.uploader.value = uploaded("r.png", encoded((2, 2)))
     assert panel.image.value == "r.png"
     assert "2 x 2" in panel.message.value
     panel.tabs.selected_index = 1
     panel.method.value = "edges"
     assert "has no conditions" in panel.message.value
+
+
+def uploaded(name, content):
+    about = {"name": name, "type": "image/png", "size": len(content), "last_modified": NOW}
+    return ({**about, "content": content},)
+
+
+def test_panel_hears_after_an_upload_that_failed(panel, monkeypatch):
+    """An exception between the menu's new options and its new value once left the panel deaf."""
+    monkeypatch.setattr(panel.explorer.gallery, "upload", lambda *_: ("not in the menu.png", "a notice"))
+    panel.uploader.value = uploaded("a.png", encoded((20, 20)))
+    assert "alert" in panel.message.value
+    before = pictures_of(panel)
+    panel.method.value = "edges"
+    assert pictures_of(panel) != before
+    assert "alert" not in panel.message.value
+
+
+def test_an_upload_that_cannot_be_explained_leaves_no_old_pictures(panel, monkeypatch):
+    monkeypatch.setattr(panel.explorer, "view", lambda _: 1 / 0)
+    panel.uploader.value = uploaded("a.png", encoded((20, 20)))
+    assert "ZeroDivisionError" in panel.message.value
+    assert panel.view is None
+    assert panel.output.children == ()
+
+
+def test_menus_that_cannot_be_filled_leave_the_panel_hearing(panel, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(panel.explorer.models, "methods", lambda _: [])
+        panel._new_cnn()  # a menu without options
+    panel._new_cnn()
+    before = pictures_of(panel)
+    panel.method.value = "edges"
+    assert pictures_of(panel) != before
 
 
 def test_missing_weights_are_told(digits, tmp_path):
