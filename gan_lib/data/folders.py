@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from torch import Tensor
 from gan_lib.core.storage import ShardedRows, ShardWriter
 from gan_lib.data.images import ROWS_PER_WRITE, ImageData, ImageSplit, save_index
 from gan_lib.data.reading import read_image
-from gan_lib.data.rows import chosen_rows
+from gan_lib.data.rows import batch_rows, chosen_rows
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +83,7 @@ def image_folder(
     skipped: list[tuple[str, str]] = []
     splits = {}
     for name, found in files.items():
-        decoded = _decode(found, (height, width), root, skipped)
-        splits[name] = _collect(decoded, (height, width), None if into is None else into / name)
+        splits[name] = _decode(found, (height, width), root, None if into is None else into / name, skipped)
     if skipped:
         total = sum(len(found.paths) for found in files.values())
         logger.warning("%s: skipped %d unreadable of %d images", root, len(skipped), total)
@@ -149,9 +149,9 @@ def _split(files: _Files, seed: int) -> dict[str, _Files]:
 
 
 def _decode(
-    files: _Files, size: tuple[int, int], root: Path, skipped: list[tuple[str, str]]
-) -> Iterator[tuple[Tensor, list[int], list[str]]]:
-    """Batches of images (B, 3, H, W), labels and paths; unreadable files are added to ``skipped``."""
+    files: _Files, size: tuple[int, int], root: Path, into: Path | None, skipped: list[tuple[str, str]]
+) -> ImageSplit:
+    """The readable images, in memory or as shards; the others are added to ``skipped``."""
 
     def read(path: Path) -> Tensor | ValueError:
         try:
@@ -159,36 +159,27 @@ def _decode(
         except ValueError as error:
             return error
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(files.paths), ROWS_PER_WRITE):
-            rows = range(start, min(start + ROWS_PER_WRITE, len(files.paths)))
-            images, labels, paths = [], [], []
-            for row, image in zip(rows, pool.map(read, (files.paths[row] for row in rows)), strict=True):
-                name = files.paths[row].relative_to(root).as_posix()
+    names = [path.relative_to(root).as_posix() for path in files.paths]
+    kept: list[int] = []
+    parts: list[Tensor] = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool, ExitStack() as open_files:
+        writer = open_files.enter_context(ShardWriter(into)) if into is not None else None
+        for rows in batch_rows(len(names), ROWS_PER_WRITE):
+            good: dict[int, Tensor] = {}
+            for row, image in zip(rows.tolist(), pool.map(read, files.chosen(rows).paths), strict=True):
                 if isinstance(image, Tensor):
-                    images.append(image)
-                    labels.append(files.labels[row])
-                    paths.append(name)
+                    good[row] = image
                 else:
                     logger.warning("%s", image)
-                    skipped.append((name, str(image.__cause__)))
-            if images:
-                yield torch.stack(images), labels, paths
-
-
-def _collect(
-    decoded: Iterator[tuple[Tensor, list[int], list[str]]], size: tuple[int, int], into: Path | None
-) -> ImageSplit:
-    paths: list[str] = []
-    if into is None:
-        images, labels = [torch.empty(0, 3, *size, dtype=torch.uint8)], []
-        for batch, batch_labels, batch_paths in decoded:
-            images.append(batch)
-            labels += batch_labels
-            paths += batch_paths
-        return ImageSplit(torch.cat(images), torch.tensor(labels, dtype=torch.long), paths=tuple(paths))
-    with ShardWriter(into) as writer:
-        for batch, batch_labels, batch_paths in decoded:
-            writer.write(images=batch, labels=torch.tensor(batch_labels))
-            paths += batch_paths
-    return ImageSplit(ShardedRows(into, "images"), ShardedRows(into, "labels")[:], paths=tuple(paths))
+                    skipped.append((names[row], str(image.__cause__)))
+            if good and writer is not None:
+                labels = torch.tensor([files.labels[row] for row in good])
+                writer.write(images=torch.stack(list(good.values())), labels=labels)
+            elif good:
+                parts.append(torch.stack(list(good.values())))  # (B, 3, H, W) uint8
+            kept += good
+    if not kept:
+        raise ValueError(f"{root}: none of {len(names)} images can be read: {names[:1]}")
+    images = ShardedRows(into, "images") if into is not None else torch.cat(parts)
+    chosen = files.chosen(kept)
+    return ImageSplit(images, torch.tensor(chosen.labels), paths=tuple(names[row] for row in kept))

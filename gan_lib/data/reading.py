@@ -143,7 +143,7 @@ def _checked(images: Tensor, where: str) -> Iterable[Image.Image | Tensor]:
 
 def _at_size(picture: Path | Image.Image | Tensor, size: tuple[int, int]) -> Tensor:
     if isinstance(picture, Tensor):
-        return fit_centre(picture[None], size)[0]
+        return fit_centre(picture[None], size)[0].clamp(0, 1)
     return (_fitted(picture, size) if isinstance(picture, Image.Image) else read_image(picture, size)) / 255
 
 
