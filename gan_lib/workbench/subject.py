@@ -34,11 +34,11 @@ from gan_lib.core.runtime import threads
 from gan_lib.data import Batch, ImageData, ImageSplit, load_data
 from gan_lib.explainers import ContrastiveExplainer, GANExplainer, GeneratorExplainer
 from gan_lib.gan.conditions import (
-    CONDITIONS,
     ConditionMaker,
     FeatureMaker,
     StoredConditions,
     compute_conditions,
+    condition_maker,
 )
 from gan_lib.gan.training import ContrastiveOptions
 from gan_lib.workbench.jobs import (
@@ -242,9 +242,9 @@ class Subject:
         return self.draw(self.recipe.gan.images, "train").split
 
     def maker(self, conditions: str | None = None) -> ConditionMaker:
-        """What makes the conditions of supervised generators, by registered name."""
+        """What makes the conditions of supervised generators, by name (``planted/3``: at place 3)."""
         name = conditions or self.recipe.gan.conditions
-        return CONDITIONS[name](self.cnn, self.image_size, self.recipe.generator.conditions)
+        return condition_maker(name, self.cnn, self.image_size, self.recipe.generator.conditions)
 
     def features(self) -> FeatureMaker:
         """What makes the conditions of contrastive generators."""
@@ -256,14 +256,7 @@ class Subject:
         def make(folder: Path) -> None:
             compute_conditions(maker, split, folder, device=self.device)
 
-        made_from = {
-            "classifier": self.trained.key,
-            "split": split.fingerprint,
-            "layers": maker.layers,
-            "positions": maker.positions,
-            "leak_free": maker.leak_free,
-            "kind": maker.kind,
-        }
+        made_from = {"classifier": self.trained.key, "split": split.fingerprint, **maker.settings()}
         return StoredConditions(self._made("conditions", "gan_lib.gan.conditions", made_from, make))
 
     def _runs(self, variants: Sequence[str] | None, seeds: Sequence[int] | None) -> list[tuple[str, int]]:

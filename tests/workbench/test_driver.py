@@ -170,7 +170,7 @@ def test_what_does_not_fit_fails_before_anything_runs(places):
     with pytest.raises(ProfileError, match="no notebook starts with 07"):
         run(places, ["07"])
     write_notebook(places.notebooks, "03_third", parameters="profile = 'cpu'\nchange = {}")
-    with pytest.raises(ProfileError, match="03_third.ipynb: its parameters cell lacks changes"):
+    with pytest.raises(ProfileError, match=r"03_third\.ipynb: its parameters cell lacks changes"):
         run(places)
     assert not places.figures.exists()
     with pytest.raises(ProfileError, match="no numbered notebooks"):

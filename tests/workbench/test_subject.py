@@ -1,0 +1,86 @@
+"""Subjects: fair draws, addresses, training, what is kept for later notebooks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gan_lib.workbench import Workbench
+
+FOLDER = {"data.name": "sorted", "data.train_images": None, "data.test_images": None}
+
+
+@pytest.fixture(scope="module")
+def folder(places):
+    return Workbench("test", "tiny", FOLDER, places).subject()
+
+
+def test_a_folder_sorted_by_class_is_trained_and_tested_on_all_classes(folder):
+    """The first rows of a folder are of the first classes, the last ones of the last."""
+    assert (folder.data.train.labels.diff() >= 0).all(), "sorted by class"
+    trained, tested = folder.training_images(), folder.draw(8)
+    assert trained.labels.bincount(minlength=4).tolist() == [3, 3, 3, 3]  # 12 of 36
+    assert tested.labels.bincount(minlength=4).tolist() == [2, 2, 2, 2]  # 8 of 24
+    assert folder.names == ("0", "1", "2", "3"), "what stands before the first underscore is left out"
+
+
+def test_draws_are_disjoint_and_samples_can_be_cut(folder):
+    first, second = folder.draw(8), folder.draw(6, skip=8)
+    assert not set(first.rows.tolist()) & set(second.rows.tolist())
+    assert torch.equal(first.rows, folder.draw(8).rows)
+    assert torch.equal(first.images, folder.data.test.batch(first.rows).images)
+    cut = first[2:5]
+    assert len(cut) == 3
+    assert torch.equal(cut.rows, first.rows[2:5])
+    assert torch.equal(cut.images, first.images[2:5])
+    assert cut.titles == first.titles[2:5]
+    assert torch.equal(first[[4, 1]].explained, first.explained[[4, 1]])
+    predicted = folder.cnn(first.images).argmax(1)
+    assert torch.equal(first.explained.cpu(), predicted.cpu()), "what the CNN predicts for these rows"
+    assert first.evidence() == {}, "not known for a folder"
+
+
+def test_the_address_tells_precision_device_and_threads_apart(places, bench):
+    """A run in float32 must not be handed weights of mixed precision."""
+    own = bench.subject().store.address("generator", "gan_lib.workbench", {"seed": 0})
+    for changes in ({"machine.precision": "bf16-mixed"}, {"machine.threads": 1}):
+        other = Workbench("test", "tiny", changes, places).subject()
+        assert other.store.address("generator", "gan_lib.workbench", {"seed": 0}) != own
+    jobs = [
+        Workbench("test", "tiny", {"machine.workers": workers}, places).subject().jobs_store
+        for workers in (1, 2)
+    ]
+    first, second = (store.address("generator", "gan_lib.workbench", {"seed": 0}) for store in jobs)
+    assert first == second, "each worker has its own threads, however many there are"
+
+
+def test_generators_are_trained_once_and_kept(bench):
+    subject = bench.subject()
+    sample = subject.draw(3)
+    for made, method in ((subject.supervised(), "lsft"), (subject.contrastive(), "contrastive-lsft")):
+        assert list(made) == [("lsft", 0)]
+        trained = made["lsft", 0]
+        maps = trained.explainer.attribute(sample.images, target=sample.explained)
+        assert maps.shape == (3, 1, 32, 32)
+        assert len(trained.log) == 1
+        subject.keep({(method, 0): trained.explainer})
+        found, source = subject.kept(method.replace("-", "_"))
+        assert "trained by this profile, seeds 0" in source
+        assert torch.equal(found[0].attribute(sample.images, target=sample.explained), maps)
+    again = subject.supervised()["lsft", 0]
+    assert again.key == subject.supervised()["lsft", 0].key
+    other = bench.subject({"cnn.architecture": "slim_mobilenet"})
+    assert other.kept("lsft") == ({}, "not there for this CNN")
+    assert subject.supervised(variants=()) == {}
+
+
+def test_one_job_left_gives_the_weights_that_two_give(places):
+    """Torch sums in another order on two threads than on one: each job has one, however many are left."""
+    changes = {"gan.variants": ["lsft", "gsft"], "generator.blocks": 1, "machine.workers": 2}
+    both = Workbench("test", "tiny", changes, places).subject().supervised()
+    alone = Workbench("test", "tiny", {**changes, "machine.workers": 1}, places).subject()
+    alone.jobs_store.root = places.data / "other"
+    for variant in ("lsft", "gsft"):
+        own = alone.supervised([variant])[variant, 0]
+        expected = both[variant, 0].generator.state_dict()
+        assert all(torch.equal(value, expected[name]) for name, value in own.generator.state_dict().items())

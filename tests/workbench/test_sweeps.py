@@ -1,0 +1,169 @@
+"""Sweeps: what a file says, what is run, and what the table holds."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from gan_lib.cli import app
+from gan_lib.figures import check_manifest
+from gan_lib.workbench import ProfileError, Recipe, Sweep, run_sweep
+from gan_lib.workbench.sweeps import settings_of
+from gan_lib.workbench.unseen import cell_scores, seen_before
+
+FILE = """
+title: A test
+profile: tiny
+timed: true
+settings:
+  - {group: control, method: Grad-CAM, experiment: grad_cam}
+  - {method: LSFT}
+  - {method: one condition, generator.conditions: 1}
+  - {method: by contrast, experiment: contrastive}
+"""
+
+
+def write(tmp_path, text, name="mine"):
+    (tmp_path / f"{name}.yaml").write_text(text)
+    return tmp_path / f"{name}.yaml"
+
+
+def test_every_setting_in_every_cell_of_the_grid(tmp_path):
+    text = FILE + "grid: {data.name: [digits_in_scenes, plain_digits], data.image_size: [32, 64]}\n"
+    settings = settings_of(Sweep.load(write(tmp_path, text)), Recipe())
+    assert len(settings) == 4 * 2 * 2
+    assert settings[6].method == "one condition"
+    assert settings[6].changes == {
+        "data.name": "digits_in_scenes",
+        "data.image_size": 64,
+        "generator.conditions": 1,
+    }
+    assert settings[6].labels["data.image_size"] == 64
+    assert settings[0].experiment == "grad_cam"
+    assert settings[1].experiment == "supervised"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("settings: [{method: a, generator.condition: 1}]", "did you mean generator.conditions"),
+        ("settings: [{method: a, experiment: magic}]", "unknown experiment 'magic'"),
+        ("settings: [{method: a}, {method: a}]", "two settings are called"),
+        ("sitting: []", "is no sweep"),
+        ("runner: none", "unknown runner 'none'"),
+        ("changes: {data.nam: x}", "did you mean data.name"),
+    ],
+)
+def test_what_does_not_fit_fails_before_anything_runs(tmp_path, places, text, message):
+    with pytest.raises(ProfileError, match=message):
+        run_sweep(Sweep.load(write(tmp_path, f"title: t\nprofile: tiny\n{text}\n")), places)
+
+
+def test_one_table_of_all_settings_and_seeds(tmp_path, places):
+    sweep = Sweep.load(write(tmp_path, FILE), {"seeds": [0, 1]})
+    paths = run_sweep(sweep, places)
+    assert [path.relative_to(places.figures).as_posix() for path in paths] == [
+        "mine/results.csv",
+        "mine/cost.csv",
+    ]
+    results = pd.read_csv(paths[0], keep_default_na=False)
+    assert list(dict.fromkeys(results["method"])) == ["Grad-CAM", "LSFT", "one condition", "by contrast"]
+    dice = results[results["measure"] == "dice"].set_index("method")
+    assert dice.loc["Grad-CAM", "mean"] == pytest.approx(1.0), "its overlap with itself"
+    assert dice.loc["LSFT", "n"] == 2 * dice.loc["Grad-CAM", "n"], "two seeds, and none"
+    assert (results["low"] <= results["mean"]).all()
+    assert (results["mean"] <= results["high"]).all()
+    cost = pd.read_csv(paths[1]).set_index("method")
+    assert cost.loc["Grad-CAM", "parameters"] == 0
+    assert (cost["ms per image"] > 0).all()
+    assert not check_manifest(places.figures)
+    again = run_sweep(sweep, places)  # from the store
+    assert pd.read_csv(again[0], keep_default_na=False).equals(results)
+
+
+def test_command_line(tmp_path, places):
+    root = ["--root", str(places.notebooks.parent)]
+    path = write(tmp_path, "title: t\nprofile: tiny\nsettings: [{method: a, experiment: grad_cam}]", "small")
+    done = CliRunner().invoke(app, ["sweep", str(path), *root])
+    assert done.exit_code == 0, done.output
+    assert "small/results.csv" in done.output
+    missing = CliRunner().invoke(app, ["sweep", "nothing", *root])
+    assert missing.exit_code == 2
+    assert "there is no" in missing.output
+
+
+UNSEEN = """
+title: Unseen
+profile: tiny
+runner: unseen
+options:
+  seen_architectures: [slim_vgg]
+  unseen_architectures: [slim_resnet]
+  seen_data_sets: [digits_in_scenes]
+  unseen_data_sets: [plain_digits, not_at_hand]
+  images: 6
+  test_images: 4
+  adapter_steps: [1]
+  adapted_data_sets: [plain_digits]
+"""
+
+
+def test_generators_are_tested_on_cells_that_they_have_not_seen(tmp_path, places):
+    changes = {"data.image_size": 64, "contrastive.held_out": 4, "supervised.saturation_weight": 1.0}
+    paths = run_sweep(Sweep.load(write(tmp_path, UNSEEN, "unseen"), changes), places)
+    tables = {path.stem: pd.read_csv(path) for path in paths}
+    assert dict(zip(tables["cells"]["cell"], tables["cells"]["generator"], strict=True)) == {
+        "slim_vgg x digits_in_scenes": "seen",
+        "slim_resnet x digits_in_scenes": "unseen CNN",
+        "slim_vgg x plain_digits": "unseen data",
+        "slim_resnet x plain_digits": "unseen CNN and data",
+    }
+    assert tables["missing_data"]["data set"].tolist() == ["not_at_hand"]
+    dice = tables["unseen"].query("measure == 'dice'")
+    assert set(dice["known"]) == {"seen", "unseen CNN", "unseen data", "unseen CNN and data"}
+    assert {"LSFT (leak-free)", "GSFT (published)", "linear readout (published)"} <= set(dice["method"])
+    methods = list(dict.fromkeys(tables["adapters"]["method"]))
+    assert methods == ["Grad-CAM", "adapters, 1 step", "trained for this CNN"]
+
+
+def cell(architecture, data_set):
+    recipe = Recipe().changed({"cnn.architecture": architecture, "data.name": data_set})
+    return SimpleNamespace(recipe=recipe, name=f"{architecture} x {data_set}")
+
+
+def test_what_a_generator_knows_of_a_cell():
+    learned = [cell("a", "x"), cell("b", "y")]
+    assert seen_before(cell("a", "x"), learned) == "seen"
+    assert seen_before(cell("a", "y"), learned) == "unseen pair"
+    assert seen_before(cell("c", "y"), learned) == "unseen CNN"
+    assert seen_before(cell("a", "z"), learned) == "unseen data"
+    assert seen_before(cell("c", "z"), learned) == "unseen CNN and data"
+
+
+def test_cell_scores(tiny_net, scenes):
+    """One side shows everything and never loses; the other shows nothing."""
+    batch = scenes.test.batch(range(6))
+    own = SimpleNamespace(cnn=tiny_net, device=torch.device("cpu"), name="tiny x scenes")
+    sample = SimpleNamespace(
+        images=batch.images, masks=batch.masks, explained=tiny_net(batch.images).argmax(1)
+    )
+
+    def showing(value):
+        shown = SimpleNamespace(attribute=lambda images, **_: torch.full_like(images[:, :1], value))
+        shown.to = lambda _: shown
+        return shown
+
+    table = cell_scores(own, {("Grad-CAM", 0): showing(0.0), ("all", 0): showing(1.0)}, sample)
+    assert set(table["cell"]) == {"tiny x scenes"}
+    assert table["image"].iloc[0] == "tiny x scenes/0"
+    means = table.groupby("method")[["drop_black", "won", "lost", "won@10", "lost@10"]].mean()
+    assert means.loc["all", "drop_black"] == pytest.approx(0, abs=1e-4)
+    hurt = (table["drop_black"].iloc[:6] > 0).mean()  # by showing nothing
+    assert hurt > 0
+    assert means.loc["all", "won"] == pytest.approx(100 * hurt)
+    assert means.loc["Grad-CAM", ["won", "lost"]].tolist() == [0, 0]
+    assert means.loc["all", ["won@10", "lost@10"]].tolist() == [0, 0], "both are flat: the same pixels"
