@@ -20,6 +20,7 @@ class Registry(Mapping[str, T], Generic[T]):
     """Things of one family by name, in the order in which they were registered.
 
     Hyphens, spaces and capitals in a name that is asked for do not matter: ``"Grad-CAM"`` finds ``grad_cam``.
+    Names are listed as they were registered.
 
     Args:
         kind: what one of them is called in messages, for instance ``method``.
@@ -27,7 +28,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self._things: dict[str, T] = {}
+        self._things: dict[str, tuple[str, T]] = {}  # name and thing by the name's plain form
 
     @overload
     def register(self, name: str, thing: Own) -> Own: ...
@@ -43,38 +44,42 @@ class Registry(Mapping[str, T], Generic[T]):
         """
 
         def add(own: Own) -> Own:
-            if self._things.get(_spelled(name), own) is not own:
+            if self._things.get(_plain(name), (name, own))[1] is not own:
                 raise ValueError(f"there is another {self.kind} {name!r}")
-            self._things[_spelled(name)] = own  # type: ignore[assignment]
+            self._things[_plain(name)] = (name, own)  # type: ignore[assignment]
             return own
 
         return add if thing is None else add(thing)
 
     def name(self, name: str) -> str:
-        """A name as the registry spells it.
+        """A name as it was registered.
 
         Raises:
             KeyError: an unknown name; near misses are listed.
         """
-        spelled = _spelled(name)
-        if spelled not in self._things:
-            near = difflib.get_close_matches(spelled, self._things, n=3, cutoff=0.5)
-            hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(self._things)}"
+        if name not in self:
+            near = difflib.get_close_matches(_plain(name), self._things, n=3, cutoff=0.5)
+            told = ", ".join(self._things[own][0] for own in near or self._things)
+            hint = f"did you mean {told}?" if near else f"there are {told}"
             raise KeyError(f"unknown {self.kind} {name!r}; {hint}")
-        return spelled
+        return self._things[_plain(name)][0]
+
+    def name_of(self, thing: object) -> str | None:
+        """The name of a thing; ``None`` if it is not registered."""
+        return next((name for name, own in self._things.values() if own is thing), None)
 
     def __getitem__(self, name: str) -> T:
-        return self._things[self.name(name)]
+        return self._things[_plain(self.name(name))][1]
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and _spelled(name) in self._things
+        return isinstance(name, str) and _plain(name) in self._things
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._things)
+        return (name for name, _ in self._things.values())
 
     def __len__(self) -> int:
         return len(self._things)
 
 
-def _spelled(name: str) -> str:
+def _plain(name: str) -> str:
     return name.strip().lower().replace("-", "_").replace(" ", "_")

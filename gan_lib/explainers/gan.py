@@ -14,7 +14,7 @@ from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.storage import read_json, write_json
 from gan_lib.data import photographs
 from gan_lib.explainers.base import Explainer, Target
-from gan_lib.gan.conditions import ConditionMaker, FeatureMaker
+from gan_lib.gan.conditions import ConditionMaker, FeatureMaker, condition_maker
 from gan_lib.gan.generators import Generator
 from gan_lib.gan.training import load_generator, save_generator
 
@@ -163,13 +163,17 @@ class GANExplainer(GeneratorExplainer):
 
     @classmethod
     def build(
-        cls, cnn: nn.Module, image_size: tuple[int, int], generator: Generator, **settings: Any
+        cls,
+        cnn: nn.Module,
+        image_size: tuple[int, int],
+        generator: Generator,
+        conditions: str = "cgma",
+        **settings: Any,
     ) -> Self:
-        return cls(ConditionMaker(cnn, image_size, **settings), generator)
+        return cls(condition_maker(conditions, cnn, image_size, **settings), generator)
 
     def settings(self) -> dict[str, Any]:
-        maker = self.maker
-        return {"layers": maker.layers, "count": len(maker.positions), "leak_free": maker.leak_free}
+        return self.maker.settings()
 
     def conditions(self, images: Tensor, target: Target) -> Tensor:
         return self.maker(images, target).cgma

@@ -1,6 +1,11 @@
-"""What the generator is conditioned on: Grad-CAMs of many layers and their cumulative averages, or features."""
+"""What generators are conditioned on: Grad-CAMs of many layers, their cumulative averages, or features."""
 
-from gan_lib.gan.conditions import alternatives as _alternatives  # registers them
+from gan_lib.gan.conditions.alternatives import (
+    LastGradCAM,
+    LayerGradCAMs,
+    LayerResponses,
+    PlantedTarget,
+)
 from gan_lib.gan.conditions.cumulative import (
     CONDITIONS,
     ConditionMaker,
@@ -19,6 +24,10 @@ __all__ = [
     "FeatureMaker",
     "Features",
     "JoinedConditions",
+    "LastGradCAM",
+    "LayerGradCAMs",
+    "LayerResponses",
+    "PlantedTarget",
     "StoredConditions",
     "compute_conditions",
     "condition_maker",

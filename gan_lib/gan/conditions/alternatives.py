@@ -38,7 +38,7 @@ class LastGradCAM(LayerGradCAMs):
 
 @CONDITIONS.register("features")
 class LayerResponses(ConditionMaker):
-    """What the layers respond to, whatever the class: the mean of the rectified channels, scaled per image."""
+    """What the layers respond to, whatever the class: the mean of the rectified channels, min-max scaled."""
 
     def conditions(self, images: Tensor, maps: Tensor, explained: Tensor) -> Tensor:
         names = self.condition_layers

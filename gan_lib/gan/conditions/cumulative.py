@@ -168,7 +168,7 @@ class ConditionMaker:
         return [self.layers[position - 1] for position in self.positions]
 
     def settings(self) -> dict[str, Any]:
-        """Arguments of :func:`condition_maker`, beside CNN and image size, for the same conditions: JSON values."""
+        """JSON values from which :func:`condition_maker` makes the same, given CNN and image size."""
         own = {"count": self.count, "leak_free": self.leak_free, "layers": self.layers}
         return {"conditions": self.kind, **own}
 

@@ -1,10 +1,15 @@
 """Networks of the GANs: LSFT and GSFT generators, and the discriminators."""
 
 from gan_lib.gan.generators.conditioning import ConditionNetwork, FeatureConditions, MapConditions
-from gan_lib.gan.generators.discriminators import Discriminator, ProjectionDiscriminator
+from gan_lib.gan.generators.discriminators import (
+    Discriminator,
+    DiscriminatorSizes,
+    ProjectionDiscriminator,
+)
 from gan_lib.gan.generators.layers import SLOPE, GeneratorSizes, SFTLayers, conv3x3
 from gan_lib.gan.generators.transfer import transplanted
 from gan_lib.gan.generators.variants import (
+    GENERATORS,
     Generator,
     GSFTGenerator,
     LSFTGenerator,
@@ -14,9 +19,11 @@ from gan_lib.gan.generators.variants import (
 )
 
 __all__ = [
+    "GENERATORS",
     "SLOPE",
     "ConditionNetwork",
     "Discriminator",
+    "DiscriminatorSizes",
     "FeatureConditions",
     "GSFTGenerator",
     "Generator",

@@ -75,10 +75,19 @@ class Adapter(nn.Conv2d):
 
     @torch.no_grad()
     def calibrate(self, activation: Tensor) -> None:
-        """Take mean and deviation of every channel from an activation (B, C_l, H_l, W_l)."""
+        """Take mean and deviation of every channel from an activation (B, C_l, H_l, W_l).
+
+        A single value, one image of one place, tells no deviation, which stays as it was.
+
+        Raises:
+            ValueError: an activation without values.
+        """
         channels = activation.float().transpose(0, 1).flatten(1)  # (C_l, B * H_l * W_l)
+        if not channels.shape[1]:
+            raise ValueError("an adapter is calibrated on at least one image")
         self.mean.copy_(channels.mean(1))
-        self.deviation.copy_(channels.std(1).clamp(min=1e-3))
+        if channels.shape[1] > 1:
+            self.deviation.copy_(channels.std(1).clamp(min=1e-3))
 
     def forward(self, activation: Tensor, size: tuple[int, int]) -> Tensor:  # type: ignore[override]
         """An activation (B, C_l, H_l, W_l) as (B, Q, H, W) at a size (H, W)."""

@@ -9,7 +9,28 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
+from gan_lib.core.options import options
 from gan_lib.gan.generators.layers import SLOPE, conv3x3, stem_conv
+
+
+@options
+class DiscriminatorSizes:
+    """What both discriminators can be given: ``Discriminator(**asdict(sizes))``.
+
+    Attributes:
+        width: channels of the first features, in every branch.
+        stem_stride: of every branch's first convolution.
+        normalise: spectral normalisation of every weight (Miyato et al., ICLR 2018), which keeps the
+            discriminator from winning outright.
+    """
+
+    width: int = 32
+    stem_stride: int = 2
+    normalise: bool = True
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.stem_stride) < 1:
+            raise ValueError(f"width and stem_stride must be at least 1: {self}")
 
 
 class Discriminator(nn.Module):
@@ -19,15 +40,12 @@ class Discriminator(nn.Module):
     blocks and dense layers 32 -> 16 -> 1 follow. It returns logits: the published code ends in a
     softmax over one unit, which is constantly 1 and cannot learn.
 
-    Args:
-        width: channels of the branches.
-        stem_stride: of the first convolution of both branches.
-        normalise: spectral normalisation of every weight (Miyato et al., ICLR 2018), which keeps the
-            discriminator from winning outright.
+    Arguments are those of :class:`DiscriminatorSizes`.
     """
 
     def __init__(self, width: int = 32, stem_stride: int = 2, normalise: bool = True) -> None:
         super().__init__()
+        DiscriminatorSizes(width, stem_stride, normalise)  # checks them
         wrap = spectral_norm if normalise else nn.Identity()
         self.image_branch = _branch(3, width, stem_stride, wrap)
         self.map_branch = _branch(1, width, stem_stride, wrap)
@@ -76,13 +94,12 @@ class ProjectionDiscriminator(nn.Module):
 
     Args:
         classes: number K of classes.
-        width: channels of the first features.
-        stem_stride: of the first convolution.
-        normalise: spectral normalisation of every weight.
+        width, stem_stride, normalise: as in :class:`DiscriminatorSizes`.
     """
 
     def __init__(self, classes: int, width: int = 32, stem_stride: int = 4, normalise: bool = True) -> None:
         super().__init__()
+        DiscriminatorSizes(width, stem_stride, normalise)  # checks them
         wrap = spectral_norm if normalise else nn.Identity()
         self.features = nn.Sequential(
             _branch(3, width, stem_stride, wrap),

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Literal
 
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gan_lib.core.options import options
+
 SLOPE = 0.1  # of every LeakyReLU
-STEM_STRIDES = (1, 2, 4, 8)
 
 
-@dataclass(frozen=True)
+@options
 class GeneratorSizes:
     """Sizes of a generator; the defaults are the paper's.
 
@@ -32,24 +34,19 @@ class GeneratorSizes:
             are maps.
     """
 
-    conditions: int = 8
-    width: int = 64
-    condition_hidden: int = 128
-    condition_channels: int = 32
-    sft_hidden: int = 32
-    blocks: int = 32
-    stem_stride: int = 1
-    detail: int = 0
-    features: tuple[int, ...] = ()
+    conditions: PositiveInt = 8
+    width: PositiveInt = 64
+    condition_hidden: PositiveInt = 128
+    condition_channels: PositiveInt = 32
+    sft_hidden: PositiveInt = 32
+    blocks: PositiveInt = 32
+    stem_stride: Literal[1, 2, 4, 8] = 1
+    detail: NonNegativeInt = 0
+    features: tuple[PositiveInt, ...] = ()
 
     def __post_init__(self) -> None:
-        optional = ("features", "detail")
-        if min(size for name, size in vars(self).items() if name not in optional) < 1 or self.detail < 0:
-            raise ValueError(f"sizes must be at least 1: {self}")
         if self.features and len(self.features) != self.conditions:
             raise ValueError(f"{self.conditions} conditions, but features of {len(self.features)}")
-        if self.stem_stride not in STEM_STRIDES:
-            raise ValueError(f"stem_stride is one of {STEM_STRIDES}, not {self.stem_stride}")
 
 
 def conv3x3(channels_in: int, channels_out: int, stride: int = 1) -> nn.Conv2d:

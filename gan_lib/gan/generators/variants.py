@@ -3,6 +3,22 @@
 Spatial feature transform (SFT) layers modulate features by a condition (Wang et al., CVPR 2018).
 LSFT feeds the conditions one after the other into successive blocks; GSFT feeds one condition, made
 from all of them, into every block. The paper's sizes are the defaults.
+
+A generator of one's own is a subclass that says what its body does with the features of the stem and the
+processed conditions. Once it is registered, it is trained, saved, loaded and named in recipes as these are:
+
+    @GENERATORS.register("adding")
+    class AddingGenerator(Generator):
+        shared = True    # processed conditions are (B, Q, h, w); one each, (B, n * Q, h, w), otherwise
+
+        def __init__(self, sizes: GeneratorSizes | None = None) -> None:
+            super().__init__(sizes)
+            self.mix = conv3x3(self.sizes.condition_channels, self.sizes.width)
+
+        def body(self, features: Tensor, conditions: Tensor) -> Tensor:
+            return features + self.mix(conditions)    # (B, C, h, w)
+
+    generator = make_generator("adding", conditions=3, stem_stride=4)
 """
 
 from __future__ import annotations
@@ -15,6 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gan_lib.core.registry import Registry
 from gan_lib.gan.generators.conditioning import Adapter, FeatureConditions, MapConditions
 from gan_lib.gan.generators.layers import (
     SLOPE,
@@ -27,14 +44,21 @@ from gan_lib.gan.generators.layers import (
     stem_conv,
 )
 
+GENERATORS: Registry[type[Generator]] = Registry("generator")
+_BY_CLASS: dict[str, type[Generator]] = {}  # every subclass, by which those that nobody registered are found
+
 
 class Generator(nn.Module):
-    """What both variants share: stem, modulated body, global residual, output.
+    """What all variants share: stem, modulated body, global residual, output.
 
     A variant sets ``shared`` and overrides :meth:`body`.
     """
 
-    shared: bool  # one condition for all SFT layers, or one each
+    shared: bool  # one condition made from all, or one each
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        _BY_CLASS[cls.__name__] = cls  # the latest counts, as when a notebook's cell runs again
 
     def __init__(self, sizes: GeneratorSizes | None = None) -> None:
         super().__init__()
@@ -153,6 +177,7 @@ def enlarged(features: Tensor, size: torch.Size) -> Tensor:
     return F.interpolate(features, size=tuple(size), mode="bilinear", align_corners=False)
 
 
+@GENERATORS.register("lsft")
 class LSFTGenerator(Generator):
     """Local conditioning: 2n - 1 blocks; the even ones take condition 0, 1, ..., n - 1 in turn.
 
@@ -178,6 +203,7 @@ class LSFTGenerator(Generator):
         return features
 
 
+@GENERATORS.register("gsft")
 class GSFTGenerator(Generator):
     """Global conditioning: every block, and a closing SFT layer, take one condition made from all."""
 
@@ -200,26 +226,30 @@ class GSFTGenerator(Generator):
         return features * (1 + scale) + shift
 
 
-VARIANTS: dict[str, type[Generator]] = {"lsft": LSFTGenerator, "gsft": GSFTGenerator}
-
-
 def make_generator(variant: str, **sizes: Any) -> Generator:
-    """A generator by variant, ``lsft`` or ``gsft``; ``sizes`` are the fields of :class:`GeneratorSizes`.
+    """A generator by variant; ``sizes`` are the fields of :class:`GeneratorSizes`.
+
+    Args:
+        variant: a name in ``GENERATORS``, or the class name of another subclass of :class:`Generator`.
 
     Raises:
         KeyError: an unknown variant.
+        ValueError: sizes that there are not.
     """
-    if variant not in VARIANTS:
-        raise KeyError(f"unknown generator {variant!r}; known: {sorted(VARIANTS)}")
+    kind = GENERATORS[variant] if variant in GENERATORS else _BY_CLASS.get(variant) or GENERATORS[variant]
     if "features" in sizes:
         sizes["features"] = tuple(sizes["features"])  # JSON knows lists only
-    return VARIANTS[variant](GeneratorSizes(**sizes))
+    return kind(GeneratorSizes(**sizes))
 
 
 def generator_recipe(generator: Generator) -> dict[str, Any]:
-    """Variant and sizes, from which :func:`make_generator` builds the same generator again."""
-    variant = next(name for name, kind in VARIANTS.items() if type(generator) is kind)
-    return {"variant": variant, **asdict(generator.sizes)}
+    """Variant and sizes, from which :func:`make_generator` builds the same generator again.
+
+    A class that nobody registered goes by its own name: never by that of the class it was made from, whose
+    maps are others.
+    """
+    kind = type(generator)
+    return {"variant": GENERATORS.name_of(kind) or kind.__name__, **asdict(generator.sizes)}
 
 
 def parameter_count(module: nn.Module) -> int:
