@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gan_lib.figures.plots import PALETTE
+from gan_lib.figures.plots import PALETTE, legend_below, whiskers
 
 DASHES = ("-", "-.", ":")
 
@@ -72,8 +71,7 @@ def method_curves(
         axis.set(xlabel=x_label, ylabel=label)
         axis.grid(alpha=0.3)
         sns.despine(ax=axis)
-    figure.tight_layout()
-    _legend(figure, axes[0, 0])
+    legend_below(figure, axes[0, 0], ncols=5, fontsize=8)
     return figure
 
 
@@ -91,24 +89,16 @@ def cost_scatter(
     markers = "osD^vP*Xh<>p8dH"
     wide = table["ms per image"].max() > 4 * table["ms per image"].min()
     for axis, (column, label) in zip(axes[0], panels.items(), strict=True):
-        for index, row in enumerate(table.to_dict("records")):
-            style = styles[row["method"]]
-            mean = row[column]
-            axis.errorbar(
-                row["ms per image"],
-                mean,
-                yerr=[[max(0.0, mean - row[f"{column}_low"])], [max(0.0, row[f"{column}_high"] - mean)]],
-                fmt=markers[index % len(markers)],
-                markersize=5 + 1.5 * (style["linewidth"] > 2),
-                color=style["color"],
-                capsize=2,
-                label=row["method"],
-            )
+        for index, method in enumerate(table["method"]):
+            row, marker = table.iloc[[index]], markers[index % len(markers)]
+            spread = whiskers(row, column, f"{column}_low", f"{column}_high")
+            size, colour = 5 + 1.5 * (styles[method]["linewidth"] > 2), styles[method]["color"]
+            style = {"fmt": marker, "markersize": size, "color": colour, "capsize": 2, "label": method}
+            axis.errorbar(row["ms per image"], row[column], yerr=spread, **style)
         axis.set(xscale="log" if wide else "linear", xlabel="milliseconds per image", ylabel=label)
         axis.grid(alpha=0.3, which="both")
         sns.despine(ax=axis)
-    figure.tight_layout()
-    _legend(figure, axes[0, 0])
+    legend_below(figure, axes[0, 0], ncols=5, fontsize=8)
     return figure
 
 
@@ -142,8 +132,7 @@ def ranked_table(
     for column, name in enumerate(measures):
         own = signed.loc[serious, name]
         if own.notna().any():
-            best = methods.index(str(own.idxmax()))
-            axis.add_patch(plt.Rectangle((column, best), 1, 1, fill=False, edgecolor="black", linewidth=2))
+            axis.add_patch(_frame(methods.index(str(own.idxmax())), column))
     axis.axhline(len(serious), color="white", linewidth=5)
     headings = [f"{label}\n({'higher' if higher else 'lower'})" for label, higher in measures.values()]
     axis.set(xlabel="", ylabel="")
@@ -152,6 +141,11 @@ def ranked_table(
     axis.tick_params(axis="y", rotation=0, labelsize=8)
     figure.tight_layout()
     return figure
+
+
+def _frame(row: int, column: int) -> plt.Rectangle:
+    """A frame around a cell of a table."""
+    return plt.Rectangle((column, row), 1, 1, fill=False, edgecolor="black", linewidth=2)
 
 
 def shares_table(table: pd.DataFrame, label: str, low: float = 0.0, high: float = 100.0) -> Figure:
@@ -188,27 +182,16 @@ def depth_curves(table: pd.DataFrame, by: str = "generator", height: float = 2.9
         for index, measure in enumerate(measures):
             line = own[own["measure"] == measure]
             places = line["condition"] + 0.07 * (index - (len(measures) - 1) / 2)  # beside each other
-            below = (line["share"] - line["low"]).clip(lower=0)
-            above = (line["high"] - line["share"]).clip(lower=0)
-            axis.errorbar(
-                places,
-                line["share"],
-                yerr=[below, above],
-                fmt="o-",
-                markersize=3.5,
-                linewidth=1.1,
-                capsize=1.5,
-                color=colours[measure],
-                label=measure.replace("_", " "),
-            )
+            style = {"fmt": "o-", "markersize": 3.5, "linewidth": 1.1, "capsize": 1.5}
+            spread, label, colour = whiskers(line, "share"), measure.replace("_", " "), colours[measure]
+            axis.errorbar(places, line["share"], yerr=spread, label=label, color=colour, **style)
         count = int(own["condition"].max())
         axis.axhline(1 / count, color="0.5", linewidth=0.8, linestyle=":")
         axis.set(title=name, xlabel="condition, first to last", xticks=range(1, count + 1))
         axis.grid(alpha=0.3)
         sns.despine(ax=axis)
     axes[0, 0].set(ylabel="share of the relevance", ylim=(0, None))
-    figure.tight_layout()
-    _legend(figure, axes[0, 0])
+    legend_below(figure, axes[0, 0], ncols=5, fontsize=8)
     return figure
 
 
@@ -232,12 +215,8 @@ def matrix_panels(
     for axis, (title, table) in zip(axes.flat, panels.items(), strict=False):
         form = f".{digits}f" if table.abs().max().max() <= 10 else ".1f"
         sns.heatmap(table, ax=axis, cmap="crest_r", annot=True, fmt=form, cbar=False, linewidths=1)
-        for row, name in enumerate(table.index):
-            for column, other in enumerate(table.columns):
-                if framed is not None and framed.loc[name, other]:
-                    axis.add_patch(
-                        plt.Rectangle((column, row), 1, 1, fill=False, edgecolor="black", linewidth=2)
-                    )
+        for row, column in [] if framed is None else np.argwhere(framed.loc[table.index, table.columns]):
+            axis.add_patch(_frame(row, column))
         axis.set(xlabel="", ylabel="")
         axis.set_title(title, fontsize=9)
         axis.set_xticklabels([str(name).replace("_", " ") for name in table.columns], rotation=0, fontsize=7)
@@ -245,10 +224,3 @@ def matrix_panels(
         axis.tick_params(length=0)
     figure.tight_layout()
     return figure
-
-
-def _legend(figure: Figure, axis: Axes) -> None:
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=5, frameon=False, fontsize=8
-    )

@@ -29,29 +29,19 @@ def overlay(images: Tensor, maps: Tensor, opacity: float = OPACITY) -> Tensor:
 
 
 def _grid(rows: int, columns: int, cell: float, aspect: float = 1.0) -> tuple[Figure, np.ndarray]:
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(columns * cell * aspect, rows * cell),
-        squeeze=False,
-        gridspec_kw={"wspace": 0.06, "hspace": 0.06},
-    )
+    size, gaps = (columns * cell * aspect, rows * cell), {"wspace": 0.06, "hspace": 0.06}
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, gridspec_kw=gaps)
     for axis in axes.flat:
-        axis.set_xticks([])
-        axis.set_yticks([])
-        for spine in axis.spines.values():
-            spine.set_visible(False)
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
     return figure, axes
 
 
 def _draw(axis: Axes, picture: Tensor) -> None:
     """One picture: (3, H, W) as it is, (1, H, W) as a map in colour, (1, H, W) bool in white."""
-    if picture.shape[0] == 3:
-        axis.imshow(picture.clamp(0, 1).permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
-    elif picture.dtype == torch.bool:
-        axis.imshow(picture[0].cpu().numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    else:
-        axis.imshow(picture[0].cpu().numpy(), cmap=MAP_COLOURS, vmin=0, vmax=1, interpolation="nearest")
+    colours = "gray" if picture.dtype == torch.bool else MAP_COLOURS  # count for one channel only
+    shown = picture.clamp(0, 1) if len(picture) == 3 else picture
+    axis.imshow(shown.permute(1, 2, 0).cpu().numpy(), cmap=colours, vmin=0, vmax=1, interpolation="nearest")
 
 
 def _label(axis: Axes, text: str, wide: int = 16) -> None:

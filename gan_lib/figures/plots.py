@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 PALETTE = "colorblind"
@@ -21,24 +23,19 @@ def confusion(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     np.add.at(counts, (table["label"].to_numpy(), table["prediction"].to_numpy()), 1)
     side = 1.6 + 0.36 * count
     figure, axis = plt.subplots(figsize=(side, side * 0.9))
-    sns.heatmap(
-        counts,
-        annot=count <= 20,
-        fmt="d",
-        annot_kws={"size": 8},
-        cmap="mako_r",
-        vmin=0,
-        square=True,
-        linewidths=0.5,
-        xticklabels=class_names,
-        yticklabels=class_names,
-        cbar_kws={"shrink": 0.7, "label": "images"},
-        ax=axis,
-    )
-    axis.set(xlabel="predicted class", ylabel="true class")
-    axis.tick_params(axis="both", length=0)
-    axis.tick_params(axis="y", rotation=0)
+    scale = {"shrink": 0.7, "label": "images"}
+    style = {"fmt": "d", "annot_kws": {"size": 8}, "cmap": "mako_r", "vmin": 0, "linewidths": 0.5}
+    _class_matrix(axis, counts, class_names, annot=count <= 20, cbar_kws=scale, **style)
+    axis.set(ylabel="true class")
     return figure
+
+
+def _class_matrix(axis: Axes, matrix: np.ndarray, class_names: Sequence[str], **style: Any) -> None:
+    """Numbers (K, K) in colour, class against predicted class."""
+    sns.heatmap(matrix, square=True, xticklabels=class_names, yticklabels=class_names, ax=axis, **style)
+    axis.set(xlabel="predicted class", ylabel="predicted class")
+    axis.tick_params(length=0)
+    axis.tick_params(axis="y", rotation=0)
 
 
 def training_curves(logs: Mapping[str, pd.DataFrame], columns: Mapping[str, str], window: int = 15) -> Figure:
@@ -58,10 +55,20 @@ def training_curves(logs: Mapping[str, pd.DataFrame], columns: Mapping[str, str]
             axis.plot(log["step"], smooth, color=colour, label=run, linewidth=1.4)
         axis.set(xlabel="step", ylabel=label)
         sns.despine(ax=axis)
-    figure.tight_layout()
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4, frameon=False)
+    legend_below(figure, axes[0, 0], ncols=4)
     return figure
+
+
+def legend_below(figure: Figure, axis: Axes, **style: Any) -> None:
+    """The panels' layout, and below them one legend for all, of what the first one shows."""
+    figure.tight_layout()
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), frameon=False, **style)
+
+
+def whiskers(table: pd.DataFrame, mean: str = "mean", low: str = "low", high: str = "high") -> np.ndarray:
+    """How far intervals reach below and above the means, (2, N); not below 0 where rounding says so."""
+    return np.fmax([table[mean] - table[low], table[high] - table[mean]], 0)
 
 
 def interval_bars(table: pd.DataFrame, panels: Mapping[str, str], by: str = "method") -> Figure:
@@ -81,11 +88,9 @@ def interval_bars(table: pd.DataFrame, panels: Mapping[str, str], by: str = "met
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
     for axis, (measure, label) in zip(axes.flat, panels.items(), strict=False):
-        for row in table[table["measure"] == measure].to_dict("records"):
-            method, mean = row[by], row["mean"]
-            spread = [[max(0.0, mean - row["low"])], [max(0.0, row["high"] - mean)]]
-            place = methods.index(method)
-            axis.errorbar(mean, place, xerr=spread, fmt="o", markersize=5, capsize=3, color=colours[method])
+        for method, row in table[table["measure"] == measure].groupby(by, sort=False):
+            style = {"fmt": "o", "markersize": 5, "capsize": 3, "color": colours[method]}
+            axis.errorbar(row["mean"], [methods.index(method)] * len(row), xerr=whiskers(row), **style)
         axis.set(xlabel=label, yticks=range(len(methods)), yticklabels=methods)
         axis.grid(axis="x", alpha=0.3)
         sns.despine(ax=axis, left=True)
@@ -112,16 +117,13 @@ def area_curves(table: pd.DataFrame, panels: Mapping[str, str], by: str = "metho
         own = own.assign(area=own["measure"].str.split("@").str[1].astype(float)).sort_values("area")
         for method in methods:
             line = own[own[by] == method]
-            axis.plot(
-                line["area"], line["mean"], marker="o", markersize=4, color=colours[method], label=method
-            )
+            style = {"marker": "o", "markersize": 4, "color": colours[method]}
+            axis.plot(line["area"], line["mean"], label=method, **style)
             axis.fill_between(line["area"], line["low"], line["high"], color=colours[method], alpha=0.15)
         axis.set(xlabel="shown: highest pixels [% of the image]", ylabel=label, ylim=(0, None))
         axis.grid(alpha=0.3)
         sns.despine(ax=axis)
-    figure.tight_layout()
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=6, frameon=False)
+    legend_below(figure, axes[0, 0], ncols=6)
     return figure
 
 
@@ -130,27 +132,13 @@ def similarity_and_embedding(
 ) -> Figure:
     """Similarities between classes (K, K) as a matrix, and images as points (N, 2) coloured by class."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.2))
-    sns.heatmap(
-        matrix,
-        ax=left,
-        cmap="mako",
-        square=True,
-        annot=len(matrix) <= 12,
-        fmt=".2f",
-        annot_kws={"size": 7},
-        xticklabels=class_names,
-        yticklabels=class_names,
-        cbar_kws={"shrink": 0.75, "label": "mean cosine similarity"},
-    )
-    left.set(xlabel="predicted class", ylabel="predicted class")
-    left.tick_params(length=0)
-    left.tick_params(axis="y", rotation=0)
+    scale = {"shrink": 0.75, "label": "mean cosine similarity"}
+    style = {"fmt": ".2f", "annot_kws": {"size": 7}, "cmap": "mako", "cbar_kws": scale}
+    _class_matrix(left, matrix, class_names, annot=len(matrix) <= 12, **style)
     shown = sorted(set(classes.tolist()))
     for colour, own in zip(sns.color_palette("husl", len(shown)), shown, strict=True):
         rows = classes == own
-        right.scatter(
-            points[rows, 0], points[rows, 1], s=9, color=colour, label=class_names[own], linewidths=0
-        )
+        right.scatter(*points[rows].T, s=9, color=colour, label=class_names[own], linewidths=0)
     right.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
     if len(shown) <= 12:
         right.legend(fontsize=7, markerscale=1.6, frameon=False, bbox_to_anchor=(1, 0.5), loc="center left")

@@ -1,18 +1,27 @@
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.collections import LineCollection
 
 from gan_lib.figures import (
     FigureFolder,
+    area_curves,
     check_manifest,
     confusion,
+    cost_scatter,
+    depth_curves,
     image_grid,
     interval_bars,
     map_grid,
+    matrix_panels,
+    method_curves,
+    method_styles,
     overlay,
+    ranked_table,
     read_manifest,
     training_curves,
 )
@@ -63,6 +72,75 @@ def test_plots_draw_what_they_are_given():
     ]
     figure = interval_bars(pd.DataFrame(rows), {"p": "P", "q": "Q", "r": "R", "s": "S"})
     assert [axis.get_xlabel() for axis in figure.axes if axis.get_visible()] == ["P", "Q", "R", "S"]
+
+
+def intervals(axis):
+    """Ends of the whiskers that a panel shows, (N, 2, 2) of x and y."""
+    found = [part.get_segments() for part in axis.collections if isinstance(part, LineCollection)]
+    return np.concatenate(found)
+
+
+def frames(axis):
+    return [(patch.get_xy(), patch.get_width()) for patch in axis.patches]
+
+
+def test_whiskers_reach_from_low_to_high():
+    rows = [
+        ("x", 1.0, 0.5, 2.0),
+        ("y", 3.0, 2.5, 3.5),
+        ("z", 2.0, 2.1, 2.0),
+    ]  # z: its low is above by rounding
+    table = pd.DataFrame(rows, columns=["method", "mean", "low", "high"]).assign(measure="m")
+    axis = interval_bars(table, {"m": "M"}).axes[0]
+    assert intervals(axis)[:, :, 0].tolist() == [[0.5, 2.0], [2.5, 3.5], [2.0, 2.0]]
+    assert intervals(axis)[:, 0, 1].tolist() == [0, 1, 2]
+    costs = table.rename(columns={"mean": "q", "low": "q_low", "high": "q_high"}).assign(
+        **{"ms per image": 7}
+    )
+    axis = cost_scatter(costs, {"q": "Q"}, method_styles(["x", "y", "z"])).axes[0]
+    assert intervals(axis)[:, :, 1].tolist() == [[0.5, 2.0], [2.5, 3.5], [2.0, 2.0]]
+    assert set(intervals(axis)[:, :, 0].flat) == {7}
+    deep = table.rename(columns={"mean": "share"}).assign(condition=[1, 2, 3], generator="g")
+    assert intervals(depth_curves(deep).axes[0])[:, :, 1].tolist()[:2] == [[0.5, 2.0], [2.5, 3.5]]
+
+
+def test_the_best_of_each_measure_is_framed_but_no_control():
+    rows = [("a", 1, 5), ("edges", 9, 1), ("b", 2, 3)]
+    table = pd.DataFrame(rows, columns=["method", "gain", "loss"]).melt(
+        "method", var_name="measure", value_name="mean"
+    )
+    axis = ranked_table(table, {"loss": ("Loss", False), "gain": ("Gain", True)}, ["edges"]).axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b", "edges"]
+    assert frames(axis) == [((0, 1), 1), ((1, 1), 1)]  # b, in both
+    assert [text.get_text() for text in axis.texts] == ["5.00", "1.00", "3.00", "2.00", "1.00", "9.00"]
+
+
+def test_the_cells_asked_for_are_framed():
+    table = pd.DataFrame([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], index=["r", "s"], columns=["x", "y", "z"])
+    framed = pd.DataFrame(False, index=["s", "r"], columns=["z", "y", "x"])  # in another order
+    framed.loc["r", "z"] = framed.loc["s", "x"] = True
+    axis = matrix_panels({"t": table}, framed, columns=1).axes[0]
+    assert frames(axis) == [((2, 0), 1), ((0, 1), 1)]
+    assert not frames(matrix_panels({"t": table}, columns=1).axes[0])
+
+
+def test_curves_by_area_stand_in_the_order_of_the_areas():
+    rows = [("m", f"k@{area}", area / 10, 0, 1) for area in (30, 5, 10)]
+    table = pd.DataFrame(rows, columns=["method", "measure", "mean", "low", "high"])
+    line = area_curves(table, {"k": "K"}).axes[0].lines[0]
+    assert line.get_xydata().tolist() == [[5, 0.5], [10, 1], [30, 3]]
+
+
+def test_methods_differ_in_colour_or_dash_and_controls_are_grey():
+    names = [f"m{index}" for index in range(27)]
+    styles = method_styles([*names, "noise"], strong=["m20"], controls=["noise"])
+    assert list(styles) == [*names, "noise"]
+    assert len({(style["color"], style["linestyle"]) for style in styles.values()}) == 28
+    assert [name for name in styles if styles[name]["linewidth"] > 2] == ["m20"]
+    assert (styles["noise"]["color"], styles["noise"]["linestyle"]) == ("0.25", "--")
+    rows = pd.DataFrame({"method": ["m0", "m0", "m1"], "x": [1, 1, 1], "y": [2.0, 4.0, 5.0]})
+    lines = method_curves(rows, "x", {"y": "Y"}, styles, "X").axes[0].lines
+    assert [line.get_ydata().tolist() for line in lines] == [[3.0], [5.0]]
 
 
 def test_saving_writes_picture_data_and_manifest_and_is_repeatable(tmp_path):
