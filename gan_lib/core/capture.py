@@ -5,16 +5,18 @@
     activations["layer4"]  # (B, C, H, W), part of the graph of the logits
 
 Layers are dotted module names. A module that runs several times in one forward pass is addressed
-with its call number, counted from 0: ``"layer1.0.relu#1"`` is the second call. What a module is given
-is addressed as ``"fc@input"``.
+with its call number, counted from 0: ``"layer1.0.relu#1"`` is the second call. What a module is given,
+its first positional argument, is addressed as ``"fc@input"``, or ``"layer1.0.relu#1@input"``.
 """
 
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -49,8 +51,10 @@ def find_layer(model: nn.Module, layer: str) -> tuple[nn.Module, int | None]:
 class Capture(Mapping[str, Tensor]):
     """The activations of some layers during one forward pass.
 
-    The hook keeps the module's output and hands the model a clone, so that an in-place operation
-    behind the layer (torchvision's ReLUs) changes neither the activation nor its gradient.
+    Of a module's output the output itself is kept, and the model goes on with a clone. Of its input a clone
+    is kept, and the module gets a clone of that. So no in-place operation, neither one behind the layer
+    (torchvision's ReLUs) nor the module's own, changes the activation or its gradient. The gradient with
+    respect to an input is the one through this call alone, whatever else the same tensor is given to.
 
     Args:
         model: any module.
@@ -58,21 +62,19 @@ class Capture(Mapping[str, Tensor]):
 
     Raises:
         KeyError: an unknown layer, or one that did not run.
-        TypeError: a layer whose output is no tensor.
+        TypeError: a layer whose output is no tensor, or whose input is none or is given by name.
         RuntimeError: a layer named without call number ran twice.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[str]) -> None:
         self._found = {layer: find_layer(model, layer) for layer in layers}
-        self._outputs: dict[str, Tensor] = {}
+        self._kept: dict[str, Tensor] = {}
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> Capture:
-        by_module: dict[nn.Module, list[tuple[str, int | None]]] = {}
+        self._kept.clear()
         for layer, (module, call) in self._found.items():
-            by_module.setdefault(module, []).append((layer, call))
-        for module, wanted in by_module.items():
-            self._handles.append(module.register_forward_hook(self._keeper(wanted)))
+            self._handles += _at_call(module, layer, call, partial(self._keep, layer))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -80,38 +82,72 @@ class Capture(Mapping[str, Tensor]):
             handle.remove()
         self._handles.clear()
 
-    def _keeper(self, wanted: list[tuple[str, int | None]]) -> Callable[..., Any]:
-        calls = 0
-
-        def keep(module: nn.Module, inputs: Any, output: Any) -> Any:
-            nonlocal calls
-            for layer, call in wanted:
-                value = inputs[0] if layer.endswith(INPUT) else output
-                if not isinstance(value, Tensor):
-                    raise TypeError(f"layer {layer!r} gives {type(value).__name__}, not a tensor")
-                if call is None and layer in self._outputs:
-                    raise RuntimeError(
-                        f"layer {layer!r} ran twice; name the call: '{layer}#0', '{layer}#1', ..."
-                    )
-                if call is None or call == calls:
-                    self._outputs[layer] = value
-            calls += 1
-            return output.clone() if isinstance(output, Tensor) else output
-
-        return keep
+    def _keep(self, layer: str, value: Tensor) -> Tensor:
+        self._kept[layer] = value.clone() if layer.endswith(INPUT) else value
+        return self._kept[layer]
 
     def __getitem__(self, layer: str) -> Tensor:
         if layer not in self._found:
             raise KeyError(f"layer {layer!r} was not captured; captured: {list(self._found)}")
-        if layer not in self._outputs:
+        if layer not in self._kept:
             raise KeyError(f"layer {layer!r} did not run in the forward pass")
-        return self._outputs[layer]
+        return self._kept[layer]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._found)
 
     def __len__(self) -> int:
         return len(self._found)
+
+
+def _at_call(
+    module: nn.Module, layer: str, wanted: int | None, change: Callable[[Tensor], Tensor]
+) -> list[RemovableHandle]:
+    """Let a function see what a layer gives, or is given, at one call; a clone of its result goes on."""
+    calls = itertools.count()
+
+    def at(value: Any) -> Any:
+        call = next(calls)
+        if wanted is None and call:
+            raise RuntimeError(f"layer {layer!r} ran twice; name the call: {_numbers(layer)}, ...")
+        if wanted is not None and call != wanted:
+            return value
+        if not isinstance(value, Tensor):
+            verb = "takes" if layer.endswith(INPUT) else "gives"
+            raise TypeError(f"layer {layer!r} {verb} {type(value).__name__}, not a tensor")
+        return change(value)
+
+    if not layer.endswith(INPUT):
+
+        def behind(module: nn.Module, inputs: Any, output: Any) -> Any:
+            made = at(output)
+            return made.clone() if isinstance(made, Tensor) else made
+
+        return [module.register_forward_hook(behind)]
+    pending: list[tuple[Any, Any]] = []
+
+    def before(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not inputs:
+            raise TypeError(f"layer {layer!r}: the module is given nothing by position")
+        made = at(inputs[0])
+        pending.append((inputs[0], made))
+        return (made if made is inputs[0] else made.clone(), *inputs[1:])
+
+    def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        (value, made), given = pending.pop(), inputs[0]
+        if given is value:
+            return
+        # A module that works in place has changed the clone; what follows may count on the tensor's change.
+        if not torch.equal(given, made) if given.is_inference() else given._version:
+            value.copy_(given)
+
+    return [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
+
+
+def _numbers(layer: str) -> str:
+    """The first two calls of a layer that is named without number."""
+    name = layer.removesuffix(INPUT)
+    return ", ".join(f"'{name}#{call}{layer[len(name) :]}'" for call in (0, 1))
 
 
 @contextmanager
@@ -125,35 +161,35 @@ def replaced_activation(
 
     Args:
         model: any module.
-        layer: dotted name, with call number where the module runs several times.
-        replacement: the new activation, or a function of the old one.
+        layer: dotted name, with call number where the module runs several times; ``"fc@input"`` replaces
+            what the module is given, and nothing else that is made of the same tensor.
+        replacement: the new activation, or a function of the old one; neither is changed in place.
 
     Raises:
-        KeyError: an unknown layer.
+        KeyError: an unknown layer, or one that did not run within the block.
+        TypeError: as for :class:`Capture`.
+        RuntimeError: a layer named without call number ran twice.
         ValueError: the replacement has another shape than the activation.
     """
-    module, wanted_call = find_layer(model, layer)
-    calls = 0
+    module, call = find_layer(model, layer)
+    replaced = False
 
-    def replace(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        nonlocal calls
-        calls += 1
-        if wanted_call is not None and calls - 1 != wanted_call:
-            return output
-        if wanted_call is None and calls > 1:
-            raise RuntimeError(f"layer {layer!r} ran twice; name the call: '{layer}#0', '{layer}#1', ...")
-        new = replacement if isinstance(replacement, Tensor) else replacement(output.clone())
-        if new.shape != output.shape:
-            raise ValueError(
-                f"layer {layer!r} gives {tuple(output.shape)}, the replacement {tuple(new.shape)}"
-            )
+    def replace(value: Tensor) -> Tensor:
+        nonlocal replaced
+        new = replacement if isinstance(replacement, Tensor) else replacement(value.clone())
+        if new.shape != value.shape:
+            raise ValueError(f"layer {layer!r} has {tuple(value.shape)}, the replacement {tuple(new.shape)}")
+        replaced = True
         return new
 
-    handle = module.register_forward_hook(replace)
+    handles = _at_call(module, layer, call, replace)
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
+    if not replaced:
+        raise KeyError(f"layer {layer!r} did not run: nothing was replaced")
 
 
 @contextmanager

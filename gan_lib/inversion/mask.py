@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,20 +46,14 @@ class CaptureUntil(Capture):
 
     def run(self, images: Tensor) -> None:
         """Run the model on images (B, 3, H, W) until all layers are there; hooks last as long as that."""
-        self._outputs.clear()
         with self, suppress(LastLayerReached):
             self.model(images)
 
-    def _keeper(self, wanted: list[tuple[str, int | None]]) -> Callable[..., Any]:
-        keep = super()._keeper(wanted)
-
-        def keep_or_end(module: nn.Module, inputs: Any, output: Any) -> Any:
-            kept = keep(module, inputs, output)
-            if self._outputs.keys() == self._found.keys():
-                raise LastLayerReached
-            return kept
-
-        return keep_or_end
+    def _keep(self, layer: str, value: Tensor) -> Tensor:
+        kept = super()._keep(layer, value)
+        if self._kept.keys() == self._found.keys():
+            raise LastLayerReached
+        return kept
 
 
 def inversion_layers(cnn: nn.Module, example: Tensor) -> tuple[str, str]:

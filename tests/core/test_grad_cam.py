@@ -53,6 +53,17 @@ def test_equals_captum_where_a_convolution_is_overwritten(tiny_net, images):
     assert_equals_captum(tiny_net, images, TINY_LAYERS)
 
 
+def test_equals_captum_at_the_input_of_in_place_relus(tiny_net, images):
+    layers = ["features.1@input", "features.2@input", "features.6@input"]
+    cams = grad_cam(tiny_net, images, layers, 2)
+    for layer in layers:
+        module = tiny_net.get_submodule(layer.removesuffix("@input"))
+        expected = LayerGradCam(tiny_net, module).attribute(
+            images, target=2, relu_attributions=True, attribute_to_layer_input=True
+        )
+        assert torch.allclose(cams.raw[layer], expected, atol=1e-6)
+
+
 def test_works_frozen_in_no_grad_in_train_mode_and_leaves_no_trace(tiny_net, images):
     expected = grad_cam(tiny_net, images, TINY_LAYERS)
     tiny_net.train().requires_grad_(False)
