@@ -7,40 +7,37 @@ import tomllib
 from pathlib import Path
 
 import nbformat
+import papermill
 import pandas as pd
 import pytest
 import yaml
 from packaging.requirements import Requirement
 
 from gan_lib.figures import check_manifest, read_manifest
-from gan_lib.workbench.profiles import bind, declared_parameters, find_notebooks, load_profile
+from gan_lib.workbench import Places, Profile, Sweep
+from gan_lib.workbench.driver import find_notebooks
+from gan_lib.workbench.sweeps import settings_of
 
 ROOT = Path(__file__).parent.parent
-NOTEBOOKS = find_notebooks(ROOT / "notebooks")
+PLACES = Places.of(ROOT)
+NOTEBOOKS = find_notebooks(PLACES.notebooks)
 PAGES = sorted((ROOT / "notebooks/pages").glob("*.ipynb"))
-ROOMS = [
-    "storage",
-    "artifacts",
-    "runtime",
-    "data",
-    "capture",
-    "classifiers",
-    "conditions",
-    "generators",
-    "masking",
-    "objectives",
-    "training",
-    "inversion",
-    "explainers",
-    "concepts",
-    "contrasting",
-    "metrics",
-    "relevance",
-    "figures",
-    "explorer",
-    "pipeline",
-    "cli",
+# Every room imports only from rooms before it; those in one line do not know of each other.
+TOWER = [
+    ["core"],
+    ["data", "figures"],
+    ["classifiers"],
+    ["metrics"],
+    ["gan"],
+    ["inversion"],
+    ["explainers"],
+    ["concepts"],
+    ["workbench"],
+    ["explorer"],
+    ["study"],
+    ["cli"],
 ]
+FLOORS = {room: floor for floor, rooms in enumerate(TOWER) for room in rooms}
 
 
 def rooms_imported(path):
@@ -50,15 +47,22 @@ def rooms_imported(path):
         yield from (name.split(".")[1] for name in names if name.startswith("gan_lib."))
 
 
-def test_every_room_imports_only_from_those_above_it():
+def arrows():
+    """Which room imports from which, with the files that do."""
+    found = {}
     for path in (ROOT / "gan_lib").rglob("*.py"):
         room = path.relative_to(ROOT / "gan_lib").parts[0].removesuffix(".py")
-        if room == "__init__":
-            continue
-        for other in rooms_imported(path):
-            assert ROOMS.index(other) <= ROOMS.index(room), (
-                f"{path.name} imports from {other}, which is below {room}"
-            )
+        for other in set(rooms_imported(path)) - {room}:
+            found.setdefault((room, other), []).append(path.name)
+    return {arrow: files for arrow, files in found.items() if arrow[0] != "__init__"}
+
+
+def test_rooms_are_a_tower():
+    for (room, other), files in arrows().items():
+        assert FLOORS[other] < FLOORS[room], f"{room} imports from {other}, which is no room below it: {files}"
+    assert len(arrows()) <= 55
+    rooms = {path.name for path in (ROOT / "gan_lib").iterdir() if (path / "__init__.py").is_file()}
+    assert rooms | {"cli"} == set(FLOORS)
 
 
 def test_files_stay_short():
@@ -78,20 +82,23 @@ def test_notebooks_are_committed_clean(path):
     assert notebook.cells[0].cell_type == "markdown"
 
 
-def test_shared_parameters_have_one_default():
-    """The defaults in the notebooks are the cpu profile, so they must agree."""
-    seen = {}
-    for path in NOTEBOOKS:
-        for name, value in declared_parameters(path).items():
-            assert seen.setdefault(name, value) == value or name == "profile", f"{path.stem}: {name}"
-    assert {"profile", "data_dir", "figures_dir", "device", "precision", "seed"} <= seen.keys()
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_parameters_are_few(path):
+    parameters = papermill.inspect_notebook(str(path))
+    assert {"profile", "changes"} <= parameters.keys()
+    assert len(parameters) <= 9
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "notebooks/profiles").glob("*.yaml")), ids=lambda path: path.stem
-)
-def test_profiles_fit_the_notebooks(path):
-    bind(load_profile(path.stem, path.parent), NOTEBOOKS, NOTEBOOKS)
+@pytest.mark.parametrize("path", sorted(PLACES.profiles.glob("*.yaml")), ids=lambda path: path.stem)
+def test_profiles_fit_the_recipe(path):
+    assert Profile.load(path.stem, path.parent).name == path.stem
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks/sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+def test_sweeps_fit_the_recipe(path):
+    sweep = Sweep.load(path)
+    recipe = Profile.load(sweep.profile, PLACES.profiles, sweep.changes).recipe
+    assert settings_of(sweep, recipe)
 
 
 def test_environment_and_package_agree():

@@ -46,3 +46,9 @@ class Places:
     def profiles(self) -> Path:
         """The folder of the profiles."""
         return self.notebooks / "profiles"
+
+    @property
+    def pretrained(self) -> Path:
+        """Shipped CNNs and explainers: in the data folder, or in the project's where that lies elsewhere."""
+        own = self.data / "pretrained"
+        return own if own.is_dir() else self.notebooks.parent / "data" / "pretrained"

@@ -144,13 +144,14 @@ class Subject:
         self, recipe: Recipe, profile: str, data_dir: Path, store: ArtifactStore, fabric: Fabric
     ) -> None:
         self.recipe, self.profile, self.data_dir, self.fabric = recipe, profile, data_dir, fabric
-        self.device, self.precision = fabric.device, fabric._precision.precision
+        self.device = fabric.device
         own = recipe.data
         counts = {"train": own.train_images, "test": own.test_images}
         self.data: ImageData = load_data(
             own.name, store, data_dir, size=own.image_size, seed=recipe.seed, **counts
         )
-        machine = replace(recipe.machine, device=self.device.type, precision=self.precision)
+        precision: Any = fabric._precision.precision
+        machine = replace(recipe.machine, device=self.device.type, precision=precision)
         self.machine, kind = machine, {"device": machine.device, "precision": machine.precision}
         self.store = store.on({**kind, "threads": machine.threads})
         self.jobs_store = store.on({**kind, "threads": machine.job_threads})
@@ -319,7 +320,7 @@ class Subject:
                 layers,
                 images,
                 replace(options or recipe.contrastive, seed=seed),
-                start and start[seed],
+                start[seed] if start else None,
             )
             for variant, seed in runs
         ]

@@ -7,19 +7,18 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gan_lib.workbench import Places, load_profile, run_notebooks
-from gan_lib.workbench.profiles import find_notebooks
+from gan_lib.workbench import Places, run_notebooks
+from gan_lib.workbench.driver import find_notebooks, notebook_name
 
 ROOT = Path(__file__).parent.parent.parent
-NAMES = [path.stem for path in find_notebooks(ROOT / "notebooks")]
+NAMES = [notebook_name(path, ROOT / "notebooks") for path in find_notebooks(ROOT / "notebooks")]
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("smoke")
     places = Places.of(ROOT, figures=folder / "figures", data=folder / "data")
-    profile = load_profile("smoke", places.notebooks / "profiles")
-    return places, {result.notebook: result for result in run_notebooks(profile, places)}
+    return places, {result.notebook: result for result in run_notebooks("smoke", places)}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -37,5 +36,4 @@ def test_runs_at_smoke(results, name):
 
 def test_a_second_run_has_nothing_to_do(results):
     places, _ = results
-    profile = load_profile("smoke", places.notebooks / "profiles")
-    assert {result.state for result in run_notebooks(profile, places)} == {"unchanged"}
+    assert {result.state for result in run_notebooks("smoke", places)} == {"unchanged"}
