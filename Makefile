@@ -38,7 +38,8 @@ browser: $(DEV)
 
 # The explainers in data/pretrained, from the notebooks that train them.
 pretrained: $(RUN)
-	$(BIN)/gan-lib run --only 02,03 --set pretrained_dir=../data/pretrained
+	$(BIN)/gan-lib run --only 02,03
+	$(BIN)/gan-lib ship
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

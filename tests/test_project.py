@@ -7,8 +7,8 @@ import tomllib
 from pathlib import Path
 
 import nbformat
-import papermill
 import pandas as pd
+import papermill
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -59,7 +59,9 @@ def arrows():
 
 def test_rooms_are_a_tower():
     for (room, other), files in arrows().items():
-        assert FLOORS[other] < FLOORS[room], f"{room} imports from {other}, which is no room below it: {files}"
+        assert FLOORS[other] < FLOORS[room], (
+            f"{room} imports from {other}, which is no room below it: {files}"
+        )
     assert len(arrows()) <= 55
     rooms = {path.name for path in (ROOT / "gan_lib").iterdir() if (path / "__init__.py").is_file()}
     assert rooms | {"cli"} == set(FLOORS)
@@ -94,7 +96,9 @@ def test_profiles_fit_the_recipe(path):
     assert Profile.load(path.stem, path.parent).name == path.stem
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks/sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "notebooks/sweeps").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_sweeps_fit_the_recipe(path):
     sweep = Sweep.load(path)
     recipe = Profile.load(sweep.profile, PLACES.profiles, sweep.changes).recipe

@@ -1,9 +1,9 @@
 """What users extend: things by name, in one place per family.
 
-    METHODS: Registry[type[Explainer]] = Registry("method")
+METHODS: Registry[type[Explainer]] = Registry("method")
 
-    @METHODS.register("my_method")
-    class MyMethod(Explainer): ...
+@METHODS.register("my_method")
+class MyMethod(Explainer): ...
 """
 
 from __future__ import annotations

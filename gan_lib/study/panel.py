@@ -9,7 +9,7 @@ from functools import partial
 import ipywidgets as widgets
 from torch import Tensor
 
-from gan_lib.explorer.tiles import picture
+from gan_lib.explorer.pictures import tile
 from gan_lib.figures import overlay
 from gan_lib.study.trials import Stimuli, Study, Trial
 
@@ -36,7 +36,7 @@ def study_panel(study: Study, stimuli: Stimuli) -> widgets.VBox:
             pictures.children = ()
             heading.value = "<h3>Thank you. All answers are saved.</h3>"
             return
-        pictures.children = [picture(title, own, side=SIDE) for title, own in _pictures(trial, stimuli)]
+        pictures.children = [tile(title, own, side=SIDE) for title, own in _pictures(trial, stimuli)]
         buttons.children = [
             _button(_text(answer, trial, stimuli), partial(take, answer, position))
             for answer in trial.answers

@@ -211,7 +211,7 @@ def test_inputs_that_cannot_be_addressed(images):
         lambda layer: Capture(net, [layer]),
         lambda layer: replaced_activation(net, layer, images),
     ):
-        with pytest.raises(TypeError, match="'fc@input': .* nothing by position"), change("fc@input"):
+        with pytest.raises(TypeError, match=r"'fc@input': .* nothing by position"), change("fc@input"):
             net(images)
         with pytest.raises(TypeError, match="'pair@input' takes tuple, not a tensor"), change("pair@input"):
             net(images)

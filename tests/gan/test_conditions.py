@@ -1,3 +1,5 @@
+"""Conditions: CGMA by hand, every other kind, one from outside, and what is stored of them."""
+
 from __future__ import annotations
 
 import pytest
@@ -6,13 +8,69 @@ from conftest import TINY_LAYERS
 
 from gan_lib.classifiers import make_classifier
 from gan_lib.core.grad_cam import grad_cam
+from gan_lib.core.maps import min_max
+from gan_lib.core.runtime import make_fabric
+from gan_lib.explainers import GANExplainer
 from gan_lib.gan.conditions import (
+    CONDITIONS,
     ConditionMaker,
+    JoinedConditions,
     StoredConditions,
     compute_conditions,
+    condition_maker,
     cumulative_average,
     linear_readout,
 )
+from gan_lib.gan.generators import Discriminator, make_generator
+from gan_lib.gan.training import TrainingOptions, train_supervised
+
+KINDS = ["cgma", "published", "grad_cams", "last_grad_cam", "features", "planted/1"]
+SIZES = {"width": 8, "condition_hidden": 8, "condition_channels": 4, "sft_hidden": 4, "stem_stride": 4}
+
+
+def test_cumulative_average_by_hand():
+    maps = torch.tensor([1.0, 0.0, 0.5, 0.1]).view(1, 4, 1, 1)
+    assert cumulative_average(maps).flatten().tolist() == pytest.approx([1, 0.5, 0.5, 0.4])
+    assert cumulative_average(maps[:, :0]).shape == (1, 0, 1, 1)
+
+
+def test_readout_by_hand():
+    """CGMA_3 = 0.5 and CGMA_5 = 0.6: layers 4 and 5 hold 5 * 0.6 - 3 * 0.5 = 1.5 together, 0.75 each."""
+    averages = torch.tensor([0.9, 0.5, 0.6]).view(1, 3, 1, 1)
+    assert linear_readout(averages, [1, 3, 5]).item() == pytest.approx(0.75)
+    assert linear_readout(averages, [1, 3, 4]).item() == pytest.approx(0.9)
+    assert linear_readout(averages.flip(1), [1, 3, 4]).item() == 1, "4 * 0.9 - 3 * 0.5 is more than 1"
+    for given, positions in ((averages[:, :1], [1]), (averages, [1, 3])):
+        with pytest.raises(ValueError, match="two CGMAs or more"):
+            linear_readout(given, positions)
+
+
+def test_conditions_by_hand(tiny_net, images, monkeypatch):
+    """Layers 1 to 5 with Grad-CAMs of 0.1, 0.2, 0.6, 0.3, 0.8: positions 1 and 4, or 1, 3 and 5 with the target."""
+    values = torch.tensor([0.1, 0.2, 0.6, 0.3, 0.8])
+    maker = ConditionMaker(tiny_net, (16, 16), 2, layers=list("abcde"))
+    leaking = ConditionMaker(tiny_net, (16, 16), 3, leak_free=False, layers=list("abcde"))
+    assert (maker.positions, leaking.positions) == ([1, 4], [1, 3, 5])
+    assert maker.condition_layers == ["a", "d"]
+    assert leaking.condition_layers == ["a", "c", "e"]
+
+    class Five:
+        def __init__(self, logits):
+            self.target, self.logits = logits.argmax(1), logits
+
+        def maps(self, size):
+            return values.view(1, 5, 1, 1).expand(3, 5, *size)
+
+    logits = torch.tensor([[0.0, 1.0], [2.0, 0.0], [0.0, 0.0]])
+    monkeypatch.setattr("gan_lib.gan.conditions.cumulative.grad_cam", lambda *_: Five(logits))
+    made = maker(images)
+    assert made.cgma[0, :, 3, 3].tolist() == pytest.approx([0.1, 1.2 / 4])
+    assert made.grad_cams[0, :, 3, 3].tolist() == pytest.approx([0.1, 0.3])
+    assert made.target.unique().tolist() == pytest.approx([0.8])
+    assert made.explained.tolist() == [1, 0, 0]
+    odds = torch.tensor([1.0, 2.0, 0.0]).exp()
+    assert torch.allclose(made.probability, odds / (1 + odds))
+    assert leaking(images).cgma[2, :, 3, 3].tolist() == pytest.approx([0.1, 0.3, 0.4])
 
 
 def test_cumulative_average_is_the_mean_of_the_first_maps():
@@ -30,7 +88,7 @@ def test_published_conditions_contain_the_target_and_leak_free_ones_do_not(tiny_
     assert torch.allclose(linear_readout(made.cgma, published.positions), made.target, atol=1e-6)
 
     leak_free = ConditionMaker(tiny_net, (16, 16), 2, layers=TINY_LAYERS)
-    assert leak_free.averaged == TINY_LAYERS[:2]
+    assert leak_free.condition_layers == TINY_LAYERS[:2]
     free = leak_free(images)
     assert torch.equal(free.target, made.target)
     maps = grad_cam(tiny_net, images, TINY_LAYERS).maps((16, 16))
@@ -50,26 +108,165 @@ def test_default_layers_explain_the_prediction(images):
     made = maker(pictures)
     assert made.cgma.shape == made.grad_cams.shape == (2, 8, 32, 32)
     assert maker.layers[-1] == "backbone.layer3.1.conv2"
-    assert maker.layers[-1] not in maker.averaged
+    assert maker.layers[-1] not in maker.condition_layers
     probabilities = cnn(pictures).softmax(1)
     assert torch.equal(made.explained, probabilities.argmax(1))
     assert torch.allclose(made.probability, probabilities.max(1).values)
     assert maker(pictures, 1).explained.tolist() == [1, 1]
     with pytest.raises(ValueError, match="before the target's layer"):
         ConditionMaker(cnn, (32, 32), 40)
+    with pytest.raises(ValueError, match="in all"):
+        ConditionMaker(cnn, (32, 32), 40, leak_free=False)
+    with pytest.raises(ValueError, match="0 positions"):
+        ConditionMaker(cnn, (32, 32), 0)
+    with pytest.raises(ValueError, match="there are 0"):
+        ConditionMaker(cnn, (32, 32), 1, layers=[])
 
 
-@pytest.mark.parametrize(("encoding", "tolerance"), [("fp16", 2**-12), ("uint8", 1 / 509)])
-def test_stored_conditions_are_the_computed_ones(tmp_path, scenes, encoding, tolerance):
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_image_and_one_condition(tiny_net, images, kind):
+    maker = condition_maker(kind.replace("1", "0"), tiny_net, (16, 16), 1)
+    assert maker.count == 1
+    assert maker(images[:0]).cgma.shape == (0, 1, 16, 16)
+    assert maker(images[:1]).cgma.isfinite().all()
+
+
+# -- kinds ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_says_how_it_is_made_again(tiny_net, images, kind):
+    maker = condition_maker(kind, tiny_net, (16, 16), 2, layers=TINY_LAYERS)
+    settings = maker.settings()
+    assert settings["layers"] == TINY_LAYERS
+    assert settings["count"] == maker.count
+    again = condition_maker(cnn=tiny_net, image_size=(16, 16), **settings)
+    assert type(again) is type(maker)
+    assert again.settings() == settings
+    assert torch.equal(again(images).cgma, maker(images).cgma)
+
+
+def test_no_two_kinds_are_the_same(tiny_net, images):
+    kinds = [kind for kind in KINDS if kind != "last_grad_cam"] + ["planted/0"]
+    makers = [condition_maker(kind, tiny_net, (16, 16), 2) for kind in kinds]
+    made = [maker(images).cgma for maker in makers]
+    for i in range(len(made)):
+        for j in range(i):
+            assert not torch.equal(made[i], made[j]), (kinds[i], kinds[j])
+            assert makers[i].settings() != makers[j].settings()
+
+
+@pytest.mark.parametrize("kind", ["grad_cams", "last_grad_cam", "features", "planted"])
+def test_alternative_conditions(tiny_net, images, kind):
+    reference = ConditionMaker(tiny_net, (16, 16), 2)
+    maker = condition_maker(kind, tiny_net, (16, 16), 2)
+    made, plain = maker(images), reference(images)
+    assert torch.equal(made.target, plain.target)
+    assert torch.equal(made.grad_cams, plain.grad_cams[:, -maker.count :])
+    assert made.cgma.shape == (3, 1 if kind == "last_grad_cam" else 2, 16, 16)
+    assert made.cgma.min() >= 0
+    assert made.cgma.max() <= 1
+    assert maker.kind.startswith(kind)
+    if kind == "grad_cams":
+        assert torch.equal(made.cgma, plain.grad_cams)
+    if kind == "last_grad_cam":
+        assert torch.equal(made.cgma, plain.grad_cams[:, -1:])
+    if kind == "features":
+        activation = tiny_net.features[:1](images).relu().mean(1, keepdim=True)
+        assert torch.allclose(made.cgma[:, :1], min_max(activation), atol=1e-5)
+        assert torch.equal(maker(images, 1).cgma, maker(images, 2).cgma), "whatever the class"
+        assert not torch.equal(made.cgma, plain.grad_cams)
+    if kind == "planted":
+        assert torch.equal(made.cgma[:, :1], plain.target)
+        assert torch.equal(maker(images).cgma, made.cgma)
+        assert not torch.equal(made.cgma[0, 1], made.cgma[1, 1])
+        assert torch.equal(maker(images[1:2]).cgma[0, 1], made.cgma[1, 1])
+        assert torch.equal(
+            condition_maker("planted/1", tiny_net, (16, 16), 2)(images).cgma[:, 1:], plain.target
+        )
+
+
+def test_kinds_that_there_are_not(tiny_net):
+    with pytest.raises(KeyError, match="grad_cams"):
+        condition_maker("grad_cam", tiny_net, (16, 16), 2)
+    with pytest.raises(ValueError, match=r"0\.\.1"):
+        condition_maker("planted/2", tiny_net, (16, 16), 2)
+    with pytest.raises(ValueError, match="name/place"):
+        condition_maker("planted/first", tiny_net, (16, 16), 2)
+    with pytest.raises(TypeError, match="place"):
+        condition_maker("cgma/1", tiny_net, (16, 16), 2)
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """What a test registers is forgotten afterwards."""
+    monkeypatch.setattr(CONDITIONS, "_things", dict(CONDITIONS._things))
+
+
+def test_conditions_from_outside_train_a_generator(registered, tiny_net, scenes, tmp_path):
+    @CONDITIONS.register("edges")
+    class Edges(ConditionMaker):
+        """Vertical and horizontal edges of the image."""
+
+        def conditions(self, images, maps, explained):
+            grey = images.mean(1, keepdim=True)
+            return torch.cat([min_max((grey - grey.roll(1, axis)).abs()) for axis in (2, 3)], dim=1)
+
+    maker = condition_maker("edges", tiny_net, (32, 32), 2)
+    stored = compute_conditions(maker, scenes.train, tmp_path / "conditions")
+    generator = make_generator("lsft", conditions=maker.count, **SIZES)
+    before = generator.stem.weight.clone()
+    options = TrainingOptions(max_steps=2, batch_size=8, ema_decay=0.0)
+    critic, fabric = Discriminator(width=4, stem_stride=4), make_fabric("cpu")
+    log = train_supervised(generator, critic, scenes.train, stored, tmp_path / "run", options, fabric)
+    assert len(log) == 2
+    assert not torch.equal(generator.stem.weight, before)
+
+    images = torch.rand(2, 3, 32, 32)
+    explainer = GANExplainer(maker, generator)
+    explainer.save(tmp_path / "explainer")
+    again = GANExplainer.from_pretrained(tmp_path / "explainer", tiny_net)
+    assert type(again.maker) is Edges
+    assert torch.allclose(again.attribute(images), explainer.attribute(images), atol=1e-6)
+    with pytest.raises(ValueError, match=r"edges makes conditions \(2, 2, 32, 32\), not \(2, 1, 32, 32\)"):
+        condition_maker("edges", tiny_net, (32, 32), 1)(images)
+
+
+def test_conditions_that_nobody_registered_are_not_mistaken(tiny_net):
+    class Mine(ConditionMaker):
+        pass
+
+    settings = Mine(tiny_net, (16, 16), 2).settings()
+    assert settings["conditions"] == "Mine"
+    with pytest.raises(KeyError, match="Mine"):
+        condition_maker(cnn=tiny_net, image_size=(16, 16), **settings)
+
+
+# -- on disk -------------------------------------------------------------------------------------
+
+
+def test_stored_conditions_are_the_computed_ones(tmp_path, scenes):
     cnn = make_classifier("slim_vgg", scenes.class_names)
     maker = ConditionMaker(cnn, scenes.test.image_size)
-    stored = compute_conditions(maker, scenes.test, tmp_path, batch_size=7, encoding=encoding)
+    stored = compute_conditions(maker, scenes.test, tmp_path, batch_size=7)
     assert len(stored) == 20
     assert stored.count == 8
     rows = torch.tensor([19, 2, 7])
     read, made = StoredConditions(tmp_path)[rows], maker(scenes.test.batch(rows).images)
     for name in ("cgma", "grad_cams", "target"):
-        assert (getattr(read, name) - getattr(made, name)).abs().max() <= tolerance + 1e-5, name
+        assert getattr(read, name).dtype == torch.float32
+        assert (getattr(read, name) - getattr(made, name)).abs().max() <= 2**-12 + 1e-5, name
     assert torch.equal(read.explained, made.explained)
-    with pytest.raises(ValueError, match="encoding"):
-        compute_conditions(maker, scenes.test, tmp_path, encoding="float8")
+    assert torch.allclose(read.probability, made.probability, atol=1e-5)
+
+
+def test_one_image_and_none(tmp_path, scenes, tiny_net):
+    maker = ConditionMaker(tiny_net, (32, 32), 1)
+    stored = compute_conditions(maker, scenes.test.subset([4]), tmp_path / "one")
+    assert stored[torch.tensor([0, 0])].cgma.shape == (2, 1, 32, 32)
+    assert stored[torch.tensor([], dtype=torch.int64)].cgma.shape == (0, 1, 32, 32)
+    joined = JoinedConditions([stored, stored])
+    assert joined[torch.tensor([], dtype=torch.int64)].target.shape == (0, 1, 32, 32)
+    assert len(joined) == len(joined[:].target) == 2
+    with pytest.raises(ValueError, match="no images"):
+        compute_conditions(maker, scenes.test.subset(torch.arange(0)), tmp_path / "none")
