@@ -4,8 +4,10 @@ from gan_lib.workbench.bench import Workbench
 from gan_lib.workbench.driver import Result, run_notebooks
 from gan_lib.workbench.places import Places
 from gan_lib.workbench.recipes import Profile, ProfileError, Recipe, parsed_change
-from gan_lib.workbench.subject import Sample, Subject, Trained
+from gan_lib.workbench.samples import Sample
+from gan_lib.workbench.subject import Subject, Trained
 from gan_lib.workbench.sweeps import SWEEPS, Sweep, run_sweep
+from gan_lib.workbench.unseen import UnseenOptions
 
 __all__ = [
     "SWEEPS",
@@ -18,6 +20,7 @@ __all__ = [
     "Subject",
     "Sweep",
     "Trained",
+    "UnseenOptions",
     "Workbench",
     "parsed_change",
     "run_notebooks",

@@ -32,7 +32,7 @@ from gan_lib.gan.training import (
     train_contrastive,
     train_supervised,
 )
-from gan_lib.workbench.recipes import MachineRecipe
+from gan_lib.workbench.sections import MachineRecipe
 
 
 @dataclass(frozen=True)

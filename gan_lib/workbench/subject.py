@@ -15,7 +15,6 @@ from typing import Any
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 
 from gan_lib.classifiers import (
     Classifier,
@@ -31,7 +30,7 @@ from gan_lib.concepts import ConceptBank, LayerRelevance, learn_concepts, load_c
 from gan_lib.core.artifacts import ArtifactStore
 from gan_lib.core.capture import layers_in_order
 from gan_lib.core.runtime import threads
-from gan_lib.data import Batch, ImageData, ImageSplit, load_data
+from gan_lib.data import ImageData, ImageSplit, load_data
 from gan_lib.explainers import ContrastiveExplainer, GANExplainer, GeneratorExplainer
 from gan_lib.gan.conditions import (
     ConditionMaker,
@@ -50,6 +49,7 @@ from gan_lib.workbench.jobs import (
 )
 from gan_lib.workbench.kept import keep_explainers, kept_explainers
 from gan_lib.workbench.recipes import Recipe
+from gan_lib.workbench.samples import Sample
 
 
 @dataclass(frozen=True)
@@ -57,69 +57,6 @@ class Trained(TrainedGenerator):
     """A generator from the store as an explainer of the subject's CNN."""
 
     explainer: GeneratorExplainer
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Some images of a split, drawn by a seed, and what the CNN predicts for them.
-
-    ``sample[:6]`` and ``sample[rows]`` are samples again.
-
-    Attributes:
-        split: these images alone, in memory.
-        rows: (N,) their numbers in the whole split.
-        explained: (N,) the predicted classes, on the CNN's device.
-        names: of all classes.
-        device: of images and masks.
-    """
-
-    split: ImageSplit
-    rows: Tensor
-    explained: Tensor
-    names: tuple[str, ...]
-    device: torch.device
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: slice | Tensor | Sequence[int]) -> Sample:
-        chosen = torch.arange(len(self))[index if isinstance(index, slice) else torch.as_tensor(index).cpu()]
-        explained = self.explained[chosen.to(self.explained.device)]
-        return replace(self, split=self.split.subset(chosen), rows=self.rows[chosen], explained=explained)
-
-    @cached_property
-    def batch(self) -> Batch:
-        """Images, labels, masks and marks, on the CNN's device."""
-        return self.split.batch(range(len(self))).to(self.device)
-
-    @property
-    def images(self) -> Tensor:
-        """(N, 3, H, W) in [0, 1]."""
-        return self.batch.images
-
-    @property
-    def masks(self) -> Tensor | None:
-        """(N, 1, H, W) bool, true where the evidence is; ``None`` where that is not known."""
-        return self.batch.masks
-
-    @property
-    def marks(self) -> Tensor | None:
-        """(N, 1, H, W) bool, true where a confounding mark is; ``None`` in sets without."""
-        return self.batch.marks
-
-    @property
-    def labels(self) -> Tensor:
-        """(N,) the true classes."""
-        return self.batch.labels
-
-    @property
-    def titles(self) -> list[str]:
-        """Names of the predicted classes."""
-        return [self.names[label] for label in self.explained.tolist()]
-
-    def evidence(self) -> dict[str, Tensor]:
-        """The masks as a column of a figure; none where the evidence is not known."""
-        return {} if self.masks is None else {"evidence": self.masks}
 
 
 class Subject:

@@ -19,7 +19,8 @@ from gan_lib.metrics import explanation_scores, summarise, wins_against
 from gan_lib.workbench.bench import Workbench
 from gan_lib.workbench.jobs import GeneratorJob, train_all
 from gan_lib.workbench.recipes import ProfileError
-from gan_lib.workbench.subject import Sample, Subject
+from gan_lib.workbench.samples import Sample
+from gan_lib.workbench.subject import Subject
 from gan_lib.workbench.sweeps import SWEEPS, Sweep, Tables
 
 AREA = 0.1
