@@ -15,11 +15,7 @@ from servers import free_port, served
 ROOT = Path(__file__).parent.parent.parent
 PICTURES = ROOT / "data" / "screenshots"
 PATIENCE = 60_000  # milliseconds
-SMALL = {
-    "learned_images = 1000": "learned_images = 300",
-    "simulated_studies = 100": "simulated_studies = 2",
-    "study_images = 12": "study_images = 3",
-}
+SMALL = {"explorer.learned_images": 300, "study.studies": 2, "study.images": 3}
 
 
 @pytest.fixture(scope="session")
@@ -52,10 +48,10 @@ def workplace(tmp_path):
     pages.mkdir(parents=True)
     shutil.copy(ROOT / "notebooks/pages/user_study.ipynb", pages)
     text = (ROOT / "notebooks/09_explorer.ipynb").read_text()
-    for before, after in SMALL.items():
-        assert before in text
-        text = text.replace(before, after)
+    assert "changes = {}" in text
+    text = text.replace("changes = {}", f"changes = {SMALL}")
     (tmp_path / "notebooks/09_explorer.ipynb").write_text(text)
+    shutil.copytree(ROOT / "notebooks/profiles", tmp_path / "notebooks/profiles")
     (tmp_path / "data").mkdir()
     (tmp_path / "data/pretrained").symlink_to(ROOT / "data/pretrained")
     # All cells in the page at once, also those that are not in view.
