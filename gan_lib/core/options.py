@@ -20,14 +20,3 @@ def options(cls: type[T]) -> type[T]:
     """
     config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     return dataclass(frozen=True, config=config)(cls)  # type: ignore[return-value]
-
-
-def positive(**counts: int | None) -> None:
-    """Check counts, given by name: whole numbers from 1; ``None`` stands for a default and will do.
-
-    Raises:
-        ValueError: any other.
-    """
-    for name, count in counts.items():
-        if count is not None and not count >= 1:
-            raise ValueError(f"{name} must be at least 1, not {count}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -197,8 +197,3 @@ def read_yaml(path: Path, folder: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ProfileError(f"{path} must map names to values")
     return {str(name): value for name, value in values.items()}
-
-
-def section_names() -> tuple[str, ...]:
-    """Names of the recipe's fields."""
-    return tuple(field.name for field in fields(Recipe))

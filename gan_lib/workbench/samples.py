@@ -69,7 +69,3 @@ class Sample:
     def titles(self) -> list[str]:
         """Names of the predicted classes."""
         return [self.names[label] for label in self.explained.tolist()]
-
-    def evidence(self) -> dict[str, Tensor]:
-        """The masks as a column of a figure; none where the evidence is not known."""
-        return {} if self.masks is None else {"evidence": self.masks}

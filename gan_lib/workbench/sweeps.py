@@ -20,6 +20,7 @@ new, register it (a condition, a generator, a fill, an experiment) and write suc
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,8 +164,9 @@ def run_settings(sweep: Sweep, bench: Workbench) -> Tables:
         for setting in settings
         for seed in (seeds[:1] if setting.experiment in SEEDLESS else seeds)
     ]
-    for recipe in {own.changes.get("cnn.architecture"): own for own in settings}.values():
-        bench.subject(recipe.changes)  # its CNN is trained before processes wait for each other
+    subjects = {json.dumps(_of_cnn(own.changes)): own.changes for own in settings}
+    for changes in subjects.values():
+        bench.subject(changes)  # its CNN is trained before processes wait for each other
     jobs = (delayed(_scores)(sweep, setting, seed, bench.places) for setting, seed in runs)
     parallel = Parallel(n_jobs=max(1, min(bench.recipe.machine.workers, len(runs))), return_as="generator")
     tables = list(progress(parallel(jobs), f"sweep {sweep.name}", len(runs)))
@@ -178,6 +180,11 @@ def run_settings(sweep: Sweep, bench: Workbench) -> Tables:
     if sweep.timed:
         made["cost"] = (_cost(settings, seeds[0], bench), f"{sweep.title}: time of a map, all in turn")
     return made
+
+
+def _of_cnn(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes that decide which CNN is explained."""
+    return {name: value for name, value in changes.items() if name.split(".")[0] in ("seed", "data", "cnn")}
 
 
 def _scores(sweep: Sweep, setting: Setting, seed: int, places: Places) -> pd.DataFrame:

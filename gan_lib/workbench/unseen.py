@@ -188,10 +188,20 @@ def _travelled(
     scores = pd.concat(everywhere)
     measures = ["dice", "drop_black", "drop_black@10", "drop_blur", "increase_black", "won", "lost", "won@10"]
     by_cell = _summaries(scores, "cell", measures).assign(known=lambda own: own["cell"].map(known))
+    by_newness = _summaries(scores, "known", measures)
     return {
         "results": (by_cell, "Every cell: overlap with Grad-CAM, drop, increase, images won and lost [%]"),
-        "unseen": (_summaries(scores, "known", measures), "The same over cells that are equally new"),
+        "unseen": (by_newness, "The same over cells that are equally new"),
+        "paper": (_beside_the_paper(by_newness), "arXiv 2301.08067 beside completely unseen cells here"),
     }
+
+
+def _beside_the_paper(by_newness: pd.DataFrame) -> pd.DataFrame:
+    """The paper's three figures (other CNNs and data sets, full size) beside LSFT's here."""
+    own = by_newness[by_newness["known"] == "unseen CNN and data"]
+    lsft = own[own["method"].str.startswith("LSFT") & own["measure"].isin(PAPER)]
+    wide = lsft.pivot(index="measure", columns="method", values="mean").reindex(list(PAPER))
+    return wide.assign(paper=pd.Series(PAPER)).rename_axis(columns=None).reset_index()
 
 
 def _summaries(scores: pd.DataFrame, by: str, measures: Sequence[str]) -> pd.DataFrame:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from gan_lib.cli import app
+from gan_lib.explainers import GeneratorExplainer
 from gan_lib.workbench import Workbench
 
 FOLDER = {"data.name": "sorted", "data.train_images": None, "data.test_images": None}
@@ -37,7 +42,7 @@ def test_draws_are_disjoint_and_samples_can_be_cut(folder):
     assert torch.equal(first[[4, 1]].explained, first.explained[[4, 1]])
     predicted = folder.cnn(first.images).argmax(1)
     assert torch.equal(first.explained.cpu(), predicted.cpu()), "what the CNN predicts for these rows"
-    assert first.evidence() == {}, "not known for a folder"
+    assert first.masks is None, "not known for a folder"
 
 
 def test_the_address_tells_precision_device_and_threads_apart(places, bench):
@@ -67,6 +72,13 @@ def test_generators_are_trained_once_and_kept(bench):
         found, source = subject.kept(method.replace("-", "_"))
         assert "trained by this profile, seeds 0" in source
         assert torch.equal(found[0].attribute(sample.images, target=sample.explained), maps)
+    shipped = CliRunner().invoke(app, ["ship", "--profile", "tiny", "--root", str(bench.data_dir.parent)])
+    assert shipped.exit_code == 0, shipped.output
+    home = bench.data_dir / "pretrained" / "slim_vgg"
+    assert {path.parent.name for path in home.glob("*/explainer.json")} == {"lsft", "contrastive-lsft"}
+    alone = GeneratorExplainer.from_pretrained(home / "contrastive-lsft")
+    assert torch.equal(alone.attribute(sample.images, target=sample.explained), maps)
+    shutil.rmtree(home)
     again = subject.supervised()["lsft", 0]
     assert again.key == subject.supervised()["lsft", 0].key
     other = bench.subject({"cnn.architecture": "slim_mobilenet"})

@@ -126,6 +126,10 @@ def test_generators_are_tested_on_cells_that_they_have_not_seen(tmp_path, places
     dice = tables["unseen"].query("measure == 'dice'")
     assert set(dice["known"]) == {"seen", "unseen CNN", "unseen data", "unseen CNN and data"}
     assert {"LSFT (leak-free)", "GSFT (published)", "linear readout (published)"} <= set(dice["method"])
+    paper = tables["paper"].set_index("measure")
+    assert paper["paper"].to_dict() == {"dice": 0.6588, "drop_black": 9.95, "won": 53.9}
+    own = dice[(dice["known"] == "unseen CNN and data") & (dice["method"] == "LSFT (leak-free)")]["mean"]
+    assert paper.loc["dice", "LSFT (leak-free)"] == pytest.approx(own.item())
     methods = list(dict.fromkeys(tables["adapters"]["method"]))
     assert methods == ["Grad-CAM", "adapters, 1 step", "trained for this CNN"]
 
