@@ -49,3 +49,23 @@ def mosaic(first: Tensor, second: Tensor, kind: str = "beside") -> tuple[Tensor,
         is_first[..., height - height // 2 :, width - width // 2 :] = False
         return joined, is_first
     raise ValueError(f"a mosaic is one of {MOSAICS}, not {kind!r}")
+
+
+def unlike_pairs(classes: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Rows to be joined in pairs of different classes, drawn at random, every image at most once.
+
+        left, right = unlike_pairs(explained, seed=0)
+        pictures, is_left = mosaic(images[left], images[right])
+
+    Args:
+        classes: (N,) of the images.
+        seed: decides the draw.
+
+    Returns:
+        Two times (P,) int64, P at most N // 2: an image that meets its own class is left out. Where there is
+        one class only, pairs of it.
+    """
+    order = torch.randperm(len(classes), generator=torch.Generator().manual_seed(seed))
+    first, second = order[: len(order) // 2], order[len(order) // 2 : 2 * (len(order) // 2)]
+    differ = classes.cpu()[first] != classes.cpu()[second]
+    return (first[differ], second[differ]) if differ.any() else (first, second)

@@ -43,12 +43,12 @@ class Places:
         return cls.of(root, *moved)
 
     @property
+    def pretrained(self) -> Path:
+        """Shipped networks: those of the project where data that lie elsewhere hold none."""
+        own = self.data / "pretrained"
+        return own if own.is_dir() else self.notebooks.parent / "data" / "pretrained"
+
+    @property
     def profiles(self) -> Path:
         """The folder of the profiles."""
         return self.notebooks / "profiles"
-
-    @property
-    def pretrained(self) -> Path:
-        """Shipped CNNs and explainers: in the data folder, or in the project's where that lies elsewhere."""
-        own = self.data / "pretrained"
-        return own if own.is_dir() else self.notebooks.parent / "data" / "pretrained"

@@ -19,6 +19,7 @@ from gan_lib.data import (
     load_data,
     read_image,
 )
+from gan_lib.data.torchvision_sets import torchvision_set
 
 
 def paint(path, colour, mode="RGB", size=(20, 12)):
@@ -114,6 +115,8 @@ def test_batches_cover_every_row_once_in_a_seeded_order(scenes):
     assert torch.equal(seen, again)
     assert sorted(seen.tolist()) == list(range(60))
     assert seen.tolist() != list(range(60))
+    other = torch.cat([batch.rows for batch in scenes.train.batches(16, shuffle_seed=6)])
+    assert not torch.equal(seen, other)
 
 
 def test_folder_with_seeded_split(folder):
@@ -123,6 +126,8 @@ def test_folder_with_seeded_split(folder):
     assert torch.bincount(data.test.labels).tolist() == [1, 1]
     assert set(data.train.paths).isdisjoint(data.test.paths)
     assert image_folder(folder, size=8).test.paths == data.test.paths
+    assert len({image_folder(folder, size=8, seed=seed).test.paths for seed in range(5)}) > 1
+    assert data.train.subset([5, 2]).paths == (data.train.paths[5], data.train.paths[2])
     red = data.train.batch([0]).images[0]
     assert red[0].min() == 1
     assert red[1:].max() == 0
@@ -150,6 +155,12 @@ def test_unreadable_images_are_reported_by_path(folder, caplog):
     assert len(data.train) + len(data.test) == 10
     assert "broken.png" in caplog.text
     assert "skipped 2 unreadable of 12 images" in caplog.text
+    on_disk = image_folder(folder, size=8, into=folder.parent / "cache")
+    again = ImageData.load(folder.parent / "cache")
+    assert again.skipped == on_disk.skipped == data.skipped
+    for split in (own for read in (data, on_disk, again) for own in read.splits.values()):
+        assert [path.startswith("dog") for path in split.paths] == split.labels.tolist()
+        assert (split.images[:][:, 2, 0, 0] == 255).tolist() == split.labels.tolist()  # dogs are blue
 
 
 def test_bad_folders_are_named(folder, tmp_path):
@@ -174,6 +185,10 @@ def test_all_images_of_a_class_unreadable(folder):
         path.write_text("nothing")
     with pytest.raises(ValueError, match="no training image of class 'cat'"):
         image_folder(folder, size=8)
+    for path in (folder / "dog").iterdir():
+        path.write_text("nothing")
+    with pytest.raises(ValueError, match=r"animals: none of 8 images can be read.*cat/"):
+        image_folder(folder, size=8, into=folder.parent / "cache")
 
 
 def test_modes_of_images(tmp_path):
@@ -189,17 +204,22 @@ def test_modes_of_images(tmp_path):
         assert read_image(tmp_path / name, (8, 8)).shape == (3, 8, 8)
     Image.fromarray(np.full((5, 5), 65535, dtype=np.uint16)).save(tmp_path / "deep.png")
     assert read_image(tmp_path / "deep.png", (4, 4)).min() == 255
+    Image.fromarray(np.full((5, 5), 257 * 90, dtype=np.uint16)).save(tmp_path / "deep.png")
+    assert read_image(tmp_path / "deep.png", (4, 4)).unique().tolist() == [90]
 
 
 def test_bad_arrays_are_named():
     good = (np.zeros((4, 8, 8), dtype=np.float32), [0, 1, 0, 1])
     assert ImageData.from_arrays(good, good).train.images.shape == (4, 3, 8, 8)
+    nearly = ImageData.from_arrays((good[0] + 0.999, good[1]), good)
+    assert nearly.train.images.unique().tolist() == [255]
     broken = good[0].copy()
     broken[2, 1, 1] = np.nan
     with pytest.raises(ValueError, match="image 2 has NaN"):
         ImageData.from_arrays((broken, good[1]), good)
-    with pytest.raises(ValueError, match="outside"):
-        ImageData.from_arrays((good[0] + 255, good[1]), good)
+    for far in (255, -0.1):
+        with pytest.raises(ValueError, match=r"image 0 has values outside .*4 such images"):
+            ImageData.from_arrays((good[0] + far, good[1]), good)
     with pytest.raises(ValueError, match="two classes"):
         ImageData.from_arrays((good[0], [0, 0, 0, 0]), (good[0], [0, 0, 0, 0]))
     with pytest.raises(ValueError, match="no training image of class '1'"):
@@ -230,6 +250,30 @@ def test_torchvision_set_without_files_says_which(tmp_path, monkeypatch):
     ):
         with pytest.raises(FileNotFoundError, match=file):
             load_data(name, ArtifactStore(tmp_path / "store"), tmp_path)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_torchvision_set_is_drawn_from_and_turned_upright(tmp_path, transposed):
+    """Image i has the shade i in its first row, 0 elsewhere; training shades start at 0, test shades at 100."""
+
+    class Shades:
+        classes = ("even", "odd")
+
+        def __init__(self, root, train, download):
+            assert (root, download) == (str(tmp_path / "torchvision"), True)
+            self.data = np.zeros((20, 6, 6), dtype=np.uint8)
+            self.data[:, 0] = np.arange(20)[:, None] + (0 if train else 100)
+            self.targets = [index % 2 for index in range(20)]
+
+    build = torchvision_set("shades", Shades, transposed=transposed)
+    data = build(tmp_path, size=6, train=8, seed=3)
+    first = data.train.images[:, 0, :, 0] if transposed else data.train.images[:, 0, 0]  # (8, 6)
+    rows = build(tmp_path, size=6).train.sample(8, seed=3)
+    assert torch.equal(first, rows[:, None].expand(-1, 6).to(torch.uint8))
+    assert torch.equal(data.train.labels, rows % 2)
+    assert data.train.images.sum() == 3 * first.sum()
+    assert data.test.images.amax((1, 2, 3)).tolist() == list(range(100, 120))
+    assert build(tmp_path, size=12).train.images.shape == (20, 3, 12, 12)
 
 
 def test_real_mnist(test_data, tmp_path):

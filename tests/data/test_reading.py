@@ -37,6 +37,9 @@ def test_files_folders_and_patterns(photos, monkeypatch):
     assert colours(read_images((photos / "inner").iterdir(), 2)) == [green]
     monkeypatch.setenv("HOME", str(photos))
     assert len(read_images("~/inner", 4)) == 1
+    Image.new("L", (4, 4), 255).save(photos / "B.png")
+    white = (4, 4, 4)
+    assert colours(read_images(str(photos / "*.png"), 4)) == [white, split, split]  # in the order of names
     odd = photos / "[x]*.png"  # a file of that name comes before the pattern
     (photos / "a.png").rename(odd)
     assert colours(read_images(str(odd), 4)) == [split]
