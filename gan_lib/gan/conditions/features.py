@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -55,8 +55,8 @@ class FeatureMaker:
         features.activations    # 4 layers' activations and the evidence for class 3
 
     Works with any CNN that ends in a linear layer or a 1x1 convolution with one output per class.
-    It runs a copy of the CNN in which batch normalisation is folded into the convolutions
-    (:func:`gan_lib.classifiers.folded`), so weights that change afterwards need a new maker.
+    It runs a copy of the CNN in which batch normalisation is folded into the convolutions, and which follows
+    the CNN's weights (:func:`gan_lib.classifiers.folded`).
 
     Args:
         cnn: from images in [0, 1] to logits (B, K).
@@ -96,6 +96,14 @@ class FeatureMaker:
         channels = [activation.shape[1] for activation in self(example).activations]
         self.channels: tuple[int, ...] = tuple(channels)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "net"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy of the maker folds its own CNN: a mere copy of the folded one would follow nothing."""
+        vars(self).update(state)
+        self.net = (folded(self.cnn) if self.fold else None) or self.cnn
+
     def to(self, device: torch.device | str) -> Self:
         """Move the CNN, and the copy that runs, to a device."""
         self.cnn.to(device)
@@ -127,8 +135,9 @@ class FeatureMaker:
             ValueError: a wrong number of targets.
         """
         names = [*self.layers, self.last, self.head + INPUT]
-        if self.net is not self.cnn and next(self.net.parameters()).device != images.device:
-            self.net.to(images.device)  # the CNN was moved by another of its explainers
+        own, wanted = next(self.net.parameters()), next(self.cnn.parameters())
+        if (own.device, own.dtype) != (wanted.device, wanted.dtype):
+            self.net.to(wanted)  # the CNN was moved by another of its explainers
         with torch.no_grad(), evaluation_mode(self.net), Capture(self.net, names) as captured:
             logits = self.net(images.contiguous(memory_format=torch.channels_last))  # (B, K)
             explained = resolve_target(logits, target)  # (B,)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from gan_lib.core.capture import evaluation_mode
-from gan_lib.gan.generators import Generator
+from gan_lib.core.options import positive
+from gan_lib.gan.generators import Generator, SFTLayers
 
 Conditions = Tensor | Sequence[Tensor]
 OBJECTIVES = ("mass", "dice")
@@ -23,13 +24,20 @@ def as_parts(conditions: Conditions) -> tuple[Tensor, ...]:
 
 
 def mean_conditions(conditions: Conditions) -> tuple[Tensor, ...]:
-    """The data set's mean of every condition: n tensors (1, C_l, H_l, W_l)."""
-    return tuple(part.mean(0, keepdim=True) for part in as_parts(conditions))
+    """The data set's mean of every condition: n tensors (1, C_l, H_l, W_l).
+
+    Raises:
+        ValueError: conditions of no image.
+    """
+    parts = as_parts(conditions)
+    if not len(parts[0]):
+        raise ValueError("there is no mean over no image")
+    return tuple(part.mean(0, keepdim=True) for part in parts)
 
 
 def zero_conditions(conditions: Conditions) -> tuple[Tensor, ...]:
     """Zeros in the shape of every condition: n tensors (1, C_l, H_l, W_l)."""
-    return tuple(torch.zeros_like(part[:1]) for part in as_parts(conditions))
+    return tuple(part.new_zeros(1, *part.shape[1:]) for part in as_parts(conditions))
 
 
 class ConditionedGenerator:
@@ -42,19 +50,14 @@ class ConditionedGenerator:
         generator: any trained generator, conditioned on maps or on activations; left as it is.
         absent: what stands in place of a condition that is taken away: per condition a tensor
             (1, C_l, H_l, W_l), for instance :func:`mean_conditions` or :func:`zero_conditions`. With
-            ``None`` it is another image's condition, the next one's in the batch, which needs batches
-            of at least two.
+            ``None`` it is another image's condition, that of the one before it (the last for the first),
+            which needs at least two images.
     """
 
     def __init__(self, generator: Generator, absent: Sequence[Tensor] | None) -> None:
         self.generator = generator
         self.absent = None if absent is None else tuple(absent)
         self.takes_maps = not generator.sizes.features
-
-    @property
-    def count(self) -> int:
-        """Number n of conditions."""
-        return self.generator.sizes.conditions
 
     def nothing(self, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """What stands in place of conditions, each of the same shape.
@@ -69,7 +72,12 @@ class ConditionedGenerator:
         return tuple(own.to(part).expand_as(part) for own, part in zip(self.absent, parts, strict=True))
 
     def batches(self, parts: Sequence[Tensor], size: int) -> Iterator[tuple[Tensor, Self, list[Tensor]]]:
-        """In batches: the rows, this with what stands in place of their conditions, and their conditions."""
+        """In batches: the rows, this with what stands in place of their conditions, and their conditions.
+
+        Raises:
+            ValueError: no image, or a size below 1.
+        """
+        positive(images=len(parts[0]), batch_size=size)
         nothing = self.nothing(parts)
         for rows in torch.arange(len(parts[0])).split(size):
             absent = [own[rows] for own in nothing]
@@ -102,10 +110,16 @@ class ConditionedGenerator:
         """Scale and shift, (B, 2C, h, w), of every SFT layer in the order in which they are applied.
 
         In LSFT the k-th layer reads the k-th condition; in GSFT every layer reads all of them.
+
+        Raises:
+            ValueError: a generator without SFT layers named ``transforms``.
         """
+        transforms = getattr(self.generator, "transforms", None)
+        if not isinstance(transforms, SFTLayers):
+            raise ValueError(f"{type(self.generator).__name__} has no SFT layers that conditions could move")
         with evaluation_mode(self.generator):
             processed = self.generator.condition_network(self.given(parts), images)
-            pairs = self.generator.transforms(processed)  # type: ignore[operator]
+            pairs = transforms(processed)
         return [torch.cat(pair, dim=1) for pair in pairs]
 
 
@@ -125,5 +139,6 @@ def objective(maps: Tensor, full: Tensor, name: str) -> Tensor:
         return maps.mean((1, 2, 3))
     if name == "dice":
         overlap = 2 * (maps * full).sum((1, 2, 3))
-        return overlap / (maps.square().sum((1, 2, 3)) + full.square().sum((1, 2, 3))).clamp(min=1e-6)
+        total = maps.square().sum((1, 2, 3)) + full.square().sum((1, 2, 3))
+        return torch.where(total > 0, overlap / total.clamp(min=1e-30), 1.0)  # empty maps are the same
     raise ValueError(f"the objective is one of {OBJECTIVES}, not {name!r}")

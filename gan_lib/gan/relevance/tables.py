@@ -1,4 +1,7 @@
-"""What relevances (N, n) say: over depth, first against last, and whether measures agree."""
+"""What relevances (N, n) say: over depth, first against last, and whether measures agree.
+
+An image on which no condition matters does not count; where no image counts, the answer is NaN.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gan_lib.metrics import bootstrap
-
-RESAMPLES = 1000
+from gan_lib.core.options import positive
+from gan_lib.metrics.base import RESAMPLES, summary
+from gan_lib.metrics.similarity import centred_ranks
 
 
 def shares(relevance: Tensor) -> Tensor:
@@ -22,12 +25,10 @@ def shares(relevance: Tensor) -> Tensor:
 
 def over_depth(relevance: Tensor) -> pd.DataFrame:
     """Mean share of every condition, from 1, with its 95 % interval: ``condition, share, low, high``."""
-    rows = []
-    for index, own in enumerate(shares(relevance).T):
-        counted = own[~own.isnan()]
-        low, high = bootstrap(counted) if len(counted) else (np.nan, np.nan)
-        rows.append({"condition": index + 1, "share": float(counted.mean()), "low": low, "high": high})
-    return pd.DataFrame(rows)
+    found = [summary(own)[:3] for own in shares(relevance).T]  # mean, low, high
+    table = pd.DataFrame(found, columns=["share", "low", "high"])
+    table.insert(0, "condition", range(1, len(table) + 1))
+    return table
 
 
 def first_against_last(relevance: Tensor, seed: int = 0) -> dict[str, float]:
@@ -36,23 +37,27 @@ def first_against_last(relevance: Tensor, seed: int = 0) -> dict[str, float]:
     Returns:
         ``difference`` of the shares, last minus first, its mean over images with a 95 % interval
         (``low``, ``high``), and the paired effect size ``d``, mean over deviation, with its own
-        (``d_low``, ``d_high``).
+        (``d_low``, ``d_high``); a single image has none.
     """
     own = shares(relevance)
     values = (own[:, -1] - own[:, 0]).double().numpy()
     values = values[~np.isnan(values)]
+    made = dict.fromkeys(("difference", "low", "high", "d", "d_low", "d_high"), float("nan"))
+    if not len(values):
+        return made
     rng = np.random.default_rng(seed)
     drawn = values[rng.integers(0, len(values), (RESAMPLES, len(values)))]  # (R, N)
-    effects = drawn.mean(1) / np.maximum(drawn.std(1, ddof=1), 1e-12)
-    (low, high), (d_low, d_high) = (np.quantile(x, [0.025, 0.975]) for x in (drawn.mean(1), effects))
-    return {
-        "difference": float(values.mean()),
-        "low": float(low),
-        "high": float(high),
-        "d": float(values.mean() / max(values.std(ddof=1), 1e-12)),
-        "d_low": float(d_low),
-        "d_high": float(d_high),
-    }
+    made |= _with_interval("difference", "", values.mean(), drawn.mean(1))
+    if len(values) > 1:
+        effects = drawn.mean(1) / np.maximum(drawn.std(1, ddof=1), 1e-12)
+        made |= _with_interval("d", "d_", values.mean() / max(values.std(ddof=1), 1e-12), effects)
+    return made
+
+
+def _with_interval(name: str, prefix: str, value: float, draws: np.ndarray) -> dict[str, float]:
+    low, high = np.quantile(draws, [0.025, 0.975])
+    bounds = {f"{prefix}low": float(min(low, value)), f"{prefix}high": float(max(high, value))}
+    return {name: float(value), **bounds}
 
 
 def rank_agreement(relevances: Mapping[str, Tensor]) -> pd.DataFrame:
@@ -66,7 +71,7 @@ def rank_agreement(relevances: Mapping[str, Tensor]) -> pd.DataFrame:
     """
     names = list(relevances)
     table = pd.DataFrame(np.eye(len(names)), index=names, columns=names)
-    ranks = {name: _centred_ranks(own) for name, own in relevances.items()}
+    ranks = {name: centred_ranks(own).float() for name, own in relevances.items()}  # (N, n) each
     for i, first in enumerate(names):
         for second in names[:i]:
             a, b = ranks[first], ranks[second]
@@ -77,15 +82,12 @@ def rank_agreement(relevances: Mapping[str, Tensor]) -> pd.DataFrame:
 
 
 def first_ranked(relevance: Tensor, index: int) -> float:
-    """Share of the images on which the condition at an index matters more than any other."""
+    """Share of the images on which the condition at an index matters more than any other, 0..1.
+
+    Raises:
+        ValueError: no image.
+    """
+    positive(images=len(relevance))
     others = relevance.clone()
     others[:, index] = -torch.inf
     return float((relevance[:, index] > others.amax(1)).float().mean())
-
-
-def _centred_ranks(values: Tensor) -> Tensor:
-    """Ranks (N, n) of values within their rows, mean 0; equal values share theirs."""
-    less = (values[:, :, None] > values[:, None, :]).sum(2)
-    same = (values[:, :, None] == values[:, None, :]).sum(2)
-    ranks = less + (same + 1) / 2
-    return ranks - ranks.mean(1, keepdim=True)
