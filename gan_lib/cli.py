@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from gan_lib.data import find_images
-from gan_lib.explainers import BASELINES, CONTROLS
+from gan_lib.explainers import METHODS
 from gan_lib.figures import check_manifest, read_manifest
 from gan_lib.workbench import (
     Places,
@@ -152,9 +152,7 @@ def explain(
     ] = None,
     method: Annotated[
         str,
-        typer.Option(
-            help="lsft, gsft, contrastive-lsft, contrastive-gsft, " + ", ".join([*BASELINES, *CONTROLS])
-        ),
+        typer.Option(help=", ".join(METHODS)),
     ] = "contrastive-lsft",
     target: Annotated[
         str | None, typer.Option(help="Class to be explained, by name or number; by default the predicted.")

@@ -1,12 +1,61 @@
-"""Images seen through maps: what is shown, and what stands in place of the rest."""
+"""Images seen through maps: what is shown, and what stands in place of the rest.
+
+A fill is a function from images (B, 3, H, W) in [0, 1] to what stands in their place, of the same shape, that
+looks at each image alone. Another one is known everywhere, in training, metrics and the explorer, after
+
+    @FILLS.register("white")
+    def white(images: Tensor) -> Tensor:
+        return torch.ones_like(images)
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-FILLS = ("black", "blur", "mean")
+from gan_lib.core.options import one_of
+from gan_lib.core.registry import Registry
+
+FILLS: Registry[Callable[[Tensor], Tensor]] = Registry("fill")
+Fill = Annotated[str, one_of(FILLS)]  # a field of options
+
+
+@FILLS.register("black")
+def black(images: Tensor) -> Tensor:
+    """Zeros."""
+    return torch.zeros_like(images)
+
+
+@FILLS.register("blur")
+def blur(images: Tensor) -> Tensor:
+    """The image under a Gaussian whose sigma is a tenth of its longer side, cut off at two sigma."""
+    sigma = max(images.shape[-2:]) / 10
+    across, down = (2 * min(int(2 * sigma), side - 1) + 1 for side in images.shape[-1:-3:-1])
+    # A Gaussian is separable: two passes cost a fraction of one with a square kernel.
+    return gaussian_blur(gaussian_blur(images, [across, 1], [sigma, sigma]), [1, down], [sigma, sigma])
+
+
+@FILLS.register("mean")
+def mean(images: Tensor) -> Tensor:
+    """The image's mean colour."""
+    return images.mean((2, 3), keepdim=True).expand_as(images)
+
+
+def filling(images: Tensor, fill: str) -> Tensor:
+    """What stands in place of the hidden parts of images (B, 3, H, W).
+
+    Raises:
+        KeyError: a fill that :data:`FILLS` does not know; near misses are listed.
+        ValueError: a fill that gives something of another shape.
+    """
+    hidden = FILLS[fill](images)
+    if hidden.shape != images.shape:
+        raise ValueError(f"the fill {fill!r} gives {tuple(hidden.shape)} for images {tuple(images.shape)}")
+    return hidden
 
 
 def masked_images(images: Tensor, maps: Tensor, fill: str = "black") -> Tensor:
@@ -15,27 +64,12 @@ def masked_images(images: Tensor, maps: Tensor, fill: str = "black") -> Tensor:
     Args:
         images: (B, 3, H, W) in [0, 1].
         maps: (B, 1, H, W) in [0, 1].
-        fill: ``black``; ``blur`` for the image under a Gaussian whose sigma is a tenth of its longer
-            side, cut off at two sigma; or ``mean`` for the image's mean colour.
+        fill: one of :data:`FILLS`.
 
     Raises:
-        ValueError: an unknown fill.
+        KeyError, ValueError: as :func:`filling`.
     """
     return blend(images, filling(images, fill), maps)
-
-
-def filling(images: Tensor, fill: str) -> Tensor:
-    """What stands in place of the hidden parts of images (B, 3, H, W); see :func:`masked_images`."""
-    if fill == "black":
-        return torch.zeros_like(images)
-    if fill == "mean":
-        return images.mean((2, 3), keepdim=True).expand_as(images)
-    if fill == "blur":
-        sigma = max(images.shape[-2:]) / 10
-        across, down = (2 * min(int(2 * sigma), side - 1) + 1 for side in images.shape[-1:-3:-1])
-        # A Gaussian is separable: two passes cost a fraction of one with a square kernel.
-        return gaussian_blur(gaussian_blur(images, [across, 1], [sigma, sigma]), [1, down], [sigma, sigma])
-    raise ValueError(f"fill is one of {FILLS}, not {fill!r}")
 
 
 def blend(images: Tensor, hidden: Tensor, maps: Tensor) -> Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeVar, dataclass_transform
+from typing import Any, TypeVar, dataclass_transform
 
-from pydantic import ConfigDict
+from pydantic import AfterValidator, ConfigDict
 from pydantic.dataclasses import dataclass
+
+from gan_lib.core.registry import Registry
 
 T = TypeVar("T")
 
@@ -20,3 +22,29 @@ def options(cls: type[T]) -> type[T]:
     """
     config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     return dataclass(frozen=True, config=config)(cls)  # type: ignore[return-value]
+
+
+def one_of(registry: Registry[Any]) -> AfterValidator:
+    """For a field that names something registered, which is checked and spelled as it was registered.
+
+    fill: Annotated[str, one_of(FILLS)] = "black"
+    """
+
+    def known(name: str) -> str:
+        try:
+            return registry.name(name)
+        except KeyError as error:
+            raise ValueError(error.args[0]) from None  # becomes a ValidationError that tells the field
+
+    return AfterValidator(known)
+
+
+def positive(**counts: int | None) -> None:
+    """Check counts, given by name: whole numbers from 1; ``None`` stands for a default and will do.
+
+    Raises:
+        ValueError: any other.
+    """
+    for name, count in counts.items():
+        if count is not None and not count >= 1:
+            raise ValueError(f"{name} must be at least 1, not {count}")

@@ -5,9 +5,10 @@ Each is a :class:`captum.attr.Attribution` whose ``attribute(inputs, target=None
 """
 
 from gan_lib.explainers.activations import OwnActivations
-from gan_lib.explainers.base import Explainer, Target
+from gan_lib.explainers.base import Explainer
 from gan_lib.explainers.baselines import GradCAM, LinearReadout
 from gan_lib.explainers.controls import Edges, RandomMap
+from gan_lib.explainers.explanation import Explanation
 from gan_lib.explainers.gan import ContrastiveExplainer, GANExplainer, GeneratorExplainer
 from gan_lib.explainers.gradients import (
     DeepLift,
@@ -22,15 +23,14 @@ from gan_lib.explainers.gradients import (
 )
 from gan_lib.explainers.inversion import GuidedFeatureInversion
 from gan_lib.explainers.perturbations import FeatureAblation, Occlusion, PerturbationExplainer
-from gan_lib.explainers.registry import BASELINES, CONTROLS, TRAINED, make_explainer, method_name
+from gan_lib.explainers.registry import METHODS, Method, make_explainer, methods_of
 
 __all__ = [
-    "BASELINES",
-    "CONTROLS",
     "ContrastiveExplainer",
     "DeepLift",
     "Edges",
     "Explainer",
+    "Explanation",
     "FeatureAblation",
     "GANExplainer",
     "GeneratorExplainer",
@@ -43,14 +43,14 @@ __all__ = [
     "InputXGradient",
     "IntegratedGradients",
     "LinearReadout",
+    "METHODS",
+    "Method",
     "Occlusion",
     "OwnActivations",
     "PerturbationExplainer",
     "RandomMap",
     "Saliency",
     "SmoothGrad",
-    "TRAINED",
-    "Target",
     "make_explainer",
-    "method_name",
+    "methods_of",
 ]

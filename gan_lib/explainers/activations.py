@@ -12,6 +12,7 @@ it is.
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -143,6 +144,7 @@ class OwnActivations(nn.Module):
 
     def __init__(self, cnn: nn.Module, example: Tensor) -> None:
         super().__init__()
+        self.made_of = _parts(cnn)
         shared = chain(cnn.parameters(), cnn.buffers())
         self.cnn = copy.deepcopy(cnn, {id(tensor): tensor for tensor in shared}).eval()
         _replace_modules(self.cnn)
@@ -167,6 +169,25 @@ class OwnActivations(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """The copy stays in eval mode."""
         return super().train(False)
+
+
+def own_activations(cnn: nn.Module, example: Tensor, copied: OwnActivations | None) -> OwnActivations:
+    """A copy of a CNN that has been made, or a new one where the CNN has other modules or tensors by now.
+
+    Weights that change in place need no new copy, since both share them.
+
+    Args:
+        cnn, example: as for :class:`OwnActivations`.
+        copied: made before, if any.
+    """
+    parts = _parts(cnn)
+    if copied and len(parts) == len(copied.made_of) and all(map(operator.is_, parts, copied.made_of)):
+        return copied
+    return OwnActivations(cnn, example)
+
+
+def _parts(cnn: nn.Module) -> list[nn.Module | Tensor]:
+    return [*cnn.modules(), *cnn.parameters(), *cnn.buffers()]
 
 
 class _Intercept(TorchFunctionMode):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -10,9 +9,10 @@ from captum.attr import Attribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
+from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.runtime import progress
-
-Target = int | Sequence[int] | Tensor | None
+from gan_lib.core.targets import Target, resolve_target
+from gan_lib.explainers.explanation import Explanation
 
 
 class Explainer(Attribution):
@@ -27,6 +27,7 @@ class Explainer(Attribution):
     def __init__(self, cnn: nn.Module) -> None:
         super().__init__(cnn)
         self.cnn = cnn
+        self.name = type(self).__name__  # what results call it
 
     def maps(self, images: Tensor, target: Target) -> Tensor:
         """Maps (B, 1, H, W) in [0, 1] of images (B, 3, H, W)."""
@@ -79,6 +80,28 @@ class Explainer(Attribution):
             with torch.autocast(images.device.type, torch.bfloat16, enabled=mixed_precision):
                 made.append(self.maps(images, own).to(inputs.device, torch.float32))
         return torch.cat(made)
+
+    def explain(self, images: Tensor, targets: Target = None, batch_size: int = 128) -> Explanation:
+        """Maps with what they are maps of: classes, the CNN's probabilities, and a figure and files of them.
+
+        Args:
+            images: (N, 3, H, W) in [0, 1], or one (3, H, W).
+            targets: ``None`` for the predicted class, one class, or one per image.
+            batch_size: images at a time, to bound the memory.
+
+        Raises:
+            ValueError, IndexError, TypeError, RuntimeError: as :meth:`attribute`.
+        """
+        batch = images if images.ndim == 4 else images[None]
+        self._check(batch)
+        example = next(self.cnn.parameters())
+        with evaluation_mode(self.cnn), torch.no_grad():
+            logits = torch.cat([self.cnn(part.to(example)).float() for part in batch.split(batch_size)])
+        chosen = resolve_target(logits, targets)  # (N,)
+        probabilities = logits.softmax(1).gather(1, chosen[:, None])[:, 0]
+        names = getattr(self.cnn, "class_names", None) or (f"class {k}" for k in range(logits.shape[1]))
+        maps = self.attribute(batch, chosen, batch_size)
+        return Explanation(batch, maps, chosen, probabilities, tuple(names), self.name)
 
     def _check(self, inputs: Tensor) -> None:
         if inputs.ndim != 4 or inputs.shape[1] != 3:

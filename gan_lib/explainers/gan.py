@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from gan_lib.classifiers import Classifier, load_classifier
-from gan_lib.core.capture import evaluation_mode
+from gan_lib.core.capture import INPUT, evaluation_mode
 from gan_lib.core.storage import read_json, write_json
 from gan_lib.data import photographs
 from gan_lib.explainers.base import Explainer, Target
 from gan_lib.gan.conditions import ConditionMaker, FeatureMaker, condition_maker
-from gan_lib.gan.generators import Generator
+from gan_lib.gan.generators import Generator, generator_recipe
 from gan_lib.gan.training import load_generator, save_generator
 
 CHECKPOINT = "explainer.json"
@@ -32,9 +32,11 @@ class GeneratorExplainer(Explainer):
     """
 
     kind: str
+    prefix = ""  # of the variant in the explainer's name
 
     def __init__(self, cnn: nn.Module, image_size: tuple[int, int], generator: Generator) -> None:
         super().__init__(cnn)
+        self.name = self.prefix + generator_recipe(generator)["variant"]
         self.image_size, self.generator = image_size, generator
         # The faster layout for convolutions, on a CPU as on a GPU.
         generator.to(memory_format=torch.channels_last)
@@ -194,6 +196,7 @@ class ContrastiveExplainer(GeneratorExplainer):
     """
 
     kind = "contrastive"
+    prefix = "contrastive_"
 
     def __init__(self, maker: FeatureMaker, generator: Generator) -> None:
         super().__init__(maker.cnn, maker.image_size, generator)
@@ -258,7 +261,11 @@ def _misfit(cnn: nn.Module, image_size: tuple[int, int], about: Mapping[str, Any
     """Why an explainer does not fit a CNN; empty when it does."""
     known = about["cnn"]
     modules = dict(cnn.named_modules())
-    lacking = [name for name in about["settings"]["layers"] if name.partition("#")[0] not in modules]
+    lacking = [
+        name
+        for name in about["settings"]["layers"]
+        if name.removesuffix(INPUT).partition("#")[0] not in modules
+    ]
     if lacking:
         trained = known.get("architecture", "another CNN")
         return f"it was trained on {trained}; this one has no layer {lacking[0]!r}"

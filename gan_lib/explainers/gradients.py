@@ -23,7 +23,7 @@ from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.maps import min_max
 from gan_lib.core.runtime import quiet, seeded
 from gan_lib.core.targets import resolve_target
-from gan_lib.explainers.activations import OwnActivations, own_rules
+from gan_lib.explainers.activations import OwnActivations, own_activations, own_rules
 from gan_lib.explainers.base import Explainer, Target
 from gan_lib.explainers.baselines import GradCAM
 
@@ -171,22 +171,15 @@ class CopyingExplainer(GradientExplainer):
     """Base of methods that change the gradient of every nonlinearity: they run on a copy.
 
     The copy (:class:`gan_lib.explainers.activations.OwnActivations`) shares the CNN's weights. It is made
-    at the first call, and again when the CNN's tensors have been replaced by others.
+    at the first call, and again when the CNN's modules or tensors have been replaced by others.
     """
 
     def __init__(self, cnn: nn.Module) -> None:
         super().__init__(cnn)
         self._copied: OwnActivations | None = None
-        self._tensors: list[Tensor] = []
 
     def copied(self, images: Tensor) -> OwnActivations:
-        tensors = [*self.cnn.parameters(), *self.cnn.buffers()]
-        same = len(tensors) == len(self._tensors) and all(
-            own is other for own, other in zip(tensors, self._tensors, strict=True)
-        )
-        if self._copied is None or not same:
-            self._copied = OwnActivations(self.cnn, images[:1].detach())
-            self._tensors = tensors
+        self._copied = own_activations(self.cnn, images[:1].detach(), self._copied)
         return self._copied
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,15 @@ from torch import nn
 from gan_lib.classifiers import Classifier, load_classifier
 from gan_lib.core.capture import layers_in_order
 from gan_lib.core.storage import read_json, tensor_bytes
-from gan_lib.explainers import BASELINES, CONTROLS, Explainer, GeneratorExplainer, make_explainer
+from gan_lib.explainers import METHODS, Explainer, GeneratorExplainer, make_explainer, methods_of
 
-LAYERED = ("grad_cam", "guided_grad_cam", "guided_feature_inversion", "guided_feature_inversion_step_1")
 KEPT = 24  # explainers in memory
 PLAIN_SIZE = (64, 64)
+
+
+def layered(method: str | None) -> bool:
+    """Whether a method looks at one layer of the CNN."""
+    return method is not None and method in METHODS and METHODS[method].takes("layer")
 
 
 def weights_key(*modules: nn.Module) -> str:
@@ -50,16 +53,16 @@ class Models:
     ) -> None:
         self.data_dir, self.device = data_dir, torch.device(device)
         self.pretrained = pretrained or data_dir / "pretrained"
-        self._cnns: dict[str, tuple[Any, Classifier | Exception]] = {}
-        self._explainers: OrderedDict[tuple[Any, ...], Explainer] = OrderedDict()
+        self._cnns: dict[str, tuple[Any, Classifier]] = {}
+        self._explainers: dict[Any, Explainer] = {}
         if not self.names():
             raise FileNotFoundError(f"no CNN in {self.pretrained}")
 
     def names(self) -> list[str]:
         """Names of the CNNs, those first whose weights are there."""
         folders = sorted(path.parent for path in self.pretrained.glob("*/classifier.json"))
-        ready = [folder.name for folder in folders if (folder / "classifier.safetensors").is_file()]
-        return ready + [folder.name for folder in folders if folder.name not in ready]
+        lacking = {folder: not (folder / "classifier.safetensors").is_file() for folder in folders}
+        return [folder.name for folder in sorted(folders, key=lacking.__getitem__)]
 
     def cnn(self, name: str) -> Classifier:
         """A CNN, in eval mode.
@@ -69,39 +72,27 @@ class Models:
         """
         files = _files(self.pretrained / name)
         if name not in self._cnns or self._cnns[name][0] != files:
-            try:
-                loaded = load_classifier(self.pretrained / name).requires_grad_(False).to(self.device)
-            except (OSError, ValueError, KeyError) as error:
-                self._cnns[name] = files, error  # a download is not tried again at every touch of a slider
-            else:
-                self._cnns[name] = files, loaded
-        found = self._cnns[name][1]
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    def try_again(self, name: str) -> None:
-        """Forget that a CNN could not be loaded."""
-        if name in self._cnns and isinstance(self._cnns[name][1], Exception):
-            del self._cnns[name]
+            loaded = load_classifier(self.pretrained / name).requires_grad_(False).to(self.device)
+            self._cnns[name] = files, loaded
+        return self._cnns[name][1]
 
     def size(self, name: str) -> tuple[int, int]:
         """Height and width of the images that a CNN's explainers were trained at."""
-        for path in self._trained(name).values():
-            height, width = read_json(path / "explainer.json")["image_size"]
+        for folder in self._trained(name).values():
+            height, width = read_json(folder / "explainer.json")["image_size"]
             return height, width
         return PLAIN_SIZE
 
     def methods(self, name: str) -> list[str]:
-        """What can explain a CNN: trained explainers first, then baselines and controls."""
-        return [*self._trained(name), *BASELINES, *CONTROLS]
+        """What can explain a CNN: trained explainers first, then all registered baselines and controls."""
+        return [*self._trained(name), *methods_of("baseline", "control")]
 
     def layers(self, name: str) -> list[str]:
         """A CNN's convolutions in the order in which they run."""
         return layers_in_order(self.cnn(name), torch.rand(1, 3, *self.size(name), device=self.device))
 
     def explainer(self, name: str, method: str, layer: str | None = None) -> Explainer:
-        """A method on a CNN; ``layer`` is for those that look at one (:data:`LAYERED`).
+        """A method on a CNN; ``layer`` is for those that look at one (:func:`layered`).
 
         Raises:
             KeyError: an unknown method.
@@ -109,14 +100,13 @@ class Models:
             ValueError: an explainer that does not fit the CNN.
         """
         cnn, folder = self.cnn(name), self._trained(name).get(method)
-        options = {"layer": layer} if layer and method in LAYERED else {}
+        options = {"layer": layer} if layer and layered(method) else {}
         key = (name, method, *options.values(), self._cnns[name][0], folder and _files(folder))
         if key not in self._explainers:
             made = GeneratorExplainer.from_pretrained(folder, cnn) if folder else None
             self._explainers[key] = (made or make_explainer(method, cnn, **options)).to(self.device)
-        self._explainers.move_to_end(key)
-        while len(self._explainers) > KEPT:
-            self._explainers.popitem(last=False)
+            if len(self._explainers) > KEPT:
+                del self._explainers[next(iter(self._explainers))]
         return self._explainers[key]
 
     def _trained(self, name: str) -> dict[str, Path]:

@@ -21,9 +21,9 @@ from gan_lib.core.masking import masked_images
 from gan_lib.core.runtime import make_fabric, progress
 from gan_lib.core.storage import read_json, save_tensors
 from gan_lib.data import read_image
-from gan_lib.explainers import BASELINES, TRAINED, Explainer, GeneratorExplainer, make_explainer, method_name
+from gan_lib.explainers import METHODS, Explainer, GeneratorExplainer, make_explainer, methods_of
 from gan_lib.figures import overlay
-from gan_lib.metrics import AverageDrop, class_probability
+from gan_lib.metrics import average_drop, class_probability
 
 OVERLAY = "_overlay"  # behind a map's name
 IMAGENET_SIZE = (224, 224)
@@ -77,8 +77,8 @@ def load_explainers(
         FileNotFoundError: weights that cannot be had; the message says which file to put where.
     """
     chosen = make_fabric(device).device
-    folder, method = pretrained / model, method_name(method)
-    learns_nothing = method not in TRAINED
+    folder, method = pretrained / model, METHODS.name(method)
+    learns_nothing = METHODS[method].kind != "trained"
     if (folder / "classifier.json").is_file():
         cnn = load_classifier(folder, weights)
     elif learns_nothing:
@@ -95,7 +95,9 @@ def load_explainers(
         trained_folder = folder / method.replace("_", "-")
         if not (trained_folder / "explainer.json").is_file():
             known = sorted(path.parent.name for path in folder.glob("*/explainer.json"))
-            raise KeyError(f"no method {method!r} for {model}; there are {known} and {list(BASELINES)}")
+            raise KeyError(
+                f"no method {method!r} for {model}; there are {known} and {methods_of('baseline')}"
+            )
         trained = GeneratorExplainer.from_pretrained(trained_folder, cnn)
         size, explainers = trained.image_size, {"gan": trained}
     if method != "grad_cam":
@@ -218,15 +220,14 @@ def _explain(
     maps = {name: explainer.attribute(pictures, target=explained) for name, explainer in explainers.items()}
     first = next(iter(maps.values()))
     before = class_probability(cnn, pictures, explained)
-    drop = AverageDrop()
-    drop.update(before, class_probability(cnn, masked_images(pictures, first, "blur"), explained))
+    drop = average_drop(before, class_probability(cnn, masked_images(pictures, first, "blur"), explained))
     rows: list[dict[str, object]] = [
         {
             "prediction": cnn.class_names[int(prediction[index])],
             "probability": round(float(best[index]), 4),
             "target": cnn.class_names[int(explained[index])],
             "target_probability": round(float(before[index]), 4),
-            "drop": round(float(drop.per_image[index]), 2),
+            "drop": round(float(drop[index]), 2),
             "area": round(float(first[index].mean()), 4),
         }
         for index in range(len(pictures))

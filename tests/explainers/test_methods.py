@@ -22,13 +22,12 @@ from torch import nn
 
 from gan_lib.core.grad_cam import token_grid
 from gan_lib.explainers import (
-    BASELINES,
-    CONTROLS,
     FeatureAblation,
     GradCAM,
     GradientExplainer,
     OwnActivations,
     make_explainer,
+    methods_of,
 )
 from gan_lib.inversion import STEP_1, STEP_2
 
@@ -80,7 +79,7 @@ def state(cnn):
     return hooks, [m.training for m in cnn.modules()], [type(m) for m in cnn.modules()]
 
 
-@pytest.mark.parametrize("name", [*BASELINES, *CONTROLS])
+@pytest.mark.parametrize("name", methods_of("baseline", "control"))
 def test_contract(family, name):
     cnn, images = family
     before, weights = state(cnn), [tensor.clone() for tensor in cnn.state_dict().values()]
@@ -101,7 +100,7 @@ def test_contract(family, name):
     assert all(parameter.grad is None for parameter in cnn.parameters())
 
 
-@pytest.mark.parametrize("name", [*BASELINES, *CONTROLS])
+@pytest.mark.parametrize("name", methods_of("baseline", "control"))
 def test_in_corners(tiny_net, images, name):
     """Train mode, trainable weights, one image at a time, bfloat16, constant images, no image, NaN."""
     small = CHEAP.get(name, {}) | ({"window": 8} if name == "occlusion" else {})
@@ -127,7 +126,7 @@ def test_in_corners(tiny_net, images, name):
         explainer.attribute((255 * images).byte())
     with pytest.raises(ValueError, match="target"):
         explainer.attribute(images, target=[0, 1])
-    if name not in CONTROLS:  # which are not asked about any class
+    if name not in methods_of("control"):  # which are not asked about any class
         with pytest.raises(IndexError, match=r"outside 0..3"):
             explainer.attribute(images, target=4)
     with torch.inference_mode():

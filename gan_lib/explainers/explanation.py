@@ -1,0 +1,116 @@
+"""What an explainer finds: one frozen object that shows and saves itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from torchvision.utils import save_image
+
+from gan_lib.core.storage import save_tensors
+from gan_lib.figures import map_grid, overlay
+
+PICTURES = ("image", "overlay", "map")
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Images, maps, and the classes that the maps explain.
+
+        found = explainer.explain(images)                 # of the predicted classes
+        found.show()                                      # a figure: images and overlays
+        found[:4].table()                                 # class, probability and area of the first four
+        found.save("out")                                 # PNG, safetensors and CSV
+
+    Attributes:
+        images: (N, 3, H, W) in [0, 1].
+        maps: (N, 1, H, W) in [0, 1].
+        targets: (N,) int64, the class that each map explains.
+        probabilities: (N,), what the CNN gives that class.
+        class_names: one per class.
+        method: what made the maps.
+
+    Raises:
+        ValueError: not as many images, maps, targets and probabilities.
+    """
+
+    images: Tensor
+    maps: Tensor
+    targets: Tensor
+    probabilities: Tensor
+    class_names: tuple[str, ...]
+    method: str
+
+    def __post_init__(self) -> None:
+        counts = [len(self.images), len(self.maps), len(self.targets), len(self.probabilities)]
+        if len(set(counts)) > 1:
+            raise ValueError(f"images, maps, targets and probabilities must be equally many, not {counts}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: int | slice | Sequence[int] | Tensor) -> Explanation:
+        """Some of the images, by number, slice, numbers or mask; also of one image an explanation."""
+        chosen = torch.arange(len(self))[rows].reshape(-1)
+        own = (self.images, self.maps, self.targets, self.probabilities)
+        return Explanation(*(part[chosen.to(part.device)] for part in own), self.class_names, self.method)
+
+    @property
+    def titles(self) -> list[str]:
+        """Names of the explained classes."""
+        return [self.class_names[target] for target in self.targets.tolist()]
+
+    def table(self) -> pd.DataFrame:
+        """One row per image: ``method``, ``class`` (its number), ``target`` (its name), ``probability`` and
+        ``area``, the map's mean."""
+        return pd.DataFrame(
+            {
+                "method": self.method,
+                "class": self.targets.tolist(),
+                "target": self.titles,
+                "probability": self.probabilities.tolist(),
+                "area": self.maps.mean((1, 2, 3)).tolist(),
+            }
+        )
+
+    def show(self, columns: Sequence[str] = ("image", "overlay")) -> Figure:
+        """One row per image: the class, its probability, and these pictures of :data:`PICTURES`.
+
+        Raises:
+            ValueError: another picture, or no image.
+        """
+        pictures = {"image": self.images, "overlay": overlay(self.images, self.maps), "map": self.maps}
+        if not len(self) or not columns or not set(columns) <= set(PICTURES):
+            raise ValueError(f"columns {list(columns)} of {len(self)} images: choose from {PICTURES}")
+        labels = [
+            f"{t} {100 * p:.0f} %" for t, p in zip(self.titles, self.probabilities.tolist(), strict=True)
+        ]
+        return map_grid({column: pictures[column] for column in columns}, labels)
+
+    def save(self, folder: str | Path, names: Sequence[str] | None = None) -> Path:
+        """Write ``NAME_overlay.png`` per image, ``maps.safetensors`` and ``explanations.csv``.
+
+        Args:
+            folder: made if it is not there.
+            names: one per image; by default ``0000``, ``0001``, ...
+
+        Raises:
+            ValueError: a wrong number of names, or one that appears twice.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        stems = [f"{number:04d}" for number in range(len(self))] if names is None else list(names)
+        if len(set(stems)) != len(self) or len(stems) != len(self):
+            raise ValueError(f"{len(self)} images need as many different names")
+        for stem, picture in zip(stems, overlay(self.images, self.maps), strict=True):
+            save_image(picture, folder / f"{stem}_overlay.png")
+        save_tensors(folder / "maps.safetensors", {"maps": self.maps})
+        table = self.table()
+        table.insert(0, "name", stems)
+        table.to_csv(folder / "explanations.csv", index=False)
+        return folder
