@@ -1,92 +1,88 @@
 """Measures of an explanation, one score per image first, then a summary with an interval.
 
-The measures are :class:`torchmetrics.Metric`: ``update`` with batches, ``compute`` for the summary,
-states that add up over processes. :func:`explanation_scores` applies them to several methods' maps,
-:func:`summarise` states the result over images and seeds.
+A measure is a function to scores (B,) of a batch of images, NaN where it is not defined. :func:`judge`
+applies all registered ones (:data:`MEASURES`, where the recipe for one's own is) to several methods' maps;
+:func:`summary` states one, :func:`summarise` all of them over images and seeds. :class:`PerImage` makes a
+:class:`torchmetrics.Metric` of one, whose scores add up over batches and processes.
 """
 
 from gan_lib.core.masking import FILLS, filling, masked_images
-from gan_lib.metrics.base import PerImageMetric, Summary, bootstrap, stated, summarise
-from gan_lib.metrics.boxes import (
-    ALPHAS,
-    BoxIoU,
-    best_alphas,
-    box_iou,
-    box_scores,
-    evidence_boxes,
-    map_boxes,
-)
-from gan_lib.metrics.curves import Curves, Deletion, Insertion, Probe, perturbation_curves
-from gan_lib.metrics.faithfulness import AverageDrop, IncreaseInConfidence, class_probability
-from gan_lib.metrics.imputation import impute
+from gan_lib.metrics.base import PerImage, Summary, stated, summarise, summary
+from gan_lib.metrics.boxes import ALPHAS, best_alphas, box_iou, box_scores, evidence_boxes, map_boxes
+from gan_lib.metrics.curves import Curves, Probe, area_under, perturbation_curves
+from gan_lib.metrics.faithfulness import average_drop, class_probability, increase_in_confidence
 from gan_lib.metrics.localisation import (
-    Dice,
-    DiceAtArea,
-    DistinctValues,
-    IoU,
-    IoUAtArea,
-    MassInside,
-    MeanArea,
-    PointingGame,
-    RankCorrelation,
+    dice,
+    dice_at_area,
+    distinct_values,
+    iou_at_area,
+    mass_inside,
+    pointing_game,
 )
-from gan_lib.metrics.pairs import paired_tests, per_image, win_shares, wins_against
-from gan_lib.metrics.quality import ADCC, Entropy, MaxSensitivity
-from gan_lib.metrics.road import ROAD, road_curves
-from gan_lib.metrics.sanity import StructuralSimilarity, random_logit_check, randomisation_check
-from gan_lib.metrics.scores import explanation_scores, quality_scores, ranking_scores
-from gan_lib.metrics.similarity import ClassSimilarity, agreement, class_similarity
+from gan_lib.metrics.measures import MEASURES, Measure, column, headings
+from gan_lib.metrics.pairs import paired_tests, verdicts, win_shares, wins_against
+from gan_lib.metrics.quality import adcc, entropy, max_sensitivity
+from gan_lib.metrics.road import road_curves, road_score
+from gan_lib.metrics.sanity import random_logit_check, randomisation_check
+from gan_lib.metrics.scores import Judgement, judge
+from gan_lib.metrics.similarity import (
+    agreement,
+    class_similarity,
+    rank_correlation,
+    region_table,
+    similarity_table,
+    structural_similarity,
+)
 
 __all__ = [
-    "wins_against",
-    "ADCC",
     "ALPHAS",
-    "AverageDrop",
-    "BoxIoU",
-    "ClassSimilarity",
-    "Curves",
-    "Deletion",
-    "Dice",
-    "DiceAtArea",
-    "DistinctValues",
-    "Entropy",
     "FILLS",
-    "IncreaseInConfidence",
-    "Insertion",
-    "IoU",
-    "IoUAtArea",
-    "MassInside",
-    "MaxSensitivity",
-    "MeanArea",
-    "PerImageMetric",
-    "PointingGame",
+    "MEASURES",
+    "Curves",
+    "Judgement",
+    "Measure",
+    "PerImage",
     "Probe",
-    "ROAD",
-    "RankCorrelation",
-    "StructuralSimilarity",
     "Summary",
+    "adcc",
     "agreement",
+    "area_under",
+    "average_drop",
     "best_alphas",
-    "bootstrap",
     "box_iou",
     "box_scores",
     "class_probability",
     "class_similarity",
+    "column",
+    "dice",
+    "dice_at_area",
+    "distinct_values",
+    "entropy",
     "evidence_boxes",
-    "explanation_scores",
     "filling",
-    "impute",
+    "headings",
+    "increase_in_confidence",
+    "iou_at_area",
+    "judge",
     "map_boxes",
+    "mass_inside",
     "masked_images",
+    "max_sensitivity",
     "paired_tests",
-    "per_image",
     "perturbation_curves",
-    "quality_scores",
+    "pointing_game",
     "random_logit_check",
     "randomisation_check",
-    "ranking_scores",
+    "rank_correlation",
+    "region_table",
     "road_curves",
+    "road_score",
+    "similarity_table",
     "stated",
+    "structural_similarity",
     "summarise",
+    "summary",
+    "verdicts",
     "win_shares",
+    "wins_against",
 ]

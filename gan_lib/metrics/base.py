@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
+
+from gan_lib.core.options import positive
 
 RESAMPLES = 1000
 
@@ -21,7 +23,7 @@ class Summary(NamedTuple):
 
     Attributes:
         mean: over the images that count; NaN when none does.
-        low, high: seeded bootstrap 95 % interval of the mean.
+        low, high: seeded percentile bootstrap 95 % interval of the mean; ``low <= mean <= high``.
         n: images that count.
         skipped: images for which the score is not defined.
     """
@@ -36,34 +38,56 @@ class Summary(NamedTuple):
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def bootstrap(scores: Tensor, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:
-    """Percentile bootstrap 95 % interval of the mean of scores (N,)."""
-    rng = np.random.default_rng(seed)
-    values = scores.double().numpy()
+def summary(scores: Tensor, seed: int = 0, resamples: int = RESAMPLES) -> Summary:
+    """Mean, interval and counts of scores (N,) of images; NaN means not defined.
+
+        summary(dice(maps, reference))
+
+    Raises:
+        ValueError: no resample.
+    """
+    positive(resamples=resamples)
+    counted = scores.detach()[~scores.isnan()].cpu()
+    skipped = len(scores) - len(counted)
+    if not len(counted):
+        return Summary(float("nan"), float("nan"), float("nan"), 0, skipped)
+    rng, values = np.random.default_rng(seed), counted.double().numpy()
     means = np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(resamples)])
+    return Summary(*_with_interval(float(counted.mean()), means), len(counted), skipped)
+
+
+def _with_interval(mean: float, means: np.ndarray) -> tuple[float, float, float]:
+    """A mean and the interval of resampled means (R,), which holds it.
+
+    Rounding, or one rare large score that few resamples draw, would put it outside.
+    """
     low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
+    return mean, float(min(low, mean)), float(max(high, mean))
 
 
-class PerImageMetric(Metric):
-    """Base of all measures: ``update`` appends one score per image; NaN means not defined.
+class PerImage(Metric):
+    """A measure as a :class:`torchmetrics.Metric`: its scores add up over batches and processes.
+
+        metric = PerImage(dice)
+        metric.update(maps, reference)  # once per batch
+        metric.compute()                # the summary of all images
 
     Args:
+        score: from what ``update`` is given to scores (B,); NaN means not defined.
         seed: of the bootstrap.
     """
 
     scores: list[Tensor]
-    higher_is_better: bool
     full_state_update = False
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, score: Callable[..., Tensor], seed: int = 0) -> None:
         super().__init__()
-        self.seed = seed
+        self.score, self.seed = score, seed
         self.add_state("scores", default=[], dist_reduce_fx="cat")
 
-    def append(self, scores: Tensor) -> None:
-        """Append the scores (B,) of a batch."""
-        self.scores.append(scores.detach().float().cpu())
+    def update(self, *given: Any, **named: Any) -> None:
+        """Append the scores of a batch."""
+        self.scores.append(self.score(*given, **named).detach().float().cpu())
 
     @property
     def per_image(self) -> Tensor:
@@ -72,12 +96,7 @@ class PerImageMetric(Metric):
 
     def compute(self) -> Summary:
         """Mean, interval and counts of all scores."""
-        scores = self.per_image
-        counted = scores[~scores.isnan()]
-        skipped = len(scores) - len(counted)
-        if not len(counted):
-            return Summary(float("nan"), float("nan"), float("nan"), 0, skipped)
-        return Summary(float(counted.mean()), *bootstrap(counted, self.seed), len(counted), skipped)
+        return summary(self.per_image, self.seed)
 
 
 def summarise(scores: pd.DataFrame, by: str = "method", resamples: int = RESAMPLES) -> pd.DataFrame:
@@ -93,32 +112,43 @@ def summarise(scores: pd.DataFrame, by: str = "method", resamples: int = RESAMPL
         resamples: bootstrap resamples.
 
     Returns:
-        One row per method and measure: ``mean``, ``low``, ``high``, ``n`` (images that count),
-        ``skipped`` and ``seeds``.
+        One row per method and measure: ``mean``, ``low``, ``high``, ``n`` (images that count, for which
+        every seed has a score), ``skipped`` and ``seeds``.
+
+    Raises:
+        ValueError: several scores of one seed and image, or no resample.
     """
+    positive(resamples=resamples)
     rows = []
-    measures = [name for name in scores.columns if name not in (by, "seed", "image")]
     for method, own in scores.groupby(by, sort=False):
-        for measure in measures:
+        for measure in scores.columns.drop([by, "seed", "image"]):
             table = own.pivot(index="seed", columns="image", values=measure).to_numpy()  # (S, N)
             counted = table[:, ~np.isnan(table).any(axis=0)]
-            low, high = _two_level_interval(counted, resamples)
-            row = {
-                by: method,
-                "measure": measure,
-                "mean": counted.mean() if counted.size else np.nan,
-                "low": low,
-                "high": high,
-            }
-            rows.append(
-                {
-                    **row,
-                    "n": counted.shape[1],
-                    "skipped": table.shape[1] - counted.shape[1],
-                    "seeds": len(table),
-                }
-            )
+            mean, low, high = _two_level(counted, resamples)
+            row = {by: method, "measure": measure, "mean": mean, "low": low, "high": high}
+            row |= {"n": counted.shape[1], "skipped": table.shape[1] - counted.shape[1]}
+            rows.append(row | {"seeds": len(table)})
     return pd.DataFrame(rows)
+
+
+def _two_level(scores: np.ndarray, resamples: int) -> tuple[float, float, float]:
+    """Mean of scores (S, N), and its interval over seeds and images drawn with replacement."""
+    if not scores.size:
+        return float("nan"), float("nan"), float("nan")
+    seeds, images = _draws(*scores.shape, resamples)
+    means = ((seeds @ scores) * images).sum(1) / scores.size  # (R,)
+    return _with_interval(scores.mean(), means)
+
+
+@lru_cache(maxsize=8)
+def _draws(seeds: int, images: int, resamples: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each resample takes each seed (R, S) and each image (R, N)."""
+    rng = np.random.default_rng(0)
+    taken = [(rng.integers(0, seeds, seeds), rng.integers(0, images, images)) for _ in range(resamples)]
+    return (
+        np.stack([np.bincount(own, minlength=seeds) for own, _ in taken]).astype(float),
+        np.stack([np.bincount(own, minlength=images) for _, own in taken]).astype(float),
+    )
 
 
 def stated(
@@ -132,33 +162,8 @@ def stated(
         by: the column that names the methods.
         digits: after the point.
     """
-    wide = table[table["measure"].isin(measures)].pivot(index=by, columns="measure")
-    shown = {
-        heading: [
-            f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-            for mean, low, high in zip(*(wide[part, name] for part in ("mean", "low", "high")), strict=True)
-        ]
-        for name, heading in measures.items()
-    }
-    return pd.DataFrame(shown, index=wide.index).loc[table[by].unique()]
-
-
-def _two_level_interval(scores: np.ndarray, resamples: int) -> tuple[float, float]:
-    """Of scores (S, N): over seeds and images drawn with replacement."""
-    if not scores.size:
-        return float("nan"), float("nan")
-    seeds, images = _draws(*scores.shape, resamples)
-    means = ((seeds @ scores) * images).sum(1) / scores.size  # (R,)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
-
-
-@lru_cache(maxsize=8)
-def _draws(seeds: int, images: int, resamples: int) -> tuple[np.ndarray, np.ndarray]:
-    """How often each resample takes each seed (R, S) and each image (R, N)."""
-    rng = np.random.default_rng(0)
-    taken = [(rng.integers(0, seeds, seeds), rng.integers(0, images, images)) for _ in range(resamples)]
-    return (
-        np.stack([np.bincount(own, minlength=seeds) for own, _ in taken]).astype(float),
-        np.stack([np.bincount(own, minlength=images) for _, own in taken]).astype(float),
-    )
+    own = table[table["measure"].isin(measures)]
+    mean, low, high = (own[part].map(f"{{:.{digits}f}}".format) for part in ("mean", "low", "high"))
+    shown = own.assign(shown=mean + " [" + low + ", " + high + "]")
+    wide = shown.pivot(index=by, columns="measure", values="shown").loc[table[by].unique(), list(measures)]
+    return wide.rename(columns=measures).rename_axis(columns=None)

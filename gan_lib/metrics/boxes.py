@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from gan_lib.metrics.base import PerImageMetric
+from gan_lib.core.options import positive
 
 ALPHAS = tuple(np.arange(0, 5.5, 0.5).tolist())  # as published
 NEIGHBOURS = np.ones((3, 3), dtype=int)  # eight: corners touch
@@ -51,25 +51,6 @@ def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
     return torch.where(others.isnan().any(1), torch.nan, overlap)
 
 
-class BoxIoU(PerImageMetric):
-    """IoU of the map's box with the evidence's; arguments as for :func:`map_boxes`, and ``seed``."""
-
-    higher_is_better = True
-
-    def __init__(self, alpha: float = 1.0, seed: int = 0) -> None:
-        super().__init__(seed)
-        self.alpha = alpha
-
-    def update(self, maps: Tensor, evidence: Tensor) -> None:
-        """Maps (B, 1, H, W) in [0, 1], and evidence: a mask (B, 1, H, W) bool, or boxes (B, 4).
-
-        Raises:
-            ValueError: evidence of another number or size.
-        """
-        boxes = _boxes(evidence, maps)
-        self.append(box_iou(map_boxes(maps, self.alpha), boxes).masked_fill(_undefined(maps), torch.nan))
-
-
 def box_scores(
     maps: Mapping[tuple[str, int], Tensor], evidence: Tensor, alphas: Sequence[float] = ALPHAS
 ) -> pd.DataFrame:
@@ -88,11 +69,12 @@ def box_scores(
         NaN in the map.
 
     Raises:
-        ValueError: evidence of another number or size.
+        ValueError: no map or no threshold, or evidence of another number or size.
     """
+    positive(maps=len(maps), alphas=len(alphas))
     tables = []
     for (method, seed), own in maps.items():
-        boxes, undefined = _boxes(evidence, own), _undefined(own)
+        boxes, undefined = _boxes(evidence, own), own.flatten(1).isnan().any(1)
         for alpha in alphas:
             found = box_iou(map_boxes(own, alpha), boxes).masked_fill(undefined, torch.nan)
             iou = found.cpu().numpy()
@@ -120,10 +102,6 @@ def _boxes(evidence: Tensor, maps: Tensor) -> Tensor:
             f"maps {tuple(maps.shape)} and evidence {tuple(evidence.shape)} do not belong together"
         )
     return (evidence if evidence.ndim == 2 else evidence_boxes(evidence)).to(maps.device)
-
-
-def _undefined(maps: Tensor) -> Tensor:
-    return maps.flatten(1).isnan().any(1)
 
 
 def _stacked(boxes: list[Tensor], like: Tensor) -> Tensor:

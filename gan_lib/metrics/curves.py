@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from gan_lib.classifiers import folded
+from gan_lib.classifiers.wrap import follow
 from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.masking import filling, pixel_ranks
-from gan_lib.metrics.base import PerImageMetric
+from gan_lib.core.options import positive
 
 CACHED = 2**18  # pixels in one pass that the caches of a CPU still serve
 ON_GPU = 256  # images in one pass
@@ -21,7 +22,7 @@ class Probe:
     """The probability of a class, asked very often.
 
     It runs a copy of the CNN with batch normalisation folded into the convolutions, where that can be
-    done (:func:`gan_lib.classifiers.folded`): the same probabilities, faster.
+    done (:func:`gan_lib.classifiers.folded`): the same probabilities, faster. It follows the CNN's weights.
 
     Args:
         cnn: from images in [0, 1] to logits.
@@ -29,15 +30,21 @@ class Probe:
         mixed_precision: let torch run products and convolutions in bfloat16: up to three times as fast
             with large CNNs where the hardware can, slower with some small ones; probabilities are off by
             thousandths, at times by hundredths.
+
+    Raises:
+        ValueError: no image in a pass.
     """
 
     def __init__(self, cnn: nn.Module, batch_size: int | None = None, mixed_precision: bool = False) -> None:
+        positive(batch_size=batch_size)
         copied = folded(cnn)
         self.net = cnn if copied is None else copied.requires_grad_(False)
         self.dtype = next(cnn.parameters()).dtype
         self.batch_size, self.mixed_precision = batch_size, mixed_precision
         if mixed_precision:
-            self.net = (copy.deepcopy(cnn) if copied is None else self.net).requires_grad_(False).float()
+            if copied is None:
+                self.net = follow(copy.deepcopy(cnn), cnn, copy.deepcopy).requires_grad_(False)
+            self.net.float()
             self.dtype = torch.float32
             for module in self.net.modules():
                 if isinstance(module, nn.Conv2d):
@@ -86,7 +93,7 @@ def perturbation_curves(
     """Deletion and insertion curves (RISE, Petsiuk et al., BMVC 2018), batched over images and steps.
 
         curves = perturbation_curves(Probe(cnn), images, maps, classes)
-        torch.trapezoid(curves.insertion, curves.shares)    # (B,) areas under the insertion curves
+        area_under(curves.insertion, curves.shares)  # (B,)
 
     The number of pixels per step, and with it the shares, is torch-cam's: rounded up, the last step
     takes what is left. Both curves share their ends, which are computed once.
@@ -102,8 +109,7 @@ def perturbation_curves(
     Raises:
         ValueError: no step.
     """
-    if steps < 1:
-        raise ValueError(f"a curve needs at least one step, not {steps}")
+    positive(steps=steps)
     pixels = maps[0].numel() if len(maps) else images.shape[-1] * images.shape[-2]
     width = -(-pixels // steps)
     counts = torch.tensor([*range(0, pixels, width), pixels], device=images.device)
@@ -129,17 +135,6 @@ def perturbation_curves(
     return Curves(counts / pixels, deletion, insertion)
 
 
-class Insertion(PerImageMetric):
-    """Area under insertion curves, 0..1; also of insertion minus deletion, -1..1."""
-
-    higher_is_better = True
-
-    def update(self, scores: Tensor, shares: Tensor) -> None:
-        """Scores (B, S + 1) at shares (S + 1,) of the pixels."""
-        self.append(torch.trapezoid(scores, shares.to(scores), dim=1))
-
-
-class Deletion(Insertion):
-    """Area under deletion curves, 0..1."""
-
-    higher_is_better = False
+def area_under(curve: Tensor, shares: Tensor) -> Tensor:
+    """Area (B,) under curves (B, S + 1) over shares (S + 1,)."""
+    return torch.trapezoid(curve, shares, dim=1)

@@ -20,31 +20,6 @@ ON_GPU = 64  # images
 FAINT = 1e-4  # root mean square of a right side that counts as none: images are in [0, 1]
 
 
-def impute(
-    images: Tensor,
-    known: Tensor,
-    noise: float = 0.0,
-    seed: int = 0,
-    tolerance: float = 1e-5,
-    iterations: int = 200,
-) -> Tensor:
-    """Images whose unknown pixels are filled in linearly from the known ones.
-
-        filled = impute(images, ~top_share(maps, 0.2))
-
-    Args:
-        images, known: as :class:`Imputer` takes them, which is for more than one such call.
-        noise: standard deviation of what is added to the filled-in pixels; the paper's is 0.01.
-        seed: of the noise.
-        tolerance, iterations: of the solver.
-
-    Returns:
-        (B, C, H, W).
-    """
-    drawn = imputation_noise(images, noise, seed) if noise else None
-    return Imputer(tolerance, iterations)(images, known, drawn)
-
-
 def imputation_noise(images: Tensor, noise: float, seed: int = 0) -> Tensor:
     """Normal noise of this standard deviation for images (B, C, H, W), the same on all devices."""
     drawn = noise * torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))

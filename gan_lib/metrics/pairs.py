@@ -3,72 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
+from itertools import permutations, product
 
 import numpy as np
 import pandas as pd
 from scipy.stats import wilcoxon
 from statsmodels.stats.multitest import multipletests
 
-
-def per_image(scores: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """Scores of one measure: one row per image, one column per method, the mean over its seeds.
-
-    Args:
-        scores: as :func:`gan_lib.metrics.explanation_scores` gives them.
-        measure: one of its columns.
-    """
-    methods = list(dict.fromkeys(scores["method"]))
-    table = scores.pivot_table(index="image", columns="method", values=measure)
-    return table.reindex(columns=methods)
+from gan_lib.metrics.measures import column
 
 
-def win_shares(
-    scores: pd.DataFrame, measure: str = "drop_black", lower_is_better: bool = True
-) -> pd.DataFrame:
+def _sign(measure: str) -> int:
+    """1 where higher is better, -1 where lower is, as the measure was registered."""
+    return 1 if column(measure)[0].higher_is_better else -1
+
+
+def win_shares(scores: pd.DataFrame, measure: str = "drop_black") -> pd.DataFrame:
     """Share of the images, in per cent, on which the method of a row is better than that of a column.
 
-    Draws count for neither; images on which either has no score do not count; the diagonal is NaN.
-    With ``drop_black`` this is the *win %* of arXiv 2301.08067. Where a method has several seeds, shares
-    are averaged over the pairs of seeds.
+    Draws count for neither; images on which either has no score do not count; the diagonal is NaN, and so
+    are methods that share no image. With ``drop_black`` this is the *win %* of arXiv 2301.08067. Where a
+    method has several seeds, each is compared with each.
 
     Args:
-        scores: as :func:`gan_lib.metrics.explanation_scores` gives them.
+        scores: as :func:`gan_lib.metrics.judge` gives them.
         measure: one of its columns.
-        lower_is_better: true for a drop.
+
+    Raises:
+        KeyError: a column of no registered measure.
     """
-    sign = -1 if lower_is_better else 1
-    images = sorted(scores["image"].unique())
+    sign, images = _sign(measure), scores["image"].unique()
     runs = {
         method: own.pivot(index="seed", columns="image", values=measure).reindex(columns=images).to_numpy()
         for method, own in scores.groupby("method", sort=False)
     }  # (S, N) each
     table = pd.DataFrame(np.nan, index=list(runs), columns=list(runs))
-    for (first, own), (second, other) in product(runs.items(), repeat=2):
-        if first != second:
-            difference = sign * (own[:, None] - other[None])  # (S, S', N)
-            counted = np.isfinite(difference)
-            table.loc[first, second] = 100 * (difference > 0).sum() / max(1, counted.sum())
+    for first, second in permutations(runs, 2):
+        difference = sign * (runs[first][:, None] - runs[second][None])  # (S, S', N)
+        counted = difference[~np.isnan(difference)]
+        table.loc[first, second] = 100 * (counted > 0).sum() / len(counted) if len(counted) else np.nan
     return table
 
 
-def wins_against(
-    scores: pd.DataFrame, measure: str, other: str, lower_is_better: bool = True
-) -> pd.DataFrame:
+def wins_against(scores: pd.DataFrame, measure: str, other: str) -> pd.DataFrame:
     """Per image, whether every method was better or worse than another one; equal counts for neither.
 
     Args:
-        scores: as :func:`gan_lib.metrics.explanation_scores` gives them.
+        scores: as :func:`gan_lib.metrics.judge` gives them.
         measure: one of its columns.
         other: the method that the others compete with, of one seed.
-        lower_is_better: true for a drop.
 
     Returns:
         ``method``, ``seed``, ``image``, ``won`` and ``lost``, 100 or 0; NaN where a score is missing.
+
+    Raises:
+        KeyError: a column of no registered measure.
+        ValueError: several seeds of the other method.
     """
-    reference = scores[scores["method"] == other].set_index("image")[measure]
-    difference = scores[measure].to_numpy() - reference.loc[scores["image"]].to_numpy()
-    signed = -difference if lower_is_better else difference
+    reference = scores[scores["method"] == other].pivot(index="image", columns="method", values=measure)
+    difference = scores[measure].to_numpy() - reference[other].reindex(scores["image"]).to_numpy()
+    signed = _sign(measure) * difference
     table = scores[["method", "seed", "image"]].reset_index(drop=True)
     for name, holds in (("won", signed > 0), ("lost", signed < 0)):
         table[name] = np.where(np.isnan(signed), np.nan, 100.0 * holds)
@@ -83,27 +77,43 @@ def paired_tests(
         paired_tests(scores, ["road", "adcc"], ["contrastive_lsft"], ["grad_cam", "saliency"])
 
     Args:
-        scores: as :func:`gan_lib.metrics.explanation_scores` gives them. The scores of a method's
-            seeds are averaged first, so that the images are the only sample: the tests speak of these
+        scores: as :func:`gan_lib.metrics.judge` gives them. The scores of a method's seeds are averaged
+            first, where all have one, so that the images are the only sample: the tests speak of these
             trained generators, not of other trainings.
         measures: one of its columns, or several.
         methods: one side of the comparisons.
-        against: the other side.
+        against: the other side; none is compared with itself.
 
     Returns:
         One row per measure and pair: ``measure``, ``method``, ``against``, ``difference`` (mean of
-        method - against), ``n`` images, ``p``, and ``p_holm``.
+        method - against, NaN without images), ``n`` images, ``p``, and ``p_holm``.
     """
     rows = []
     for measure in [measures] if isinstance(measures, str) else measures:
-        table = per_image(scores, measure)
+        runs = scores.pivot(index="image", columns=["method", "seed"], values=measure)
+        means = {method: runs[method].mean(axis=1, skipna=False) for method in {*methods, *against}}
         for method, other in product(methods, against):
-            both = table[[method, other]].dropna()
-            difference = (both[method] - both[other]).astype(float)  # in float32 small p-values become 0
-            row: dict[str, object] = {"measure": measure, "method": method, "against": other}
-            row |= {"difference": float(difference.mean()), "n": len(difference)}
-            rows.append(row | {"p": float(wilcoxon(difference).pvalue) if difference.any() else 1.0})
-    tests = pd.DataFrame(rows)
-    if len(tests):
-        tests["p_holm"] = multipletests(tests["p"], method="holm")[1]
-    return tests
+            if method != other:
+                # In float32 small p-values become 0.
+                difference = (means[method] - means[other]).dropna().astype(float)
+                row: dict[str, object] = {"measure": measure, "method": method, "against": other}
+                row |= {"difference": float(difference.mean()), "n": len(difference)}
+                rows.append(row | {"p": float(wilcoxon(difference).pvalue) if difference.any() else 1.0})
+    tests = pd.DataFrame(rows, columns=["measure", "method", "against", "difference", "n", "p"])
+    return tests.assign(p_holm=multipletests(tests["p"], method="holm")[1] if len(tests) else [])
+
+
+def verdicts(tests: pd.DataFrame, level: float = 0.05) -> pd.DataFrame:
+    """On how many opponents a method is ``better``, ``level`` or ``worse``, at this level of ``p_holm``.
+
+    Args:
+        tests: of registered measures, as :func:`paired_tests` gives them.
+        level: of significance, over all tests.
+
+    Returns:
+        One row per measure and method.
+    """
+    better = np.sign(tests["difference"]) * tests["measure"].map(_sign)
+    found = better.where(tests["p_holm"] < level, 0.0)
+    named = tests.assign(verdict=found.map({1.0: "better", 0.0: "level", -1.0: "worse"}))
+    return named.pivot_table("p", ["measure", "method"], "verdict", "count", fill_value=0, sort=False)

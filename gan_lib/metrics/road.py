@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gan_lib.core.masking import pixel_ranks
-from gan_lib.metrics.base import PerImageMetric
+from gan_lib.core.options import positive
 from gan_lib.metrics.curves import Probe
 from gan_lib.metrics.imputation import Imputer, imputation_noise
 
@@ -46,7 +46,11 @@ def road_curves(
 
     Returns:
         Two tensors (B, len(shares)).
+
+    Raises:
+        ValueError: no share.
     """
+    positive(shares=len(shares))
     impute = Imputer(tolerance=UNDONE if noise >= NOISE else 1e-5)
     drawn = imputation_noise(images, noise, seed)  # (B, C, H, W), the same for all shares
     counts = [round(share * maps.shape[1:].numel()) for share in shares]
@@ -62,14 +66,13 @@ def road_curves(
     return highest, lowest
 
 
-class ROAD(PerImageMetric):
-    """ROAD, combined as in pytorch-grad-cam: half of (lowest removed - highest removed), -0.5..0.5.
+def road_score(road: tuple[Tensor, Tensor]) -> Tensor:
+    """ROAD (B,), combined as in pytorch-grad-cam: half of (lowest removed - highest removed), -0.5..0.5.
 
     High when the class survives the loss of the least, and not the loss of the most relevant pixels.
+
+    Args:
+        road: probabilities, two (B, S), as :func:`road_curves` gives them.
     """
-
-    higher_is_better = True
-
-    def update(self, highest_gone: Tensor, lowest_gone: Tensor) -> None:
-        """Probabilities (B, S) as :func:`road_curves` gives them."""
-        self.append((lowest_gone - highest_gone).mean(1) / 2)
+    highest_gone, lowest_gone = road
+    return (lowest_gone - highest_gone).mean(1) / 2

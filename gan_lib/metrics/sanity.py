@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from gan_lib.classifiers import randomised
-from gan_lib.metrics.base import PerImageMetric
-from gan_lib.metrics.localisation import RankCorrelation
+from gan_lib.core.options import positive
+from gan_lib.metrics.base import summary
+from gan_lib.metrics.similarity import rank_correlation, structural_similarity
 
 Explain = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
-class StructuralSimilarity(PerImageMetric):
-    """SSIM of two maps (Wang et al., 2004), by torchmetrics, for values in [0, 1]."""
-
-    higher_is_better = False
-
-    def update(self, maps: Tensor, others: Tensor) -> None:
-        """Maps (B, 1, H, W) each, in [0, 1]."""
-        scores = structural_similarity_index_measure(maps, others, reduction="none", data_range=1.0)
-        assert isinstance(scores, Tensor)
-        self.append(scores.reshape(len(maps)))
-
-
 def randomisation_check(
-    methods: dict[str, Explain],
+    methods: Mapping[str, Explain],
     cnn: nn.Module,
     images: Tensor,
     target: Tensor,
@@ -53,20 +41,27 @@ def randomisation_check(
         One row per method and stage: ``method``, ``share`` of the layers drawn anew, and mean and 95 %
         interval of rank correlation (``rank``, ``rank_low``, ``rank_high``), the images that it counts
         (``rank_n``; a constant map has no ranks), and the same for SSIM (``ssim``, ...).
+
+    Raises:
+        ValueError: no method, no image or no stage.
     """
+    positive(methods=len(methods), images=len(images), stages=stages)
     original = {name: explain(cnn, images, target) for name, explain in methods.items()}
-    rows = []
-    for share, forgetful in randomised(cnn, images[:1], stages, seed):
-        for name, explain in methods.items():
-            rows.append(
-                {"method": name, "share": share}
-                | _alike(original[name], explain(forgetful.requires_grad_(False), images, target))
-            )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        {"method": name, "share": share}
+        | _alike(original[name], explain(forgetful.requires_grad_(False), images, target))
+        for share, forgetful in randomised(cnn, images[:1], stages, seed)
+        for name, explain in methods.items()
+    )
 
 
 def random_logit_check(
-    methods: dict[str, Explain], cnn: nn.Module, images: Tensor, target: Tensor, classes: int, seed: int = 0
+    methods: Mapping[str, Explain],
+    cnn: nn.Module,
+    images: Tensor,
+    target: Tensor,
+    classes: int,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Maps for the explained class and for a random other one (Sixt et al., ICML 2020).
 
@@ -79,26 +74,22 @@ def random_logit_check(
 
     Returns:
         One row per method, with the columns of :func:`randomisation_check` but ``share``.
+
+    Raises:
+        ValueError: no method, no image or no other class.
     """
+    positive(methods=len(methods), images=len(images), other_classes=classes - 1)
     steps = torch.randint(1, classes, (len(target),), generator=torch.Generator().manual_seed(seed))
     other = (target + steps.to(target)) % classes
     return pd.DataFrame(
-        [
-            {"method": name} | _alike(explain(cnn, images, target), explain(cnn, images, other))
-            for name, explain in methods.items()
-        ]
+        {"method": name} | _alike(explain(cnn, images, target), explain(cnn, images, other))
+        for name, explain in methods.items()
     )
 
 
 def _alike(maps: Tensor, others: Tensor) -> dict[str, float]:
     columns: dict[str, float] = {}
-    measures: Sequence[tuple[str, PerImageMetric]] = (
-        ("rank", RankCorrelation()),
-        ("ssim", StructuralSimilarity()),
-    )
-    for name, metric in measures:
-        metric.update(maps, others)
-        summary = metric.compute()
-        columns |= {name: summary.mean, f"{name}_low": summary.low, f"{name}_high": summary.high}
-        columns[f"{name}_n"] = summary.n
+    for name, measure in (("rank", rank_correlation), ("ssim", structural_similarity)):
+        own = summary(measure(maps, others))
+        columns |= {name: own.mean, f"{name}_low": own.low, f"{name}_high": own.high, f"{name}_n": own.n}
     return columns

@@ -2,196 +2,192 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import NamedTuple
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from gan_lib.core.masking import blend, filling, pixel_ranks
-from gan_lib.metrics.base import PerImageMetric
-from gan_lib.metrics.curves import Deletion, Insertion, Probe, perturbation_curves
-from gan_lib.metrics.faithfulness import AverageDrop, IncreaseInConfidence, class_probability
-from gan_lib.metrics.localisation import (
-    Dice,
-    DiceAtArea,
-    DistinctValues,
-    IoUAtArea,
-    MassInside,
-    MeanArea,
-    PointingGame,
-)
-from gan_lib.metrics.quality import ADCC, Entropy, MaxSensitivity
-from gan_lib.metrics.road import ROAD, SHARES, road_curves
+from gan_lib.core.options import positive
+from gan_lib.metrics.base import PerImage
+from gan_lib.metrics.curves import Curves, Probe, perturbation_curves
+from gan_lib.metrics.faithfulness import class_probability
+from gan_lib.metrics.measures import MEASURES
+from gan_lib.metrics.road import road_curves
 
-TOLERANCE = 0.03  # of the image's side: the pointing game's 15 pixels on images of about 500
+EXPLAINED_AT_ONCE = 32  # images
+Key = tuple[str, int]
+Explain = Callable[[Tensor, Tensor], Tensor]
 
 
-def explanation_scores(
+class Judgement(NamedTuple):
+    """What became of several methods' maps.
+
+    Attributes:
+        scores: one row per method, seed and image: ``method``, ``seed``, ``image``, and a column for each
+            measure, NaN where it is not defined.
+        curves: the mean insertion and deletion curves: ``method``, ``seed``, ``share`` of the pixels,
+            ``insertion``, ``deletion``; empty where none were asked for.
+    """
+
+    scores: pd.DataFrame
+    curves: pd.DataFrame
+
+
+@dataclass
+class _Case:
+    """A batch of images with one method's maps; attributes are those that a measure may ask for."""
+
+    probe: Probe
+    ask: Callable[[Tensor, Tensor], Tensor]  # the classes' probability on images
+    images: Tensor
+    target: Tensor
+    before: Tensor
+    maps: Tensor
+    shown: Tensor
+    evidence: Tensor | None
+    reference: Tensor | None
+    explain: Explain | None
+    steps: int
+    shares: Sequence[float]
+
+    @cached_property
+    def after(self) -> Tensor:
+        return self.ask(self.shown, self.target)
+
+    @cached_property
+    def curves(self) -> Curves:
+        return perturbation_curves(self.probe, self.images, self.maps, self.target, self.steps)
+
+    @cached_property
+    def road(self) -> tuple[Tensor, Tensor]:
+        return road_curves(self.probe, self.images, self.maps, self.target, self.shares)
+
+    @property
+    def maps_of_shown(self) -> Tensor | None:
+        return self.explain and self.explain(self.shown, self.target)
+
+    def score(self, names: Iterable[str], columns: dict[str, PerImage], variant: str = "") -> None:
+        """Score by these measures, in columns of their names with the variant's behind."""
+        for name in names:
+            column = columns.setdefault(f"{name}{variant}", PerImage(MEASURES[name].score))
+            column.update(**{given: getattr(self, given) for given in MEASURES[name].needs})
+
+
+def judge(
     cnn: nn.Module,
     images: Tensor,
-    maps: Mapping[tuple[str, int], Tensor],
+    maps: Mapping[Key, Tensor],
     explained: Tensor,
-    reference: Tensor | None = None,
+    *,
     evidence: Tensor | None = None,
-    areas: Sequence[float] = (),
+    reference: Tensor | None = None,
+    explain: Mapping[Key, Explain] | None = None,
     fills: Sequence[str] = ("black", "blur"),
+    areas: Sequence[float] = (),
+    steps: int = 0,
+    road: Sequence[float] = (),
+    first: Mapping[str, int] | None = None,
     batch_size: int = 128,
-) -> pd.DataFrame:
-    """Every measure of several methods' maps, image by image.
+) -> Judgement:
+    """Every registered measure (:data:`gan_lib.metrics.MEASURES`) of several methods' maps.
 
-        scores = explanation_scores(cnn, images, {("Grad-CAM", 0): maps}, classes, areas=[0.05, 0.2])
+        explain = {key: explainer.attribute for key, explainer in explainers.items()}
+        scores, curves = judge(cnn, images, maps, classes, evidence=masks, explain=explain, steps=20)
+        results = summarise(scores)
 
     Args:
         cnn: the CNN that the maps explain.
         images: (N, 3, H, W) in [0, 1].
         maps: by method and training seed, (N, 1, H, W) in [0, 1].
         explained: (N,) the class that the maps explain.
+        evidence: (N, 1, H, W) bool, where the evidence is known to be: for ``evidence_dice`` (the relevance
+            rank accuracy), ``mass`` (the relevance mass accuracy), ``pointing`` (the highest pixel may miss
+            by 3 % of the side, as published), ``pointing_exact`` and others.
         reference: (N, 1, H, W) in [0, 1], maps that the column ``dice`` compares with.
-        evidence: (N, 1, H, W) bool, where the evidence is known to be.
-        areas: shares of the image. At each, all maps are reduced to their highest pixels, equally
-            many, and measured again: drops are comparable at matched area only.
-        fills: what stands in place of what a map hides (:func:`gan_lib.core.masking.filling`).
-        batch_size: images per pass over the CNN.
+        explain: by method and seed, from images (B, 3, H, W) and classes (B,) to maps (B, 1, H, W): for
+            measures that explain again, ``adcc`` and ``sensitivity``.
+        fills: what stands in place of what a map hides (:func:`gan_lib.core.masking.filling`); for each
+            there are ``drop_black``, ``increase_black``, ..., in per cent.
+        areas: shares of the image. At each, all maps are reduced to their highest pixels, equally many, and
+            measured again, ``drop_black@5``: drops are comparable at matched area only.
+        steps: of the insertion and deletion curves, on black; with 0 they are left out.
+        road: shares of the pixels that ROAD removes; with none it is left out.
+        first: for measures that explain again, how many images they look at, the first ones; 0 leaves a
+            measure out. By default all.
+        batch_size: images per pass.
 
-    Returns:
-        One row per method, seed and image: ``method``, ``seed``, ``image``; ``area`` (the map's mean);
-        ``entropy``; for each fill ``drop_black``, ``increase_black``, ..., in per cent, and at matched
-        area ``drop_black@5`` and so on; with a reference ``dice``; with evidence
-        ``evidence_dice`` (which is also the relevance rank accuracy), ``evidence_iou``, ``mass`` (the
-        relevance mass accuracy), ``pointing`` (the highest pixel may miss by 3 % of the side, as
-        published), ``pointing_exact`` and ``distinct_values``.
+    Raises:
+        ValueError: no image, no map or maps of another number, a batch of none, a count below 0, or an area
+            that is not between 0 and 1.
+        KeyError: an unknown fill, or in ``first`` an unknown measure.
     """
-    own: dict[tuple[str, int], dict[str, PerImageMetric]] = {key: {} for key in maps}
+    positive(images=len(images), maps=len(maps), batch_size=batch_size)
+    limits = {MEASURES.name(name): count for name, count in (first or {}).items()}
+    if min(0, steps, *limits.values()) < 0 or not all(0 <= share <= 1 for share in (*areas, *road)):
+        raise ValueError(f"steps {steps} and {limits} are from 0, areas {areas} and road {road} in 0..1")
+    if wrong := [key for key, own in maps.items() if len(own) != len(images)]:
+        raise ValueError(f"{len(images)} images, but not as many maps of {wrong}")
     device, probe = next(cnn.parameters()).device, Probe(cnn)
+    there = {"evidence": evidence is not None, "reference": reference is not None, "curves": steps > 0}
+    there |= {"road": bool(road), "explain": bool(explain), "maps_of_shown": bool(explain)}
+    lacking = {name for name, given in there.items() if not given}
+    stages: list[list[str]] = [[], [], [], []]
+    for name, measure in MEASURES.items():
+        if not measure.needs & lacking:
+            stages[measure.stage].append(name)
+    plain, seen, ranked, again = stages
+    columns: dict[Key, dict[str, PerImage]] = {key: {} for key in maps}
+    curves: dict[Key, list[Curves]] = {}
 
-    def metric(key: tuple[str, int], name: str, kind: Callable[[], PerImageMetric]) -> Any:
-        return own[key].setdefault(name, kind())
+    def cases(rows: Tensor, ask: Callable[[Tensor, Tensor], Tensor]) -> Iterator[tuple[Key, _Case]]:
+        pictures, target = images[rows].to(device), explained[rows].to(device)
+        before, black = ask(pictures, target), filling(pictures, "black")
+        masks, others = (None if own is None else own[rows].to(device) for own in (evidence, reference))
+        for key, all_maps in maps.items():
+            own, call = all_maps[rows].to(device), explain[key] if explain else None
+            given = (pictures, target, before, own, blend(pictures, black, own), masks, others, call)
+            yield key, _Case(probe, ask, *given, steps, road)
 
     for rows in torch.arange(len(images)).split(batch_size):
-        pictures, target = images[rows].to(device), explained[rows].to(device)
-        before = probe(pictures, target)
-        hidden = {fill: filling(pictures, fill) for fill in fills}
-        for key, all_maps in maps.items():
-            here = all_maps[rows]
-            metric(key, "area", MeanArea).update(here)
-            metric(key, "entropy", Entropy).update(here)
-            if reference is not None:
-                metric(key, "dice", Dice).update(here, reference[rows])
-            if evidence is not None:
-                metric(key, "evidence_dice", DiceAtArea).update(here, evidence[rows])
-                metric(key, "evidence_iou", IoUAtArea).update(here, evidence[rows])
-                metric(key, "mass", MassInside).update(here, evidence[rows])
-                near = partial(PointingGame, round(TOLERANCE * max(here.shape[-2:])))
-                metric(key, "pointing", near).update(here, evidence[rows])
-                metric(key, "pointing_exact", PointingGame).update(here, evidence[rows])
-                metric(key, "distinct_values", DistinctValues).update(here, evidence[rows])
-            ranks, pixels = pixel_ranks(here), here.shape[1:].numel()
-            shown = {"": here} | {
-                f"@{100 * area:g}": (ranks < round(area * pixels)).float() for area in areas
-            }
-            for suffix, masks in shown.items():
+        hidden = {fill: filling(images[rows].to(device), fill) for fill in fills}
+        for key, case in cases(rows, probe):
+            case.score(plain, columns[key])
+            ranks, pixels = pixel_ranks(case.maps), case.maps.shape[1:].numel()
+            top = {f"@{100 * area:g}": (ranks < round(area * pixels)).float() for area in areas}
+            for suffix, own in {"": case.maps, **top}.items():
                 for fill in fills:
-                    seen = blend(pictures, hidden[fill], masks.to(device))
-                    after = probe(seen, target)
-                    metric(key, f"drop_{fill}{suffix}", AverageDrop).update(before, after)
-                    metric(key, f"increase_{fill}{suffix}", IncreaseInConfidence).update(before, after)
-    return pd.concat([per_image_table(key, metrics) for key, metrics in own.items()], ignore_index=True)
+                    varied = replace(case, maps=own, shown=blend(case.images, hidden[fill], own))
+                    varied.score(seen, columns[key], f"_{fill}{suffix}")
+            case.score(ranked, columns[key])
+            if steps:
+                curves.setdefault(key, []).append(case.curves)
+    for name in again:
+        count = min(limits.get(name, len(images)), len(images))
+        for rows in torch.arange(count).split(EXPLAINED_AT_ONCE) if count else ():
+            for key, case in cases(rows, partial(class_probability, cnn)):
+                case.score([name], columns[key])
+    tables = [_table(key, own, len(images)) for key, own in columns.items()]
+    return Judgement(pd.concat(tables, ignore_index=True), _mean_curves(curves, len(images)))
 
 
-def per_image_table(key: tuple[str, int], metrics: Mapping[str, PerImageMetric]) -> pd.DataFrame:
-    """Scores of one method and seed: a row per image, ``method``, ``seed``, ``image`` and the measures."""
-    scores = {name: metric.per_image.numpy() for name, metric in metrics.items()}
-    count = max(map(len, scores.values()), default=0)
+def _table(key: Key, columns: Mapping[str, PerImage], count: int) -> pd.DataFrame:
+    """A row per image; a measure of fewer images is NaN for the others."""
+    scores = {name: pd.Series(column.per_image.numpy()) for name, column in columns.items()}
     return pd.DataFrame({"method": key[0], "seed": key[1], "image": range(count), **scores})
 
 
-def ranking_scores(
-    cnn: nn.Module,
-    images: Tensor,
-    maps: Mapping[tuple[str, int], Tensor],
-    explained: Tensor,
-    steps: int = 20,
-    road: Sequence[float] = SHARES,
-    batch_size: int = 128,
-    mixed_precision: bool = False,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Measures that remove and restore pixels in the order of a map: insertion, deletion, ROAD.
-
-    Args:
-        cnn, images, maps, explained: as for :func:`explanation_scores`.
-        steps: of the insertion and deletion curves, on black.
-        road: shares of the pixels that ROAD removes; with none it is left out.
-        batch_size: images at a time.
-        mixed_precision: ask the CNN in bfloat16 (:class:`gan_lib.metrics.Probe`).
-
-    Returns:
-        Per image ``method``, ``seed``, ``image``, ``insertion``, ``deletion``, ``insertion - deletion``
-        and ``road``; and the mean curves, ``method``, ``seed``, ``share`` of the pixels, ``insertion``,
-        ``deletion``.
-    """
-    device = next(cnn.parameters()).device
-    probe, tables, means = Probe(cnn, mixed_precision=mixed_precision), [], []
-    for key, all_maps in maps.items():
-        metrics: dict[str, PerImageMetric] = {
-            "insertion": Insertion(),
-            "deletion": Deletion(),
-            "insertion - deletion": Insertion(),
+def _mean_curves(curves: Mapping[Key, Sequence[Curves]], count: int) -> pd.DataFrame:
+    """Of the batches of so many images."""
+    tables = [pd.DataFrame()]
+    for (method, seed), own in curves.items():
+        means = {
+            name: sum(getattr(batch, name).sum(0).cpu() for batch in own) / count
+            for name in ("insertion", "deletion")
         }
-        if road:
-            metrics["road"] = ROAD()
-        sums: dict[str, Tensor | float] = {"insertion": 0.0, "deletion": 0.0}
-        for rows in torch.arange(len(images)).split(batch_size):
-            pictures, ranked, target = (given[rows].to(device) for given in (images, all_maps, explained))
-            curves = perturbation_curves(probe, pictures, ranked, target, steps)
-            own = {"insertion": curves.insertion, "deletion": curves.deletion}
-            for name, curve in own.items():
-                metrics[name].update(curve, curves.shares)
-                sums[name] = sums[name] + curve.sum(0).cpu()
-            metrics["insertion - deletion"].update(curves.insertion - curves.deletion, curves.shares)
-            if road:
-                metrics["road"].update(*road_curves(probe, pictures, ranked, target, road))
-        tables.append(per_image_table(key, metrics))
-        mean = {name: total / len(images) for name, total in sums.items()}
-        means.append(pd.DataFrame({"method": key[0], "seed": key[1], "share": curves.shares.cpu(), **mean}))
-    return pd.concat(tables, ignore_index=True), pd.concat(means, ignore_index=True)
-
-
-def quality_scores(
-    cnn: nn.Module,
-    images: Tensor,
-    maps: Mapping[tuple[str, int], Tensor],
-    explained: Tensor,
-    explain: Mapping[tuple[str, int], Callable[[Tensor, Tensor], Tensor]],
-    noisy_images: int = 32,
-    batch_size: int = 32,
-) -> pd.DataFrame:
-    """Measures that explain again: ADCC (the image under its map), and sensitivity to noise.
-
-    Args:
-        cnn, images, maps, explained: as for :func:`explanation_scores`.
-        explain: by method and seed, from images (B, 3, H, W) and classes (B,) to maps (B, 1, H, W).
-        noisy_images: so many of the images, the first, are explained with noise on them.
-        batch_size: images at a time.
-
-    Returns:
-        Per image ``method``, ``seed``, ``image``, ``adcc``, and ``sensitivity``, NaN for all but the
-        first images.
-    """
-    tables, device = [], next(cnn.parameters()).device
-    for key, own in maps.items():
-        adcc, sensitivity = ADCC(), MaxSensitivity()
-        for rows in torch.arange(len(images)).split(batch_size):
-            pictures, target = images[rows].to(device), explained[rows].to(device)
-            shown = blend(pictures, filling(pictures, "black"), own[rows].to(pictures))
-            before, after = (class_probability(cnn, some, target) for some in (pictures, shown))
-            adcc.update(own[rows].to(pictures), explain[key](shown, target), before, after)
-        few = slice(0, min(noisy_images, len(images)))
-        sensitivity.update(explain[key], images[few].to(device), explained[few].to(device))
-        table = per_image_table(key, {"adcc": adcc})
-        moved = sensitivity.per_image.numpy()
-        table.loc[: len(moved) - 1, "sensitivity"] = moved
-        tables.append(table)
+        tables.append(pd.DataFrame({"method": method, "seed": seed, "share": own[0].shares.cpu(), **means}))
     return pd.concat(tables, ignore_index=True)

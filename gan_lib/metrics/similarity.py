@@ -1,19 +1,67 @@
-"""Similarity of explanations: are those of one class alike, and unlike those of others?"""
+"""Similarity of explanations: of two maps, of several methods, and of one class's among themselves."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+import pandas as pd
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn import functional as F
+from torchmetrics.functional.image import structural_similarity_index_measure
 
-from gan_lib.metrics.localisation import centred_ranks
+from gan_lib.metrics.base import summary
+from gan_lib.metrics.localisation import mass_inside
 
 
-@dataclass(frozen=True)
-class ClassSimilarity:
+def correlation(values: Tensor, others: Tensor) -> Tensor:
+    """Pearson's correlation (B,), row by row, of values (B, D) with others; NaN where one is constant."""
+    first, second = (given.double() - given.double().mean(1, keepdim=True) for given in (values, others))
+    norms = first.norm(dim=1) * second.norm(dim=1)
+    return torch.where(norms > 1e-12, (first * second).sum(1) / norms.clamp(min=1e-12), torch.nan)
+
+
+def centred_ranks(maps: Tensor) -> Tensor:
+    """Ranks (B, H * W) of the pixels of maps (B, 1, H, W), minus their mean; equal values share theirs."""
+    ranks = torch.from_numpy(rankdata(maps.flatten(1).cpu().numpy(), axis=1))  # (B, H * W)
+    return ranks - ranks.mean(1, keepdim=True)
+
+
+def rank_correlation(maps: Tensor, others: Tensor) -> Tensor:
+    """Spearman's correlation (B,) of the pixels of two maps (B, 1, H, W), -1..1; NaN where one is constant.
+
+    After the CNN's weights were randomised it should be low: a map that stays the same does not
+    explain the CNN (Adebayo et al., NeurIPS 2018).
+    """
+    return correlation(centred_ranks(maps), centred_ranks(others)).float()
+
+
+def structural_similarity(maps: Tensor, others: Tensor) -> Tensor:
+    """SSIM (B,) of two maps (B, 1, H, W) in [0, 1] (Wang et al., 2004), by torchmetrics."""
+    scores = structural_similarity_index_measure(maps, others, reduction="none", data_range=1.0)
+    assert isinstance(scores, Tensor)
+    return scores.reshape(len(maps))
+
+
+def agreement(maps: Sequence[Tensor]) -> Tensor:
+    """Mean rank correlation (N,) of all pairs of several methods' maps (N, 1, H, W) of the same images.
+
+    A constant map agrees with none: its correlations count as 0.
+
+    Raises:
+        ValueError: fewer than two methods.
+    """
+    if len(maps) < 2:
+        raise ValueError("agreement is between two methods or more")
+    ranks = torch.stack([F.normalize(centred_ranks(own), dim=1) for own in maps])  # (M, N, H * W), unit
+    # The square of the sum holds all pairs, each twice, and every vector's own square.
+    pairs = ranks.sum(0).square().sum(1) - ranks.square().sum((0, 2))
+    return (pairs / (len(maps) * (len(maps) - 1))).float()
+
+
+class ClassSimilarity(NamedTuple):
     """Cosine similarities of embeddings.
 
     Attributes:
@@ -28,23 +76,15 @@ class ClassSimilarity:
 
 
 def class_similarity(embeddings: Tensor, classes: Tensor, count: int) -> ClassSimilarity:
-    """Similarities within and between classes.
-
-    Args:
-        embeddings: (N, D).
-        classes: (N,) class of each.
-        count: number K of classes.
-    """
-    unit = F.normalize(embeddings.double(), dim=1)  # (N, D)
+    """Similarities of embeddings (N, D) within and between ``count`` classes, theirs being classes (N,)."""
+    unit, rows = F.normalize(embeddings.double(), dim=1), torch.arange(len(embeddings))  # (N, D)
     members = F.one_hot(classes, count).double()  # (N, K)
     to_class = unit @ (unit.T @ members)  # (N, K), summed over the images of each class
-    to_class[torch.arange(len(unit)), classes] -= 1  # not to itself
+    to_class[rows, classes] -= 1  # not to itself
     pairs = members.sum(0).expand(len(unit), -1) - members  # (N, K)
-    matrix = _mean(members.T @ to_class, members.T @ pairs)
-    rows = torch.arange(len(unit))
     own, own_pairs = to_class[rows, classes], pairs[rows, classes]
     return ClassSimilarity(
-        matrix,
+        _mean(members.T @ to_class, members.T @ pairs),
         _mean(own, own_pairs),
         _mean(to_class.sum(1) - own, pairs.sum(1) - own_pairs),
     )
@@ -54,17 +94,46 @@ def _mean(total: Tensor, number: Tensor) -> Tensor:
     return torch.where(number > 0, total / number, torch.nan)
 
 
-def agreement(maps: Sequence[Tensor]) -> Tensor:
-    """Mean rank correlation (N,) of all pairs of several methods' maps (N, 1, H, W) of the same images.
+def similarity_table(embeddings: Mapping[str, Tensor], classes: Tensor, count: int) -> pd.DataFrame:
+    """Cosine similarities within and between classes, of several kinds of images.
 
-    A constant map agrees with none: its correlations count as 0.
+    Args:
+        embeddings: by kind, (N, D).
+        classes: (N,) class of each image.
+        count: number of classes.
 
-    Raises:
-        ValueError: fewer than two methods.
+    Returns:
+        Two rows per kind, ``embeddings of``: ``similarity`` (``within classes`` or ``between classes``),
+        mean and 95 % interval over the images that have such a partner, and their number ``n``.
     """
-    if len(maps) < 2:
-        raise ValueError("agreement is between two methods or more")
-    ranks = [F.normalize(centred_ranks(own), dim=1) for own in maps]  # unit vectors (N, H * W)
-    norms = sum((own.square().sum(1) for own in ranks), torch.zeros(len(maps[0])))
-    total = torch.stack(ranks).sum(0).square().sum(1)  # the sum of all pairs, each twice, and of the norms
-    return ((total - norms) / (len(maps) * (len(maps) - 1))).float()
+    rows = []
+    for name, vectors in embeddings.items():
+        similarity = class_similarity(vectors, classes, count)
+        for which in ("within", "between"):
+            row = {"embeddings of": name, "similarity": f"{which} classes"}
+            rows.append(row | summary(getattr(similarity, which))._asdict())
+    return pd.DataFrame(rows).drop(columns="skipped")
+
+
+def region_table(
+    maps: Mapping[tuple[str, int], Tensor], region: Tensor, top: bool = False, **labels: Any
+) -> pd.DataFrame:
+    """How much of several methods' maps lies inside a region (:func:`gan_lib.metrics.mass_inside`).
+
+        region_table({("Grad-CAM", 0): maps}, masks, top=True, place="digit")
+
+    Args:
+        maps: by method and training seed, (N, 1, H, W) in [0, 1].
+        region: (N, 1, H, W) bool, or (1, 1, H, W) for one that all images share.
+        top: look at the highest pixels only, as many as the region has.
+        labels: further columns, the same in every row.
+
+    Returns:
+        One row per method and seed: ``method``, ``seed``, the labels, and mean, 95 % interval and counts
+        of the share, 0..1.
+    """
+    rows = []
+    for (method, seed), own in maps.items():
+        inside = summary(mass_inside(own.cpu(), region.cpu(), top))
+        rows.append({"method": method, "seed": seed, **labels, **inside._asdict()})
+    return pd.DataFrame(rows)

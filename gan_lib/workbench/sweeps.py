@@ -33,7 +33,7 @@ from gan_lib.core.registry import Registry
 from gan_lib.core.runtime import median_seconds, progress
 from gan_lib.explainers import Explainer, GeneratorExplainer, GradCAM, LinearReadout
 from gan_lib.gan.generators import parameter_count
-from gan_lib.metrics import explanation_scores, summarise
+from gan_lib.metrics import judge, summarise
 from gan_lib.workbench.bench import Workbench
 from gan_lib.workbench.places import Places
 from gan_lib.workbench.recipes import ProfileError, Recipe, read_yaml
@@ -202,9 +202,15 @@ def _scores(sweep: Sweep, setting: Setting, seed: int, places: Places) -> pd.Dat
             for name, own in (("target", target), ("own", explainer))
         }
         reference = maps.pop(("target", seed))
-        scores = explanation_scores(
-            subject.cnn, sample.images, maps, sample.explained, reference, sample.masks, areas=AREAS
-        )
+        scores = judge(
+            subject.cnn,
+            sample.images,
+            maps,
+            sample.explained,
+            reference=reference,
+            evidence=sample.masks,
+            areas=AREAS,
+        ).scores
         scores.to_csv(folder / "scores.csv", index=False)
 
     recipe = subject.recipe.flat()

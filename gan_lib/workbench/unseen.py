@@ -15,7 +15,7 @@ import torch
 from gan_lib.data import ImageSplit
 from gan_lib.explainers import Explainer, GANExplainer, GradCAM, LinearReadout
 from gan_lib.gan.conditions import JoinedConditions
-from gan_lib.metrics import explanation_scores, summarise, wins_against
+from gan_lib.metrics import judge, summarise, wins_against
 from gan_lib.workbench.bench import Workbench
 from gan_lib.workbench.jobs import GeneratorJob, train_all
 from gan_lib.workbench.recipes import ProfileError
@@ -83,16 +83,22 @@ def cell_scores(
             map, ``won`` and ``lost`` (0 or 100) compare the drop on black with its drop.
 
     Returns:
-        As :func:`gan_lib.metrics.explanation_scores`, with ``won``, ``lost``, their counterparts at a
+        As :func:`gan_lib.metrics.judge`, with ``won``, ``lost``, their counterparts at a
         matched area of 10 %, and ``cell``, which ``image`` begins with as well.
     """
     maps = {
         key: explainer.to(cell.device).attribute(sample.images, target=sample.explained, batch_size=128)
         for key, explainer in explainers.items()
     }
-    scores = explanation_scores(
-        cell.cnn, sample.images, maps, sample.explained, maps[against, 0], sample.masks, areas=[AREA]
-    )
+    scores = judge(
+        cell.cnn,
+        sample.images,
+        maps,
+        sample.explained,
+        reference=maps[against, 0],
+        evidence=sample.masks,
+        areas=[AREA],
+    ).scores
     for suffix in ("", f"@{100 * AREA:g}"):
         wins = wins_against(scores, f"drop_black{suffix}", against)
         wins = wins.rename(columns={"won": f"won{suffix}", "lost": f"lost{suffix}"})

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torchvision
 
-from gan_lib.metrics import BoxIoU, best_alphas, box_iou, box_scores, evidence_boxes, map_boxes
+from gan_lib.metrics import best_alphas, box_iou, box_scores, evidence_boxes, map_boxes
 
 
 def blob(rows, columns, value=1.0, size=(12, 16)):
@@ -51,9 +51,6 @@ def test_missing_boxes():
     assert box_iou(none, some).tolist() == [0.0]
     assert box_iou(some, none).isnan().all()
     assert evidence_boxes(torch.zeros(1, 1, 4, 4, dtype=torch.bool)).isnan().all()
-    metric = BoxIoU()
-    metric.update(torch.rand(1, 1, 4, 4), torch.zeros(1, 1, 4, 4, dtype=torch.bool))
-    assert metric.compute().skipped == 1
     assert map_boxes(torch.zeros(0, 1, 4, 4)).shape == (0, 4)
 
 
@@ -62,8 +59,6 @@ def test_maps_and_evidence_must_belong_together():
     for wrong in (torch.rand(1, 1, 8, 8), torch.rand(2, 1, 12, 16)):
         with pytest.raises(ValueError, match="belong together"):
             box_scores({("a", 0): wrong}, evidence)
-        with pytest.raises(ValueError, match="belong together"):
-            BoxIoU().update(wrong, evidence)
     broken = evidence.float()
     broken[0, 0, 0, 0] = torch.nan
     assert box_scores({("a", 0): broken}, evidence)["iou"].isna().all()
@@ -79,6 +74,3 @@ def test_scores_over_thresholds():
     assert means.loc[("exact", 99.0)].tolist() == [0.0, 100.0]
     assert means.loc[("blank", 1.0)].tolist() == [0.0, 100.0]
     assert best_alphas(scores)["exact"] == 0.0  # the first of equals
-    metric = BoxIoU(1.0)
-    metric.update(exact, evidence)
-    assert metric.compute().mean == 1.0

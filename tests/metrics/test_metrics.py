@@ -1,75 +1,58 @@
+"""Measures of maps, by hand."""
+
 from __future__ import annotations
 
-import json
 import math
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
-from torch import distributed
+from scipy.stats import spearmanr
 
 from gan_lib.metrics import (
-    AverageDrop,
-    Dice,
-    DiceAtArea,
-    DistinctValues,
-    IncreaseInConfidence,
-    MassInside,
-    MeanArea,
-    PointingGame,
-    RankCorrelation,
-    bootstrap,
+    agreement,
+    average_drop,
     class_probability,
     class_similarity,
-    explanation_scores,
+    dice,
+    dice_at_area,
+    distinct_values,
+    increase_in_confidence,
+    iou_at_area,
+    judge,
     masked_images,
-    summarise,
+    mass_inside,
+    pointing_game,
+    rank_correlation,
+    region_table,
+    similarity_table,
 )
 
+NAN = math.nan
 
-def test_dice_by_hand_and_skipped():
+
+def same(found, expected):
+    return found.tolist() == pytest.approx(expected, nan_ok=True)
+
+
+def region(*rows):
+    mask = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
+    mask[..., list(rows), :] = True
+    return mask
+
+
+def test_dice_by_hand():
     maps, target = torch.zeros(3, 1, 4, 4), torch.zeros(3, 1, 4, 4)
     maps[0, 0, :2], target[0, 0, 1:3] = 1, 1  # two rows each, one shared
     maps[1, 0, 0], target[1, 0, 0] = 0.6, 0.9
-    dice = Dice()
-    dice.update(maps[:2], target[:2])
-    dice.update(maps[2:], target[2:])
-    assert dice.per_image[:2].tolist() == [0.5, 1.0]
-    summary = dice.compute()
-    assert summary.mean == pytest.approx(0.75)
-    assert (summary.n, summary.skipped) == (2, 1)
-    dice.reset()
-    dice.update(maps[:1], target[:1] > 0)
-    assert dice.compute().mean == 0.5
+    assert same(dice(maps, target), [0.5, 1.0, NAN])
+    assert same(dice(maps, target > 0), [0.5, 1.0, NAN])
+    assert same(dice(maps, target, threshold=0.7), [0.5, 0.0, NAN])
 
 
 def test_average_drop_and_increase_by_hand():
     before, after = torch.tensor([0.8, 0.5, 0.9]), torch.tensor([0.4, 0.6, 0.9])
-    drop, increase = AverageDrop(), IncreaseInConfidence()
-    drop.update(before, after)
-    increase.update(before, after)
-    assert drop.per_image.tolist() == pytest.approx([50, 0, 0])
-    assert increase.compute().mean == pytest.approx(100 / 3)
-
-
-def test_nothing_to_count():
-    dice = Dice()
-    dice.update(torch.zeros(2, 1, 2, 2), torch.zeros(2, 1, 2, 2))
-    summary = dice.compute()
-    assert math.isnan(summary.mean)
-    assert summary.skipped == 2
-
-
-def test_bootstrap_is_seeded_and_covers():
-    rng = np.random.default_rng(0)
-    covered = 0
-    for trial in range(100):
-        low, high = bootstrap(torch.tensor(rng.normal(size=60)), seed=trial, resamples=300)
-        covered += low <= 0 <= high
-    assert 88 <= covered <= 99
-    scores = torch.rand(20)
-    assert bootstrap(scores, 3) == bootstrap(scores, 3)
+    assert same(average_drop(before, after), [50, 0, 0])
+    assert same(increase_in_confidence(before, after), [0, 100, 0])
 
 
 def test_masked_images():
@@ -81,7 +64,7 @@ def test_masked_images():
     blurred = masked_images(images, zeros, "blur")
     assert blurred.std() < images.std() / 3
     assert blurred.mean() == pytest.approx(images.mean().item(), abs=0.02)
-    with pytest.raises(ValueError, match="fill"):
+    with pytest.raises(KeyError, match="fill"):
         masked_images(images, ones, "white")
 
 
@@ -89,7 +72,7 @@ def test_scores_of_a_perfect_and_an_empty_map(tiny_net, images):
     explained = tiny_net(images).argmax(1)
     ones = torch.ones(3, 1, 16, 16)
     maps = {("full", 0): ones, ("empty", 4): torch.zeros_like(ones)}
-    table = explanation_scores(tiny_net, images, maps, explained, ones, batch_size=2)
+    table = judge(tiny_net, images, maps, explained, reference=ones, batch_size=2).scores
     full, empty = table[table["method"] == "full"], table[table["method"] == "empty"]
     assert full["dice"].tolist() == [1, 1, 1]
     assert full["drop_black"].abs().max() < 1e-3
@@ -101,93 +84,58 @@ def test_scores_of_a_perfect_and_an_empty_map(tiny_net, images):
     assert torch.allclose(torch.tensor(empty["drop_black"].to_numpy()), expected, atol=1e-3)
 
 
-def test_summary_over_seeds_and_images():
-    rng = np.random.default_rng(0)
-    rows = [
-        {"method": "learned", "seed": seed, "image": image, "score": shift + rng.normal(scale=0.1)}
-        for seed, shift in enumerate((0.0, 1.0, 2.0))
-        for image in range(50)
-    ]
-    rows += [
-        {"method": "fixed", "seed": 0, "image": image, "score": float(image == 0)} for image in range(50)
-    ]
-    rows[150]["score"] = math.nan
-    table = summarise(pd.DataFrame(rows), resamples=400).set_index("method")
-    learned, fixed = table.loc["learned"], table.loc["fixed"]
-    assert learned["mean"] == pytest.approx(1, abs=0.05)
-    assert learned["high"] - learned["low"] > 1  # seeds differ far more than images
-    assert (learned["seeds"], learned["n"]) == (3, 50)
-    assert (fixed["mean"], fixed["n"], fixed["skipped"]) == (0, 49, 1)
-
-
-def region(*rows):
-    mask = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
-    mask[..., list(rows), :] = True
-    return mask
-
-
-def test_dice_at_area_asks_for_the_order_only():
+def test_overlap_at_area_asks_for_the_order_only():
     maps = torch.arange(16.0).view(1, 1, 4, 4) / 16  # highest in the last rows
-    dice = DiceAtArea()
-    dice.update(maps, region(3))
-    dice.update(maps**8, region(2))
-    dice.update(maps, region(1, 2, 3))
-    dice.update(maps, region())
-    assert dice.per_image[:3].tolist() == [1.0, 0.0, 1.0]
-    assert dice.compute().skipped == 1
+    evidence = torch.cat([region(3), region(2), region(1, 2, 3), region(2, 3), region(0, 3), region()])
+    maps = maps.expand(6, -1, -1, -1)
+    assert same(dice_at_area(maps, evidence), [1, 0, 1, 1, 0.5, NAN])
+    assert same(dice_at_area(maps**8, evidence), [1, 0, 1, 1, 0.5, NAN])
+    assert same(iou_at_area(maps, evidence), [1, 0, 1, 1, 4 / 12, NAN])
+    with pytest.raises(ValueError, match="boolean mask"):
+        dice_at_area(maps, evidence.float())
 
 
 def test_pointing_game():
     maps = torch.zeros(1, 1, 4, 4)
     maps[..., 1, 2] = 1
-    game, tolerant = PointingGame(), PointingGame(tolerance=1)
-    for metric in (game, tolerant):
-        metric.update(maps, region(2))
-        metric.update(maps, region(1))
-        metric.update(maps, region(3))
-    game.update(torch.ones(1, 1, 4, 4), region(0))  # a flat map points nowhere
-    game.update(maps, region())
-    assert game.per_image[:4].tolist() == [0, 1, 0, 0]
-    assert math.isnan(game.per_image[4])
-    assert tolerant.per_image.tolist() == [1, 1, 0]
+    maps = torch.cat([maps.expand(4, -1, -1, -1), torch.ones(1, 1, 4, 4)])  # a flat map points nowhere
+    evidence = torch.cat([region(2), region(1), region(3), region(), region(0)])
+    assert same(pointing_game(maps, evidence), [0, 1, 0, NAN, 0])
+    assert same(pointing_game(maps, evidence, tolerance=1), [1, 1, 0, NAN, 0])
 
 
 def test_mass_inside():
-    maps = torch.full((1, 1, 4, 4), 0.25)
-    maps[..., 0, :] = 1
-    inside, top = MassInside(), MassInside(top=True)
-    inside.update(maps, region(0))
-    top.update(maps, region(0))
-    inside.update(torch.zeros(1, 1, 4, 4), region(0))
-    assert inside.per_image[0] == pytest.approx(4 / 7)
-    assert top.per_image.tolist() == [1.0]
-    assert inside.compute().skipped == 1
+    maps = torch.full((2, 1, 4, 4), 0.25)
+    maps[0, :, 0], maps[1] = 1, 0
+    assert same(mass_inside(maps, region(0)), [4 / 7, NAN])
+    assert same(mass_inside(maps, region(0), top=True), [1, NAN])
+    assert same(mass_inside(maps[:1], region(1)), [1 / 7])
+    assert same(mass_inside(maps[:1], region(1), top=True), [0])
 
 
-def test_distinct_values_and_area():
+def test_distinct_values():
     maps = torch.linspace(0, 1, 16).view(1, 1, 4, 4)
-    values, area = DistinctValues(), MeanArea()
-    values.update(maps, region(0))
-    values.update((maps > 0.5).float(), region(0, 3))
-    values.update(maps, region())
-    area.update(maps)
-    assert values.per_image[:2].tolist() == [4, 2]
-    assert values.compute().skipped == 1
-    assert area.compute().mean == pytest.approx(0.5)
+    binary = (maps > 0.5).float()
+    evidence = torch.cat([region(0), region(0, 3), region()])
+    assert same(distinct_values(torch.cat([maps, binary, maps]), evidence), [4, 2, NAN])
 
 
 def test_rank_correlation_is_scipys_with_ties():
-    from scipy.stats import spearmanr
-
     generator = torch.Generator().manual_seed(0)
     first = (torch.rand(3, 1, 8, 8, generator=generator) * 5).round()
     second = first + (torch.rand(3, 1, 8, 8, generator=generator) * 3).round()
-    metric = RankCorrelation()
-    metric.update(first, second)
-    metric.update(first[:1], torch.zeros(1, 1, 8, 8))
     expected = [spearmanr(a.flatten(), b.flatten()).statistic for a, b in zip(first, second, strict=True)]
-    assert metric.per_image[:3].tolist() == pytest.approx(expected, abs=1e-6)
-    assert metric.compute().skipped == 1
+    assert rank_correlation(first, second).tolist() == pytest.approx(expected, abs=1e-6)
+    assert rank_correlation(first, torch.zeros(3, 1, 8, 8)).isnan().all()
+    assert same(agreement([first, second]), expected)
+
+
+def test_agreement_of_three_and_of_constant_maps():
+    maps = torch.arange(16.0).view(1, 1, 4, 4)
+    assert same(agreement([maps, maps**2, -maps]), [-1 / 3])  # 1, -1 and -1
+    assert same(agreement([maps, torch.zeros_like(maps)]), [0])
+    with pytest.raises(ValueError, match="two methods or more"):
+        agreement([maps])
 
 
 def test_scores_at_matched_area(tiny_net, images):
@@ -196,10 +144,11 @@ def test_scores_at_matched_area(tiny_net, images):
     evidence = torch.zeros(3, 1, 16, 16, dtype=torch.bool)
     evidence[..., :4, :] = True
     maps = {("ones", 0): torch.ones(3, 1, 16, 16), ("evidence", 0): evidence.float()}
-    scores = explanation_scores(tiny_net, images, maps, explained, evidence=evidence, areas=[0.25])
+    scores = judge(tiny_net, images, maps, explained, evidence=evidence, areas=[0.25]).scores
     ones, own = scores[scores["method"] == "ones"], scores[scores["method"] == "evidence"]
     assert (ones["drop_black"] == 0).all()
     assert (ones["area"] == 1).all()
+    assert (own["area"] == 0.25).all()
     # Equal values are taken in reading order: here that is the same quarter.
     assert ones["drop_black@25"].to_numpy() == pytest.approx(own["drop_black"].to_numpy(), abs=1e-3)
     assert own["drop_black@25"].to_numpy() == pytest.approx(own["drop_black"].to_numpy(), abs=1e-3)
@@ -210,47 +159,31 @@ def test_scores_at_matched_area(tiny_net, images):
     assert "dice" not in scores
 
 
+EMBEDDINGS = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 3.0], [1.0, 1.0]])
+CLASSES = torch.tensor([0, 0, 1, 1, 2])
+
+
 def test_class_similarity_by_hand():
-    embeddings = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 3.0], [1.0, 1.0]])
-    similarity = class_similarity(embeddings, torch.tensor([0, 0, 1, 1, 2]), 4)
+    similarity = class_similarity(EMBEDDINGS, CLASSES, 4)
     half = 0.5**0.5
-    expected = torch.tensor([[1, 0, half], [0, 1, half], [half, half, torch.nan]], dtype=torch.float64)
+    expected = torch.tensor([[1, 0, half], [0, 1, half], [half, half, NAN]], dtype=torch.float64)
     assert torch.allclose(similarity.matrix[:3, :3], expected, equal_nan=True)
     assert similarity.matrix[3].isnan().all()
-    assert similarity.within[:4].tolist() == pytest.approx([1, 1, 1, 1])
-    assert math.isnan(similarity.within[4])
-    assert similarity.between.tolist() == pytest.approx([half / 3] * 4 + [half])
+    assert same(similarity.within, [1, 1, 1, 1, NAN])
+    assert same(similarity.between, [half / 3] * 4 + [half])
+    table = similarity_table({"images": EMBEDDINGS}, CLASSES, 4)
+    assert list(table) == ["embeddings of", "similarity", "mean", "low", "high", "n"]
+    assert table["similarity"].tolist() == ["within classes", "between classes"]
+    assert table["n"].tolist() == [4, 5]  # the class of one has no similarity within
+    assert table["mean"].tolist() == pytest.approx([1, (4 * half / 3 + half) / 5])
+    assert ((table["low"] <= table["mean"]) & (table["mean"] <= table["high"])).all()
 
 
-# -- several processes --------------------------------------------------------------------------------
-
-
-def _one_of_two(rank, folder):
-    distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
-    try:
-        maps, evidence = _shared_maps()
-        own = slice(0, 3) if rank == 0 else slice(3, None)
-        metric = DiceAtArea()
-        metric.update(maps[own], evidence[own])
-        summary = metric.compute()
-        (folder / f"{rank}.json").write_text(json.dumps(summary._asdict()))
-    finally:
-        distributed.destroy_process_group()
-
-
-def _shared_maps():
-    generator = torch.Generator().manual_seed(0)
-    return torch.rand(8, 1, 6, 6, generator=generator), torch.rand(8, 1, 6, 6, generator=generator) > 0.7
-
-
-def test_processes_agree_on_the_summary_of_all_images(tmp_path):
-    """Images split unevenly over two processes: each computes what one process computes of all."""
-    torch.multiprocessing.spawn(_one_of_two, (tmp_path,), nprocs=2)
-    metric = DiceAtArea()
-    metric.update(*_shared_maps())
-    expected = metric.compute()
-    for rank in range(2):
-        made = json.loads((tmp_path / f"{rank}.json").read_text())
-        assert made["n"] == expected.n == 8
-        assert made["mean"] == pytest.approx(expected.mean)
-        assert [made["low"], made["high"]] == pytest.approx([expected.low, expected.high])
+def test_share_of_maps_in_a_region():
+    maps = torch.full((2, 1, 4, 4), 0.25)
+    maps[:, :, 0] = 1
+    table = region_table({("a", 3): maps, ("b", 0): maps.flip(2)}, region(0), place="top")
+    assert list(table) == ["method", "seed", "place", "mean", "low", "high", "n", "skipped"]
+    assert table["mean"].tolist() == pytest.approx([4 / 7, 1 / 7])
+    assert table["seed"].tolist() == [3, 0]
+    assert region_table({("a", 0): maps}, region(0), top=True)["mean"].tolist() == [1]

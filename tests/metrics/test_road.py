@@ -8,9 +8,13 @@ import torch
 from torch.nn import functional as F
 
 from gan_lib.core.masking import top_share
-from gan_lib.metrics import ROAD, Probe, imputation, impute, road_curves
-from gan_lib.metrics.imputation import Imputer
+from gan_lib.metrics import Probe, imputation, road_curves, road_score
+from gan_lib.metrics.imputation import Imputer, imputation_noise
 from gan_lib.metrics.road import NOISE, UNDONE
+
+
+def impute(images, known, noise=0.0, seed=0):
+    return Imputer()(images, known, imputation_noise(images, noise, seed) if noise else None)
 
 
 @pytest.fixture
@@ -48,9 +52,8 @@ def test_road_scores_are_pytorch_grad_cams(tiny_net, images, maps):
             metric = road.PerturbationConfidenceMetric(kind(percentile, imputer))
             theirs = metric(images, maps[:, 0].numpy(), targets, tiny_net, return_diff=False)
             assert np.allclose(own[:, column].numpy(), theirs, atol=1e-4)
-    metric = ROAD()
-    metric.update(highest, lowest)
-    assert metric.compute().mean == pytest.approx(float((lowest - highest).mean()) / 2)
+    by_hand = (torch.tensor([[0.2, 0.4]]), torch.tensor([[0.9, 0.5]]))  # (0.7 + 0.1) / 2 / 2
+    assert road_score(by_hand).tolist() == pytest.approx([0.2])
 
 
 def test_imputation_of_what_is_known_and_unknown():

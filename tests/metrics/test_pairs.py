@@ -1,0 +1,88 @@
+"""Who wins against whom, and whether that is more than chance."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import wilcoxon
+
+from gan_lib.metrics import paired_tests, verdicts, win_shares, wins_against
+
+NAN = math.nan
+
+
+def table_of(runs, measure="drop_black"):
+    """Scores by method and seed, one per image, as a table."""
+    return pd.DataFrame(
+        [
+            {"method": method, "seed": seed, "image": image, measure: score}
+            for (method, seed), scores in runs.items()
+            for image, score in enumerate(scores)
+        ]
+    )
+
+
+def test_win_shares_by_hand():
+    runs = {
+        ("a", 0): [1, 2, 3, NAN],
+        ("b", 0): [2, 2, 1, 0],
+        ("b", 1): [0, 5, 5, 5],
+        ("c", 0): [NAN, NAN, NAN, 1],
+    }
+    lower = win_shares(table_of(runs), "drop_black")
+    assert lower.loc["a", "b"] == pytest.approx(100 * 3 / 6)  # images 0 to 2, both seeds: 3 won, 1 a draw
+    assert lower.loc["b", "a"] == pytest.approx(100 * 2 / 6)
+    assert lower.loc["b", "c"] == 50
+    assert math.isnan(lower.loc["a", "c"])  # no image in common
+    assert math.isnan(lower.loc["a", "a"])
+    higher = win_shares(table_of(runs, "mass"), "mass")
+    assert higher.loc["a", "b"] == lower.loc["b", "a"]
+    with pytest.raises(KeyError, match="column of none"):
+        win_shares(table_of(runs, "luck"), "luck")
+
+
+def test_wins_against_by_hand():
+    runs = {("Grad-CAM", 0): [5, 5, 5], ("ours", 0): [1, 5, 9], ("ours", 1): [1, 1, NAN]}
+    made = wins_against(table_of(runs), "drop_black", "Grad-CAM")
+    assert made["won"].tolist() == pytest.approx([0, 0, 0, 100, 0, 0, 100, 100, NAN], nan_ok=True)
+    assert made["lost"].tolist() == pytest.approx([0, 0, 0, 0, 0, 100, 0, 0, NAN], nan_ok=True)
+    higher = wins_against(table_of(runs, "mass"), "mass", "Grad-CAM")
+    assert higher["won"].tolist()[3:6] == [0, 0, 100]
+    shuffled = table_of(runs).sample(frac=1, random_state=0)
+    again = wins_against(shuffled, "drop_black", "Grad-CAM").sort_values(["method", "seed", "image"])
+    assert again["lost"].tolist() == pytest.approx(made["lost"].tolist(), nan_ok=True)
+    with pytest.raises(ValueError, match="duplicate"):
+        wins_against(table_of(runs), "drop_black", "ours")
+
+
+def test_paired_tests_average_seeds_first():
+    base = np.random.default_rng(0).random(40)
+    runs = {("good", 0): base - 0.1, ("good", 1): base - 0.3, ("poor", 0): base, ("same", 0): base}
+    tests = paired_tests(table_of(runs), "drop_black", ["good", "same"], ["poor"]).set_index("method")
+    assert tests.loc["good", "difference"] == pytest.approx(-0.2)
+    assert tests.loc["good", "n"] == 40  # images, not images and seeds
+    expected = wilcoxon((runs["good", 0] + runs["good", 1]) / 2 - base).pvalue
+    assert tests.loc["good", "p"] == pytest.approx(expected)
+    assert tests.loc["good", "p_holm"] == pytest.approx(2 * expected)
+    assert tests.loc["same", "p_holm"] == 1
+
+
+def test_an_image_counts_where_every_seed_has_a_score():
+    runs = {("ours", 0): [1, 2, NAN, 4], ("ours", 1): [3, 2, 100, 4], ("poor", 0): [0, 0, 0, NAN]}
+    row = paired_tests(table_of(runs), "drop_black", ["ours"], ["poor", "ours"]).iloc[0]
+    assert row["difference"] == 2  # images 0 and 1; the third would count with one seed alone
+    assert row["n"] == 2
+    nothing = paired_tests(table_of(runs), "drop_black", ["ours"], ["ours"])
+    assert list(nothing) == ["measure", "method", "against", "difference", "n", "p", "p_holm"]
+    assert nothing.empty
+
+
+def test_verdicts_by_hand():
+    rows = [("drop_black", "a", -1, 0.01), ("drop_black", "a", -1, 0.2), ("drop_black", "a", 1, 0.01)]
+    rows += [("road", "a", 1, 0.04), ("road", "a", 1, 0.05), ("road", "a", NAN, 1.0)]
+    counts = verdicts(pd.DataFrame(rows, columns=["measure", "method", "difference", "p_holm"]).assign(p=0.0))
+    assert counts.loc[("drop_black", "a"), ["better", "level", "worse"]].tolist() == [1, 1, 1]
+    assert counts.loc[("road", "a"), ["better", "level", "worse"]].tolist() == [1, 2, 0]
