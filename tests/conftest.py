@@ -12,7 +12,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gan_lib.data import ImageData, digits_in_scenes
-from gan_lib.workbench import Places, Workbench
 
 torch.set_num_threads(min(2, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else 2)
 
@@ -101,6 +100,8 @@ judge: {timing_rounds: 1}
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
+    from gan_lib.workbench import Places  # imported when needed: it takes seconds
+
     root = tmp_path_factory.mktemp("project")
     (root / "notebooks/profiles").mkdir(parents=True)
     (root / "notebooks/profiles/tiny.yaml").write_text(TINY)
@@ -118,4 +119,6 @@ def places(tmp_path_factory):
 
 @pytest.fixture
 def bench(places):
+    from gan_lib.workbench import Workbench
+
     return Workbench("test", "tiny", {}, places)
