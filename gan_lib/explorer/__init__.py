@@ -4,21 +4,20 @@ State and computation are in plain classes (:class:`Explorer` and :class:`Inside
 only binds them. What is kept is found again by contents, pixels and weights, never by names.
 """
 
-from gan_lib.explorer.inside import Condition, Inside, conditions_of
+from gan_lib.explorer.inside import Inside, conditions_of
 from gan_lib.explorer.models import Models
-from gan_lib.explorer.panel import explorer_panel, interactive
+from gan_lib.explorer.panel import ExplorerPanel, interactive
 from gan_lib.explorer.pictures import Gallery
 from gan_lib.explorer.state import Choice, Explorer, View
 
 __all__ = [
     "Choice",
-    "Condition",
     "Explorer",
+    "ExplorerPanel",
     "Gallery",
     "Inside",
     "Models",
     "View",
     "conditions_of",
-    "explorer_panel",
     "interactive",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -21,58 +20,42 @@ from gan_lib.concepts import (
     predicted_images,
     weighted_activations,
 )
-from gan_lib.concepts.contrasting import fit_hyperplanes, gather_evidence
+from gan_lib.concepts.contrasting import Hyperplanes, gather_evidence
 from gan_lib.core.maps import min_max, upsample
 from gan_lib.data import ImageSplit
-from gan_lib.explainers import GANExplainer, GeneratorExplainer
+from gan_lib.explainers import ContrastiveExplainer, GANExplainer, GeneratorExplainer
 from gan_lib.explorer.models import weights_key
 from gan_lib.figures import overlay
 from gan_lib.gan.relevance import ConditionedGenerator, as_parts, relevance, shares, zero_conditions
 
 
-@dataclass(frozen=True)
-class Condition:
-    """One of the conditions that a generator has read.
+def conditions_of(
+    explainer: GeneratorExplainer, image: Tensor, target: int
+) -> dict[str, tuple[Tensor, float]]:
+    """Every condition that an explainer reads for an image (1, 3, H, W), first to last, by what it is.
 
-    Attributes:
-        name: what it is: a layer, an average over layers, or the evidence for the class.
-        picture: (1, H, W) in [0, 1]; of activations the mean over their channels.
-        share: of the relevance, 0..1; NaN where no condition matters.
-    """
-
-    name: str
-    picture: Tensor
-    share: float
-
-
-def conditions_of(explainer: GeneratorExplainer, image: Tensor, target: int) -> list[Condition]:
-    """Every condition of an explainer for an image (1, 3, H, W), first to last, with its relevance.
-
-    Relevance is how far the map moves when the condition is taken away (leave one out), as a share.
+    Returns:
+        By name (a layer, an average over layers, the evidence for the class) a picture (1, H, W) in [0, 1],
+        of activations the mean over their channels, and the share of the relevance, 0..1: how far the map
+        moves when the condition is taken away (leave one out). NaN where no condition matters.
     """
     with torch.no_grad():
         given = explainer.conditions(image, target)
-    parts = as_parts(given)
-    seen = ConditionedGenerator(explainer.generator, zero_conditions(given))
-    with torch.no_grad():
-        found = shares(relevance(seen, image, given, "leave_one_out"))[0]  # (n,)
-    names = _condition_names(explainer)
+        seen = ConditionedGenerator(explainer.generator, zero_conditions(given))
+        found = shares(relevance(seen, image, given, "leave_one_out"))[0].tolist()  # n
+    names = [f"condition {number}" for number in range(1, len(found) + 1)]
+    if isinstance(explainer, ContrastiveExplainer):
+        layers = [layer.removeprefix("backbone.") for layer in explainer.maker.layers]
+        names = [*layers, "evidence for the class"]
+    elif isinstance(explainer, GANExplainer) and explainer.maker.kind == "cgma":
+        names = [f"average of layers 1 to {position}" for position in explainer.maker.positions]
     size = (image.shape[-2], image.shape[-1])
-    return [
-        Condition(name, min_max(upsample(part.float().mean(1, keepdim=True), size))[0].cpu(), float(share))
-        for name, part, share in zip(names, parts, found, strict=True)
-    ]
-
-
-def _condition_names(explainer: GeneratorExplainer) -> list[str]:
-    if isinstance(explainer, GANExplainer):
-        return [f"average of layers 1 to {position}" for position in explainer.maker.positions]
-    layers = [layer.removeprefix("backbone.") for layer in explainer.settings()["layers"]]
-    return [*layers, "evidence for the class"]
+    large = [min_max(upsample(part.float().mean(1, keepdim=True), size))[0].cpu() for part in as_parts(given)]
+    return dict(zip(names, zip(large, found, strict=True), strict=True))
 
 
 class Inside:
-    """Concepts and contrasts of one CNN's hidden layer, found when they are first asked for.
+    """Concepts and contrasts of one CNN's last layer with places, found when they are first asked for.
 
         inside = Inside(cnn, data.train)
         crops, maps = inside.concepts(image, label=3)
@@ -85,22 +68,16 @@ class Inside:
         split: images to learn from and to cut prototypes from.
         count: concepts per class.
         images_per_class: to learn from.
-        layer: dotted name; by default the last with places.
 
     Raises:
-        ValueError: a layer without places, or with activations below 0.
+        ValueError: a CNN without such a layer, or with activations below 0 in it.
     """
 
     def __init__(
-        self,
-        cnn: Classifier,
-        split: ImageSplit,
-        count: int = 4,
-        images_per_class: int = 30,
-        layer: str | None = None,
+        self, cnn: Classifier, split: ImageSplit, count: int = 4, images_per_class: int = 30
     ) -> None:
         self.cnn, self.split, self.count, self.images_per_class = cnn, split, count, images_per_class
-        self.hidden = HiddenLayer(cnn, layer, split.image_size)
+        self.hidden = HiddenLayer(cnn, image_size=split.image_size)
         self.relevance = LayerRelevance(self.hidden, "gradient_x_activation", samples=0)
         self._found: dict[Any, Any] = {}
         self._weights = ""
@@ -114,18 +91,17 @@ class Inside:
             ValueError: a class that the CNN predicts for none of the images.
         """
         basis = self._kept(("basis", label), lambda: self._basis(label))  # (k, C)
-        pooled = self._kept("pooled", self._pooled)
-        crops = pooled.crops(self.split, pooled.nearest(basis, prototypes), pooled.cell)
+        side = min(4, *self.hidden.size)
+        pooled = self._kept("pooled", lambda: PooledActivations(self.hidden, self.split, side, 1))
+        crops = pooled.crops(pooled.nearest(basis, prototypes))
         maps = concept_maps(self.hidden, image, basis)[0][:, None]  # (k, 1, h, w)
-        scaled = maps / maps.amax().clamp(min=1e-9)
-        large = upsample(scaled, (image.shape[-2], image.shape[-1]))
+        large = upsample(maps / maps.amax().clamp(min=1e-9), (image.shape[-2], image.shape[-1]))
         return crops.cpu(), overlay(image.expand(len(large), -1, -1, -1), large).cpu()
 
     def pair(self, label: int, rival: int) -> tuple[int, int]:
-        """Two classes that can be contrasted: the given ones, in place of one that cannot be another."""
-        evidence = self._kept("evidence", self._evidence)
-        one, other = [own for own in dict.fromkeys([label, rival, *evidence]) if own in evidence][:2]
-        return one, other
+        """Two classes that can be contrasted: the given ones; another for one that is never predicted."""
+        found = [own for own in dict.fromkeys([label, rival, *self.evidence]) if own in self.evidence]
+        return found[0], found[1]
 
     def shifted(self, image: Tensor, one: int, other: int, offsets: Iterable[float]) -> pd.DataFrame:
         """Probabilities of two classes after all activations were moved from one towards the other.
@@ -144,23 +120,32 @@ class Inside:
         """
         if one == other:
             raise ValueError("choose two different classes")
-        evidence = self._kept("evidence", self._evidence)
-        for label in (one, other):
-            if label not in evidence:
-                raise KeyError(f"no image here is predicted as {self.cnn.class_names[label]!r}")
-        planes = self._kept("planes", lambda: fit_hyperplanes(evidence))
+        names, evidence, rows = self.cnn.class_names, self.evidence, []
+        if missing := [names[label] for label in (one, other) if label not in evidence]:
+            raise KeyError(f"no image here is predicted as {missing[0]!r}")
+        planes = self._kept("planes", lambda: Hyperplanes(evidence))
         apart = evidence[other].mean(0) - evidence[one].mean(0)  # (C,)
         direction = planes.direction(one, other).to(apart)  # (C,)
-        rows = []
         for offset in offsets:
-            probabilities = self._moved(image, offset * apart.norm() * direction)
-            rows += [(self.cnn.class_names[own], offset, float(probabilities[own])) for own in (one, other)]
+            move = (offset * apart.norm() * direction)[:, None, None]  # (C, 1, 1)
+            logits = self.hidden.logits(image, lambda own, move=move: (own + move.to(own)).relu())
+            probabilities = logits.softmax(1)[0]  # (K,)
+            rows += [(names[own], offset, float(probabilities[own])) for own in (one, other)]
         return pd.DataFrame(rows, columns=["method", "offset", "probability"])
 
-    def _moved(self, image: Tensor, move: Tensor) -> Tensor:
-        """Probabilities (K,) of an image whose activations are all moved by (C,)."""
-        logits = self.hidden.logits(image, lambda own: (own + move[:, None, None].to(own)).relu())
-        return logits.softmax(1)[0]
+    @property
+    def predicted(self) -> pd.DataFrame:
+        """What the CNN predicts for the images."""
+        return self._kept("predicted", lambda: predictions(self.cnn, self.split))
+
+    @property
+    def evidence(self) -> dict[int, Tensor]:
+        """Per class that is predicted, activations (M, C) of the places that speak for it."""
+        asked = range(len(self.cnn.class_names)), self.images_per_class
+        found = self._kept(
+            "evidence", lambda: gather_evidence(self.relevance, self.split, self.predicted, *asked)
+        )
+        return {label: own.vectors for label, own in found.items()}
 
     def _kept(self, name: Any, make: Callable[[], Any]) -> Any:
         """What has been found for the CNN's present weights."""
@@ -171,20 +156,8 @@ class Inside:
             self._found[name] = make()
         return self._found[name]
 
-    def _predicted(self) -> pd.DataFrame:
-        return predictions(self.cnn, self.split)
-
-    def _pooled(self) -> PooledActivations:
-        return PooledActivations(self.hidden, self.split, min(4, *self.hidden.size), 1)
-
-    def _evidence(self) -> dict[int, Tensor]:
-        """Per class that is predicted, the weighted activations (N, C) of its images."""
-        table, classes = self._kept("predicted", self._predicted), range(len(self.cnn.class_names))
-        found = gather_evidence(self.relevance, self.split, table, classes, self.images_per_class)
-        return {label: own.vectors for label, own in found.items()}
-
     def _basis(self, label: int) -> Tensor:
-        rows = predicted_images(self._kept("predicted", self._predicted), label, self.images_per_class)
+        rows = predicted_images(self.predicted, label, self.images_per_class)
         if not len(rows):
             name = self.cnn.class_names[label]
             raise ValueError(f"no image here is predicted as {name!r}: nothing to learn its concepts from")

@@ -6,19 +6,16 @@ import html
 import io
 import warnings
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import Any
 
 import ipywidgets as widgets
-import numpy as np
-import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
 
-from gan_lib.data import ImageSplit
-from gan_lib.data.folders import read_image
+from gan_lib.data import ImageSplit, read_images
 
-LARGE = 4096  # pixels a side, from which an upload is called large
+LARGE = 4096  # pixels a side, from which an upload is called large, and kept smaller
 
 
 class Gallery:
@@ -35,15 +32,19 @@ class Gallery:
     """
 
     def __init__(self, split: ImageSplit, class_names: Sequence[str], count: int = 24) -> None:
-        self.own: dict[str, Tensor] = {}
-        self.uploads: dict[str, bytes] = {}
-        rows = range(min(count, len(split)))
-        for number, (image, label) in enumerate(zip(split.images[rows], split.labels[rows], strict=True)):
-            self.own[f"{number + 1}: {class_names[int(label)]}"] = image
+        self.uploads: dict[str, Image.Image] = {}
+        self.split = split.subset(range(min(count, len(split))))
+        labels = enumerate(self.split.labels.tolist(), 1)
+        self.own = {f"{number}: {class_names[label]}": number - 1 for number, label in labels}
 
     def __iter__(self) -> Iterator[str]:
         yield from self.uploads
         yield from self.own
+
+    def sample(self, count: int, seed: int) -> list[str]:
+        """Names of some of the images that were there from the start, classes in proportion."""
+        names = list(self.own)
+        return [names[row] for row in self.split.sample(count, seed).tolist()]
 
     def upload(self, name: str, content: bytes) -> tuple[str, str]:
         """Add an image file; returns what it is called here, and what there is to say about it.
@@ -56,20 +57,22 @@ class Gallery:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                with Image.open(io.BytesIO(content)) as picture:
-                    width, height = picture.size
-            _read(name, content, (8, 8))
+                picture = Image.open(io.BytesIO(content))
+                width, height = picture.size
+                picture = ImageOps.exif_transpose(picture)  # all of it is read here
+            if max(width, height) >= LARGE:
+                picture.thumbnail((LARGE // 2, LARGE // 2))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             why = f": {error}" if isinstance(error, Image.DecompressionBombError) else ""
             raise ValueError(f"{name} is no image that can be read{why}") from error
-        called = f"{name} (upload)" if name in self.own else name
-        self.uploads[called] = content
         if max(width, height) >= LARGE:
             notice = f"{name} is large, {width} x {height} pixels: it is cropped to a square and made smaller"
         elif min(width, height) < 8:
             notice = f"{name} has only {width} x {height} pixels: there is not much to see in it"
         else:
             notice = f"{name}, {width} x {height} pixels, is cropped to a square and resized"
+        called = f"{name} (upload)" if name in self.own else name
+        self.uploads[called] = picture
         return called, notice
 
     def image(self, name: str, size: tuple[int, int]) -> Tensor:
@@ -79,42 +82,31 @@ class Gallery:
             KeyError: no such image.
         """
         if name in self.uploads:
-            return _read(name, self.uploads[name], size)[None].float() / 255
+            return read_images(self.uploads[name], size)
         if name not in self.own:
             raise KeyError(f"no image {name!r}")
-        image = self.own[name]
-        if tuple(image.shape[-2:]) != size:
-            picture = Image.fromarray(image.permute(1, 2, 0).numpy())
-            resized = np.array(picture.resize((size[1], size[0]), Image.Resampling.BICUBIC))
-            image = torch.from_numpy(resized).permute(2, 0, 1)
-        return image[None].float() / 255
-
-
-@lru_cache(maxsize=64)
-def _read(name: str, content: bytes, size: tuple[int, int]) -> Tensor:
-    """An image file (3, H, W), uint8; kept by its content, whatever it is called."""
-    stream = io.BytesIO(content)
-    stream.name = name  # what an error message calls it
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return read_image(stream, size)  # type: ignore[arg-type]
+        return read_images(self.split.images[self.own[name]], size)
 
 
 def png(own: Tensor, side: int = 192) -> bytes:
     """A picture (3, H, W) in [0, 1] as a PNG whose longer side has about so many pixels."""
-    pixels = (own.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()  # (H, W, 3)
-    scale = max(1, round(side / max(pixels.shape[:2])))
+    picture = to_pil_image((own.clamp(0, 1) * 255).round().byte().cpu())
     stream = io.BytesIO()
-    large = Image.fromarray(np.ascontiguousarray(pixels.repeat(scale, 0).repeat(scale, 1)))
+    large = ImageOps.scale(picture, max(1, round(side / max(picture.size))), Image.Resampling.NEAREST)
     large.save(stream, format="PNG", compress_level=1)
     return stream.getvalue()
+
+
+def spaced(name: str) -> str:
+    """A method's name as people read it."""
+    return name.replace("_", " ")
 
 
 def tile(title: str, own: Tensor, below: str = "", side: int = 192) -> Any:
     """A titled picture (3, H, W), with words below it."""
     image = widgets.Image(value=png(own, side), format="png", width=side)
     image.add_class("gan-lib-picture")
-    parts = [widgets.HTML(f"<b>{html.escape(title)}</b>"), image]
+    parts = [widgets.HTML(f"<b>{html.escape(spaced(title))}</b>"), image]
     if below:
         parts.append(widgets.HTML(f"<span>{html.escape(below)}</span>"))
     return widgets.VBox(parts, layout=widgets.Layout(margin="0 10px 6px 0", width=f"{side + 12}px"))
@@ -123,10 +115,8 @@ def tile(title: str, own: Tensor, below: str = "", side: int = 192) -> Any:
 def bars(values: Sequence[tuple[str, float]], title: str) -> str:
     """Probabilities as bars, with numbers for who cannot see them."""
     rows = "".join(
-        f'<div style="display:flex;gap:6px">'
-        f'<span style="width:110px;overflow:hidden">{html.escape(name)}</span>'
-        f'<span style="width:120px;background:#eee"><span style="display:block;height:100%;'
-        f'width:{100 * value:.0f}%;background:#0173b2"></span></span><span>{100 * value:.1f} %</span></div>'
+        f'<div><span style="display:inline-block;width:110px;overflow:hidden">{html.escape(name)}</span> '
+        f'<meter value="{value:.3f}" style="width:120px"></meter> {100 * value:.1f} %</div>'
         for name, value in values
     )
     return f"<div><i>{html.escape(title)}</i>{rows}</div>"

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import OrderedDict
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import pandas as pd
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from pydantic import Field
 from torch import Tensor
 
-from gan_lib.core.masking import FILLS, blend, filling, top_share
+from gan_lib.core.masking import Fill, blend, filling, top_share
+from gan_lib.core.options import options
 from gan_lib.core.storage import atomic_path, tensor_bytes, write_json
+from gan_lib.core.targets import resolve_target
+from gan_lib.data import ImageSplit, load_data
 from gan_lib.explainers import GeneratorExplainer
-from gan_lib.explorer.models import LAYERED, Models, weights_key
-from gan_lib.explorer.pictures import Gallery
+from gan_lib.explorer.inside import Inside
+from gan_lib.explorer.models import Models, layered, weights_key
+from gan_lib.explorer.pictures import Gallery, spaced
 from gan_lib.figures import map_grid, overlay
+from gan_lib.metrics import judge
+from gan_lib.workbench import Workbench
 
 CACHED = 512  # maps
-Shown = tuple[Tensor, float | None]  # a picture (3, H, W), and the explained class's probability for it
 
 
-@dataclass(frozen=True)
+@options
 class Choice:
     """All settings of a view.
 
@@ -36,8 +42,9 @@ class Choice:
         other: a second method beside it, or ``None``.
         layer: for methods that look at one; ``None`` for their default.
         target: class number; ``None`` for the prediction.
-        fill: what stands in place of what is hidden: ``black``, ``blur`` or ``mean``.
-        area: share of the image that is shown, the map's highest pixels; ``None`` for the map as it is.
+        fill: what stands in place of what is hidden.
+        area: share of the image in (0, 1] that is shown, the map's highest pixels; ``None`` for the map as
+            it is.
 
     Raises:
         ValueError: an unknown fill, or an area outside (0, 1].
@@ -49,14 +56,8 @@ class Choice:
     other: str | None = None
     layer: str | None = None
     target: int | None = None
-    fill: str = "black"
-    area: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.fill not in FILLS:
-            raise ValueError(f"fill is one of {FILLS}, not {self.fill!r}")
-        if self.area is not None and not 0 < self.area <= 1:
-            raise ValueError(f"area is a share of the image in (0, 1], not {self.area}")
+    fill: Fill = "black"
+    area: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,14 @@ class View:
     """What there is to see.
 
     Attributes:
-        choice: with the class filled in that was explained.
-        label: that class's number; name: what it is called.
+        choice: what was chosen.
+        label: the class that is explained, its number; name: what it is called.
         image: (3, H, W) in [0, 1].
         maps: per method, (1, H, W) in [0, 1].
-        shown: per method, the image through the map, (3, H, W).
-        hidden: per method, its complement.
-        top: the five most probable classes of the image with their probabilities.
-        probabilities: of the explained class: ``image``, and per method ``METHOD shown`` and
-            ``METHOD hidden``.
+        pictures: (3, H, W) by title, with the class's probability where there is one: ``image``; per method
+            ``METHOD``, the map over the image, ``METHOD: shown``, the image through it, ``METHOD: hidden``,
+            its complement; with two methods ``difference of the maps``.
+        top: the five most probable classes of the image: number, name, probability.
         seconds: that it took to make.
         cached: whether all maps were there already.
     """
@@ -82,44 +82,25 @@ class View:
     name: str
     image: Tensor
     maps: dict[str, Tensor]
-    shown: dict[str, Tensor]
-    hidden: dict[str, Tensor]
+    pictures: dict[str, tuple[Tensor, float | None]]
     top: list[tuple[int, str, float]]
-    probabilities: dict[str, float]
     seconds: float
     cached: bool
-
-    @property
-    def difference(self) -> Tensor | None:
-        """The absolute difference (1, H, W) of both methods' maps, where there are two."""
-        if len(self.maps) < 2:
-            return None
-        one, other = self.maps.values()
-        return (one - other).abs()
 
     def over(self, own: Tensor) -> Tensor:
         """A map (1, H, W) in colour over the image, (3, H, W)."""
         return overlay(self.image[None], own[None])[0]
 
-    def pictures(self) -> dict[str, Shown]:
-        """By title: the image; per method its map, what it shows and what it hides; the maps' difference."""
-        made: dict[str, Shown] = {"image": (self.image, self.probabilities["image"])}
-        for method, own in self.maps.items():
-            title = method.replace("_", " ")
-            made[title] = self.over(own), None
-            made[f"{title}: shown"] = self.shown[method], self.probabilities[f"{method} shown"]
-            made[f"{title}: hidden"] = self.hidden[method], self.probabilities[f"{method} hidden"]
-        if self.difference is not None:
-            made["difference of the maps"] = self.over(self.difference), None
-        return made
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """Of the explained class, by the titles of the pictures."""
+        return {title: value for title, (_, value) in self.pictures.items() if value is not None}
 
     def figure(self) -> Figure:
         """All pictures in a row, with the explained class's probabilities."""
-        pictures = self.pictures()
-        captions = {title: [value] for title, (_, value) in pictures.items() if value is not None}
-        return map_grid(
-            {title: own[None] for title, (own, _) in pictures.items()}, (), 1.7, captions=captions
-        )
+        columns = {spaced(title): own[None] for title, (own, _) in self.pictures.items()}
+        captions = {spaced(title): [value] for title, value in self.probabilities.items()}
+        return map_grid(columns, cell=1.7, captions=captions)
 
     def export(self, folder: Path, stem: str = "view") -> tuple[Path, Path]:
         """Write the view as ``STEM.png`` and all its settings and numbers as ``STEM.json``."""
@@ -129,7 +110,8 @@ class View:
             figure.savefig(temporary, dpi=150, bbox_inches="tight", format="png")
         plt.close(figure)
         top = [{"class": label, "name": name, "probability": value} for label, name, value in self.top]
-        write_json(settings, {"choice": asdict(self.choice), "top": top, "probabilities": self.probabilities})
+        choice = asdict(replace(self.choice, target=self.label))
+        write_json(settings, {"choice": choice, "top": top, "probabilities": self.probabilities})
         return picture, settings
 
 
@@ -138,30 +120,47 @@ class Explorer:
 
         explorer = Explorer(Models(Path("data")), gallery)
         view = explorer.view(Choice("1: 3", "slim_vgg", "contrastive_lsft", area=0.1))
-        view.probabilities["contrastive_lsft shown"]
+        view.probabilities["contrastive_lsft: shown"]
 
     A map is found again by the image's pixels and the networks' weights, never by their names.
 
     Args:
         models: CNNs and their methods.
         gallery: images.
+        learned: images that concepts and contrasts are learned from.
     """
 
-    def __init__(self, models: Models, gallery: Gallery) -> None:
-        self.models, self.gallery = models, gallery
-        self._maps: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()
+    def __init__(self, models: Models, gallery: Gallery, learned: ImageSplit | None = None) -> None:
+        self.models, self.gallery, self.learned = models, gallery, learned
+        self._maps: dict[Any, Tensor] = {}
+        self._insides: dict[str, Inside] = {}
 
-    def default(self) -> Choice:
-        """The first image, CNN and method.
+    @classmethod
+    def of(cls, bench: Workbench) -> Explorer:
+        """What a recipe's explorer starts from: all CNNs at hand, and images of its data set.
 
         Raises:
-            ValueError: there is no image.
+            FileNotFoundError: no CNN, or no such data set.
         """
-        image = next(iter(self.gallery), None)
-        if image is None:
-            raise ValueError("there is no image to look at")
-        name = self.models.names()[0]
-        return Choice(image, name, self.models.methods(name)[0])
+        recipe, own = bench.recipe, bench.recipe.explorer
+        models = Models(bench.data_dir, bench.device, bench.places.pretrained)
+        size, counts = models.size(own.cnn)[0], (own.learned_images, own.images)
+        data = load_data(recipe.data.name, bench.store, bench.data_dir, size, *counts, recipe.seed)
+        bench.provenance["data"][recipe.data.name] = data.fingerprint
+        return cls(models, Gallery(data.test, data.class_names, own.images), data.train)
+
+    def inside(self, name: str) -> Inside:
+        """Concepts and contrasts of a CNN.
+
+        Raises:
+            ValueError: no images to learn from, or not what it was trained on, or a layer that will not do.
+        """
+        cnn, split, size = self.models.cnn(name), self.learned, self.models.size(name)
+        if split is None or size != split.image_size or int(split.labels.max()) >= len(cnn.class_names):
+            raise ValueError(f"the images at hand are not what {name} was trained on")
+        if name not in self._insides or self._insides[name].cnn is not cnn:
+            self._insides[name] = Inside(cnn, split)
+        return self._insides[name]
 
     def image(self, choice: Choice) -> Tensor:
         """The chosen image (1, 3, H, W) at the CNN's size, on the CNN's device."""
@@ -179,50 +178,58 @@ class Explorer:
         start = time.perf_counter()
         cnn, image = self.models.cnn(choice.cnn), self.image(choice)
         with torch.no_grad():
-            before = cnn(image).softmax(1)[0]  # (K,)
-        label = int(before.argmax()) if choice.target is None else choice.target
-        if not 0 <= label < len(before):
-            raise IndexError(f"class {label} is outside 0..{len(before) - 1}")
-        choice = replace(choice, target=label)
+            before = cnn(image).softmax(1)  # (1, K)
+        label, names = int(resolve_target(before, choice.target)), cnn.class_names
         methods = list(dict.fromkeys(name for name in (choice.method, choice.other) if name))
         known = hashlib.sha256(tensor_bytes(image)).hexdigest() + weights_key(cnn)
-        found = [self._map(choice, name, image, known) for name in methods]
+        found = [self._map(choice, name, image, label, known) for name in methods]
         maps = torch.stack([own for own, _ in found])  # (M, 1, H, W)
         masks = maps if choice.area is None else top_share(maps, choice.area).to(maps.dtype)
-        hidden = filling(image, choice.fill)
-        shown, rest = blend(image, hidden, masks), blend(hidden, image, masks)  # (M, 3, H, W)
+        filled = filling(image, choice.fill)
+        parts = torch.cat([blend(image, filled, masks), blend(filled, image, masks)])  # (2 M, 3, H, W)
         with torch.no_grad():
-            after = cnn(torch.cat([shown, rest])).softmax(1)[:, label].tolist()
-        parts = [f"{name} {part}" for part in ("shown", "hidden") for name in methods]
-        best, names = before.topk(min(5, len(before))), cnn.class_names
+            after = cnn(parts).softmax(1)[:, label].tolist()
+        image, maps, parts = image.cpu(), maps.cpu(), parts.cpu()
+        pictures: dict[str, tuple[Tensor, float | None]] = {"image": (image[0], float(before[0, label]))}
+        for number, (name, own) in enumerate(zip(methods, overlay(image, maps), strict=True)):
+            pictures[name] = own, None
+            for title, place in (("shown", number), ("hidden", number + len(methods))):
+                pictures[f"{name}: {title}"] = parts[place], after[place]
+        if len(methods) > 1:
+            pictures["difference of the maps"] = overlay(image, (maps[:1] - maps[1:]).abs())[0], None
+        best = before[0].topk(min(5, len(names)))
+        top = [(k, names[k], p) for k, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+        by_method, cached = dict(zip(methods, maps, strict=True)), all(there for _, there in found)
+        seconds = time.perf_counter() - start
+        return View(choice, label, names[label], image[0], by_method, pictures, top, seconds, cached)
 
-        def by_method(pictures: Tensor) -> dict[str, Tensor]:
-            return dict(zip(methods, pictures.cpu(), strict=True))
+    def scores(self, view: View) -> pd.DataFrame:
+        """Of a view's maps, every registered measure that needs no more than image, map and CNN.
 
-        return View(
-            choice,
-            label,
-            names[label],
-            image[0].cpu(),
-            by_method(maps),
-            by_method(shown),
-            by_method(rest),
-            [(k, names[k], p) for k, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)],
-            {"image": float(before[label]), **dict(zip(parts, after, strict=True))},
-            time.perf_counter() - start,
-            all(cached for _, cached in found),
+        Returns:
+            A row per measure, a column per method. With an area also the highest pixels are measured.
+        """
+        choice, maps = view.choice, {(name, 0): own[None] for name, own in view.maps.items()}
+        found = judge(
+            self.models.cnn(choice.cnn),
+            view.image[None],
+            maps,
+            torch.tensor([view.label]),
+            fills=[choice.fill],
+            areas=[choice.area] if choice.area else [],
+            steps=10,
         )
+        return found.scores.drop(columns=["seed", "image"]).set_index("method").T
 
-    def _map(self, choice: Choice, method: str, image: Tensor, known: str) -> tuple[Tensor, bool]:
+    def _map(self, choice: Choice, method: str, image: Tensor, label: int, known: str) -> tuple[Tensor, bool]:
         """A method's map (1, H, W), and whether it was there already; ``known`` are image and CNN."""
-        layer = choice.layer if method in LAYERED else None
+        layer = choice.layer if layered(method) else None
         explainer = self.models.explainer(choice.cnn, method, layer)
         generators = [explainer.generator] if isinstance(explainer, GeneratorExplainer) else []
-        key = (known, weights_key(*generators), choice.cnn, method, layer, choice.target)
+        key = (known, weights_key(*generators), choice.cnn, method, layer, label)
         cached = key in self._maps
         if not cached:
-            self._maps[key] = explainer.attribute(image, target=choice.target)[0]
-        self._maps.move_to_end(key)
-        while len(self._maps) > CACHED:
-            self._maps.popitem(last=False)
+            self._maps[key] = explainer.attribute(image, target=label)[0]
+            if len(self._maps) > CACHED:
+                del self._maps[next(iter(self._maps))]
         return self._maps[key], cached

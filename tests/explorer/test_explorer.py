@@ -17,21 +17,26 @@ import torch
 from PIL import Image
 
 from gan_lib.classifiers import save_classifier
-from gan_lib.concepts.contrasting import fit_hyperplanes
+from gan_lib.concepts.contrasting import Hyperplanes
+from gan_lib.core.masking import FILLS
 from gan_lib.core.storage import read_json
-from gan_lib.data import digits_in_scenes
-from gan_lib.explainers import GeneratorExplainer
-from gan_lib.explorer import Explorer, Gallery, Inside, Models, conditions_of
-from gan_lib.explorer.panel import NONE, Panel
+from gan_lib.data import DATA_SETS, ImageData, digits_in_scenes
+from gan_lib.explainers import METHODS, Explainer, GeneratorExplainer, Method
+from gan_lib.explorer import Choice, Explorer, ExplorerPanel, Gallery, Inside, Models, conditions_of
+from gan_lib.explorer.panel import NONE
 from gan_lib.explorer.pictures import png
+from gan_lib.figures import overlay
+from gan_lib.metrics import MEASURES, Measure
+from gan_lib.workbench import Places, Workbench
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
-DATA = Path(__file__).parent.parent.parent / "data"
+ROOT = Path(__file__).parent.parent.parent
+DATA = ROOT / "data"
 
 
 @pytest.fixture(scope="module")
 def digits():
-    return digits_in_scenes(train=300, test=24, size=64, seed=0)
+    return digits_in_scenes(train=150, test=24, size=64, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +46,13 @@ def models():
 
 @pytest.fixture
 def explorer(models, digits):
-    return Explorer(models, Gallery(digits.test, digits.class_names))
+    return Explorer(models, Gallery(digits.test, digits.class_names), digits.train)
+
+
+def first_of(explorer, **settings):
+    """The first image and the shipped contrastive generator, or what else is given."""
+    default = Choice(next(iter(explorer.gallery)), "slim_vgg", "contrastive_lsft")
+    return replace(default, **settings)
 
 
 def encoded(size, form="PNG", colour=(200, 30, 30), mode="RGB"):
@@ -57,7 +68,7 @@ def test_uploads(explorer):
     _, notice = explorer.gallery.upload("red.png", encoded((90, 60)))
     assert "90 x 60" in notice
     assert next(iter(explorer.gallery)) == "red.png"
-    view = explorer.view(replace(explorer.default(), image="red.png"))
+    view = explorer.view(first_of(explorer, image="red.png"))
     assert torch.allclose(view.image[:, 5, 5] * 255, torch.tensor([200.0, 30, 30]), atol=1)
 
 
@@ -69,13 +80,13 @@ def test_bad_uploads(explorer):
     with pytest.raises(ValueError, match="no image that can be read"):
         explorer.gallery.upload("empty.png", b"")
     assert len(list(explorer.gallery)) == 24
-    assert "made smaller" in explorer.gallery.upload("huge.png", encoded((9000, 5000)))[1]
+    assert "made smaller" in explorer.gallery.upload("huge.png", encoded((5000, 700)))[1]
     assert "1 x 1" in explorer.gallery.upload("dot.png", encoded((1, 1)))[1]
     first = next(iter(explorer.gallery.own))
     called, _ = explorer.gallery.upload(first, encoded((20, 20)))
     assert called != first  # the image of the data set is still there
     for name in ("huge.png", "dot.png"):
-        assert explorer.view(replace(explorer.default(), image=name)).image.shape == (3, 64, 64)
+        assert explorer.view(first_of(explorer, image=name)).image.shape == (3, 64, 64)
 
 
 def test_models_know_what_is_there(models, tmp_path):
@@ -132,26 +143,32 @@ def test_files_that_have_changed_are_read_again(home):
 
 
 def test_view(explorer):
-    view = explorer.view(explorer.default())
+    view = explorer.view(first_of(explorer))
     (method,) = view.maps
-    assert view.choice.target == view.top[0][0]
-    assert view.difference is None
-    assert torch.allclose(view.shown[method], view.image * view.maps[method], atol=1e-6)  # on black
-    assert torch.allclose(view.shown[method] + view.hidden[method], view.image, atol=1e-6)
+    assert (view.label, view.name) == view.top[0][:2]
+    shown, hidden = (view.pictures[f"{method}: {part}"][0] for part in ("shown", "hidden"))
+    assert torch.allclose(shown, view.image * view.maps[method], atol=1e-6)  # on black
+    assert torch.allclose(shown + hidden, view.image, atol=1e-6)
+    assert torch.equal(view.pictures[method][0], overlay(view.image[None], view.maps[method][None])[0])
     cnn = explorer.models.cnn("slim_vgg")
-    after = cnn(view.shown[method][None]).softmax(1)[0, view.choice.target]
-    assert view.probabilities[f"{method} shown"] == pytest.approx(float(after), abs=1e-4)
+    for part, picture in (("shown", shown), ("hidden", hidden)):
+        after = float(cnn(picture[None]).softmax(1)[0, view.label])
+        assert view.probabilities[f"{method}: {part}"] == pytest.approx(after, abs=1e-4)
     assert sum(value for _, _, value in view.top) <= 1 + 1e-5
 
 
 def test_two_methods_area_and_fill(explorer):
-    choice = replace(explorer.default(), other="edges", area=0.1, fill="mean", target=4)
+    choice = first_of(explorer, other="edges", area=0.1, fill="mean", target=4)
     view = explorer.view(choice)
     assert list(view.maps) == [choice.method, "edges"]
-    assert view.difference.shape == (1, 64, 64)
-    changed = (view.hidden["edges"] != view.image).any(0).float().mean()
+    one, other = view.maps.values()
+    expected = overlay(view.image[None], (one - other).abs()[None])[0]
+    assert torch.equal(view.pictures["difference of the maps"][0], expected)
+    changed = (view.pictures["edges: hidden"][0] != view.image).any(0).float().mean()
     assert changed <= 0.1 + 1e-3
-    assert set(view.probabilities) == {"image"} | {f"{m} {p}" for m in view.maps for p in ("shown", "hidden")}
+    assert set(view.probabilities) == {"image"} | {
+        f"{m}: {p}" for m in view.maps for p in ("shown", "hidden")
+    }
     assert explorer.view(replace(choice, area=0.2)).cached
     assert not explorer.view(replace(choice, target=5)).cached
     layered = replace(choice, method="grad_cam", layer="backbone.features.0")
@@ -161,7 +178,7 @@ def test_two_methods_area_and_fill(explorer):
 
 def test_weights_that_change_in_place_give_new_maps(home, digits):
     explorer = Explorer(Models(home), Gallery(digits.test, digits.class_names))
-    choice = replace(explorer.default(), method="grad_cam", other="contrastive_lsft", target=3)
+    choice = first_of(explorer, method="grad_cam", other="contrastive_lsft", target=3)
     before = explorer.view(choice)
     assert explorer.view(choice).cached
     generator = explorer.models.explainer("slim_vgg", "contrastive_lsft").generator
@@ -173,6 +190,9 @@ def test_weights_that_change_in_place_give_new_maps(home, digits):
         assert not torch.equal(view.maps[expected], before.maps[expected])
         assert explorer.view(choice).cached
         before = view
+    kept = explorer.models.explainer("slim_vgg", "contrastive_lsft")
+    fresh = kept.on(kept.cnn)  # what the generator reads follows the CNN as well
+    assert torch.equal(fresh.attribute(view.image[None], 3)[0], view.maps["contrastive_lsft"])
 
 
 def test_another_image_of_the_same_name_gives_another_map(explorer):
@@ -183,27 +203,25 @@ def test_another_image_of_the_same_name_gives_another_map(explorer):
         stream = io.BytesIO()
         Image.fromarray(own).save(stream, "PNG")
         explorer.gallery.upload("same.png", stream.getvalue())
-        views.append(explorer.view(replace(explorer.default(), image="same.png", method="edges")))
+        views.append(explorer.view(first_of(explorer, image="same.png", method="edges")))
         assert not views[-1].cached
     assert not torch.equal(views[0].image, views[1].image)
     assert not torch.equal(views[0].maps["edges"], views[1].maps["edges"])
 
 
 def test_a_view_as_a_figure(explorer):
-    view = explorer.view(replace(explorer.default(), other="edges"))
-    pictures = view.pictures()
-    assert list(pictures) == [
+    view = explorer.view(first_of(explorer, other="edges"))
+    assert list(view.pictures) == [
         "image",
-        *(f"{m}{part}" for m in ("contrastive lsft", "edges") for part in ("", ": shown", ": hidden")),
+        *(f"{m}{part}" for m in ("contrastive_lsft", "edges") for part in ("", ": shown", ": hidden")),
         "difference of the maps",
     ]
-    assert pictures["edges: hidden"][1] == view.probabilities["edges hidden"]
     texts = [text.get_text() for axis in view.figure().axes for text in axis.texts]
-    assert texts == [f"{p:.2f}" for _, p in pictures.values() if p is not None]
+    assert texts == [f"{value:.2f}" for _, value in view.pictures.values() if value is not None]
 
 
 def test_bad_choices(explorer):
-    default = explorer.default()
+    default = first_of(explorer)
     with pytest.raises(ValueError, match="fill"):
         replace(default, fill="pink")
     with pytest.raises(ValueError, match="area"):
@@ -217,13 +235,13 @@ def test_bad_choices(explorer):
 
 
 def test_export(explorer, tmp_path):
-    view = explorer.view(replace(explorer.default(), other="edges", area=0.2))
+    view = explorer.view(first_of(explorer, other="edges", area=0.2))
     picture, settings = view.export(tmp_path / "out")
     with Image.open(picture) as image:
         assert min(image.size) > 150
     told = json.loads(settings.read_text())
     assert told["choice"]["area"] == 0.2
-    assert told["choice"]["target"] == view.choice.target
+    assert told["choice"]["target"] == view.label
     assert told["probabilities"] == pytest.approx(view.probabilities)
 
 
@@ -235,8 +253,8 @@ def test_a_new_image_takes_less_than_a_second(models):
     torch.set_num_threads(1)  # two that wait for each other take seconds where the machine has other work
     for name in names:
         for seconds in (times, again):
-            view = explorer.view(replace(explorer.default(), image=name, other="grad_cam"))
-            for picture, _ in view.pictures().values():
+            view = explorer.view(first_of(explorer, image=name, other="grad_cam"))
+            for picture, _ in view.pictures.values():
                 png(picture)
             seconds.append(view.seconds)
     torch.set_num_threads(threads)
@@ -244,25 +262,85 @@ def test_a_new_image_takes_less_than_a_second(models):
     assert statistics.median(again) < 0.3
 
 
+def test_scores_are_the_judges(explorer):
+    view = explorer.view(first_of(explorer, other="edges", fill="mean", area=0.25))
+    table = explorer.scores(view)
+    assert list(table) == ["contrastive_lsft", "edges"]
+    assert table.loc["area"].tolist() == pytest.approx([float(own.mean()) for own in view.maps.values()])
+    for method, own in view.maps.items():
+        top = (own >= own.flatten().sort(descending=True).values[round(0.25 * 64 * 64) - 1]).float()
+        shown = top * view.image + (1 - top) * view.image.mean((1, 2), keepdim=True)
+        after = float(explorer.models.cnn("slim_vgg")(shown[None]).softmax(1)[0, view.label])
+        drop = 100 * max(0.0, view.probabilities["image"] - after) / view.probabilities["image"]
+        assert table.loc["drop_mean@25", method] == pytest.approx(drop, abs=0.05)
+    assert {"insertion", "deletion"} <= set(table.index)
+
+
+# -- what there is to choose --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def extended(monkeypatch):
+    """A method, a fill, a measure and a data set from outside, for one test."""
+    for registry in (METHODS, FILLS, MEASURES, DATA_SETS):
+        monkeypatch.setattr(registry, "_things", dict(registry._things))
+
+    class Upper(Explainer):
+        def maps(self, images, target):
+            made = torch.zeros_like(images[:, :1])
+            made[:, :, : images.shape[2] // 2] = 1
+            return made
+
+    METHODS.register("upper half", Method(Upper))
+    FILLS.register("white", torch.ones_like)
+    MEASURES.register("left", Measure(lambda maps: maps[..., : maps.shape[3] // 2].mean((1, 2, 3)), "left"))
+    DATA_SETS.register("grey", grey)
+
+
+def grey(size, seed, train=20, test=10):
+    """Twenty and ten images of one grey, of two classes."""
+    sets = [
+        (torch.full((n, 3, size, size), 128, dtype=torch.uint8), torch.arange(n) % 2) for n in (train, test)
+    ]
+    return ImageData.from_arrays(*sets, ("odd", "even"))
+
+
+def test_what_is_registered_outside_can_be_chosen(extended, tmp_path):
+    changes = {"data.name": "grey", "explorer.images": 4, "explorer.learned_images": 6}
+    places = Places(ROOT / "notebooks", tmp_path / "data", tmp_path / "figures")
+    bench = Workbench("09_explorer", "cpu", changes, places)
+    explorer = Explorer.of(bench)
+    assert list(explorer.gallery) == ["1: odd", "2: even", "3: odd", "4: even"]
+    assert len(explorer.learned) == 6
+    assert "grey" in bench.provenance["data"]
+    panel = ExplorerPanel(explorer, tmp_path)
+    panel.method.value, panel.fill.value = "upper half", "white"
+    shown = panel.view.pictures["upper half: shown"][0]
+    assert torch.equal(shown[:, 32:], torch.ones(3, 32, 64))
+    assert torch.allclose(shown[:, :32], torch.full((3, 32, 64), 128 / 255))
+    panel.tabs.selected_index = 4
+    assert "<td>0.5</td>" in panel.found["Scores"].children[0].value.split("<th>left</th>")[1][:40]
+    assert "alert" not in panel.message.value
+
+
 # -- inside -------------------------------------------------------------------------------------------
 
 
 def test_conditions(explorer):
-    image = explorer.image(explorer.default())
+    image = explorer.image(first_of(explorer))
     for method in ("contrastive_lsft", "lsft"):
         explainer = explorer.models.explainer("slim_vgg", method)
         found = conditions_of(explainer, image, 3)
         assert len(found) == explainer.generator.sizes.conditions
-        assert len({own.name for own in found}) == len(found)
-        assert sum(own.share for own in found) == pytest.approx(1.0, abs=1e-4)
-        assert all(own.picture.shape == (1, 64, 64) for own in found)
+        assert sum(share for _, share in found.values()) == pytest.approx(1.0, abs=1e-4)
+        assert all(picture.shape == (1, 64, 64) for picture, _ in found.values())
 
 
 def test_concepts_and_contrasts(explorer, digits):
     cnn = explorer.models.cnn("slim_vgg")
     inside, image = (
         Inside(cnn, digits.train, count=3, images_per_class=10),
-        explorer.image(explorer.default()),
+        explorer.image(first_of(explorer)),
     )
     crops, maps = inside.concepts(image, 3, prototypes=2)
     assert crops.shape[:3] == (3, 2, 3)
@@ -280,9 +358,9 @@ def test_concepts_and_contrasts(explorer, digits):
 def test_shifting_moves_along_the_normal_by_distances_of_the_means(explorer, digits):
     cnn = explorer.models.cnn("slim_vgg")
     inside = Inside(cnn, digits.train, count=2, images_per_class=10)
-    image = explorer.image(explorer.default())
-    evidence = inside._evidence()
-    planes = fit_hyperplanes(evidence)
+    image = explorer.image(first_of(explorer))
+    evidence = inside.evidence
+    planes = Hyperplanes(evidence)
     distance = (evidence[8].mean(0) - evidence[0].mean(0)).norm()
     move = 1.5 * distance * planes.direction(0, 8)  # (C,)
     logits = inside.hidden.logits(image, lambda own: (own + move[:, None, None]).relu())
@@ -293,27 +371,27 @@ def test_shifting_moves_along_the_normal_by_distances_of_the_means(explorer, dig
 def test_a_pair_to_contrast_is_one_that_can_be(explorer, digits):
     few = digits.train.subset(torch.nonzero(digits.train.labels < 3)[:30, 0])
     inside = Inside(explorer.models.cnn("slim_vgg"), few, count=2, images_per_class=5)
-    known = list(inside._evidence())
+    known = list(inside.evidence)
     missing = next(label for label in range(10) if label not in known)
     assert inside.pair(1, 2) == (1, 2)
     assert inside.pair(missing, 2) == (2, next(label for label in known if label != 2))
     assert inside.pair(2, missing) == (2, next(label for label in known if label != 2))
     with pytest.raises(KeyError, match="no image here is predicted"):
-        inside.shifted(explorer.image(explorer.default()), 1, missing, [1.0])
+        inside.shifted(explorer.image(first_of(explorer)), 1, missing, [1.0])
 
 
 def test_a_class_that_is_never_predicted(explorer, digits):
     few = digits.train.subset(torch.nonzero(digits.train.labels < 2)[:20, 0])
     inside = Inside(explorer.models.cnn("slim_vgg"), few, count=2)
-    missing = next(label for label in range(10) if label not in set(inside._predicted()["prediction"]))
+    missing = next(label for label in range(10) if label not in set(inside.predicted["prediction"]))
     with pytest.raises(ValueError, match="no image here is predicted"):
-        inside.concepts(explorer.image(explorer.default()), missing)
+        inside.concepts(explorer.image(first_of(explorer)), missing)
 
 
 def test_what_is_inside_follows_the_weights(home, digits):
     explorer = Explorer(Models(home), Gallery(digits.test, digits.class_names))
     inside = Inside(explorer.models.cnn("slim_vgg"), digits.train, count=2, images_per_class=5)
-    image = explorer.image(explorer.default())
+    image = explorer.image(first_of(explorer))
     before, planes = inside.concepts(image, 3)[0], inside.shifted(image, 0, 8, [1.0])
     assert torch.equal(inside.concepts(image, 3)[0], before)
     for weights in inside.cnn.parameters():
@@ -329,7 +407,7 @@ def test_what_is_inside_follows_the_weights(home, digits):
 
 @pytest.fixture
 def panel(explorer, digits, tmp_path):
-    return Panel(explorer, digits.train, tmp_path / "exports")
+    return ExplorerPanel(explorer, tmp_path / "exports")
 
 
 def pictures_of(panel):
@@ -386,6 +464,28 @@ def test_panel_hears_after_an_upload_that_failed(panel, monkeypatch):
     assert "alert" not in panel.message.value
 
 
+def test_the_same_file_can_be_uploaded_again(panel, monkeypatch):
+    """Two equal values are no change for a widget, so what failed once could not be tried again."""
+    given = uploaded("a.png", encoded((20, 20)))
+    with monkeypatch.context() as patched:
+        patched.setattr(panel.explorer.gallery, "upload", lambda *_: 1 / 0)
+        panel.uploader.value = given
+        assert "ZeroDivisionError" in panel.message.value
+    panel.uploader.value = given
+    assert panel.image.value == "a.png"
+    assert "alert" not in panel.message.value
+
+
+def test_the_area_can_be_taken_back(panel):
+    """Without a value, a slider's first place could not be reached again."""
+    before = pictures_of(panel)
+    panel.area.index = 3
+    assert panel.view.choice.area == 0.05
+    panel.area.index = 0
+    assert panel.view.choice.area is None
+    assert pictures_of(panel) == before
+
+
 def test_an_upload_that_cannot_be_explained_leaves_no_old_pictures(panel, monkeypatch):
     monkeypatch.setattr(panel.explorer, "view", lambda _: 1 / 0)
     panel.uploader.value = uploaded("a.png", encoded((20, 20)))
@@ -396,8 +496,9 @@ def test_an_upload_that_cannot_be_explained_leaves_no_old_pictures(panel, monkey
 
 def test_menus_that_cannot_be_filled_leave_the_panel_hearing(panel, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(panel.explorer.models, "methods", lambda _: [])
-        panel._new_cnn()  # a menu without options
+        patched.setattr(panel.explorer.models, "methods", lambda _: 5)
+        panel._new_cnn()  # no menu
+        assert "alert" in panel.message.value
     panel._new_cnn()
     before = pictures_of(panel)
     panel.method.value = "edges"
@@ -410,8 +511,8 @@ def test_missing_weights_are_told(digits, tmp_path):
     (home / "slim_vgg").symlink_to(DATA / "pretrained/slim_vgg")
     (home / "lost").mkdir()
     (home / "lost/classifier.json").write_text((DATA / "pretrained/slim_vgg/classifier.json").read_text())
-    explorer = Explorer(Models(tmp_path), Gallery(digits.test, digits.class_names))
-    panel = Panel(explorer, digits.train, tmp_path)
+    explorer = Explorer(Models(tmp_path), Gallery(digits.test, digits.class_names), digits.train)
+    panel = ExplorerPanel(explorer, tmp_path)
     panel.cnn.value = "lost"
     assert "alert" in panel.message.value
     assert "classifier.safetensors" in panel.message.value
@@ -424,16 +525,16 @@ def test_missing_weights_are_told(digits, tmp_path):
 
 def test_panel_tabs(panel):
     panel.tabs.selected_index = 1
-    assert len(panel.shown_conditions.children) == 2
+    assert len(panel.found["Conditions"].children) == 2
     panel.tabs.selected_index = 2
-    assert len(panel.shown_concepts.children) == 5
+    assert len(panel.found["Concepts"].children) == 5
     panel.tabs.selected_index = 3
-    before = panel.contrast.value
+    (before,) = panel.found["Contrasting"].children
     panel.offset.value = 3.0
     assert "alert" not in panel.message.value
-    assert panel.contrast.value != before
+    assert panel.found["Contrasting"].children[0].value != before.value
     panel.against.value = panel.one.value
     assert "different classes" in panel.message.value
-    assert panel.contrast.value == ""
+    assert panel.found["Contrasting"].children == ()
     panel.against.value = 5
     assert "alert" not in panel.message.value
