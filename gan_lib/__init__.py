@@ -1,17 +1,22 @@
-"""Why does this CNN predict what it predicts, and can the answer be trusted?"""
+"""Why does this CNN predict what it predicts, and can the answer be trusted?
 
-from __future__ import annotations
+What is used first has a name here, ``__init__.pyi`` lists them; it is imported, and torch with it, when it
+is asked for.
+"""
 
+import difflib
 from typing import Any
 
+import lazy_loader
+
 __version__ = "0.1.0"
-__all__ = ["CNNExplainer", "__version__"]
+_get, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str) -> Any:
-    """``gan_lib.CNNExplainer``, imported when it is asked for: it brings all of torch."""
-    if name == "CNNExplainer":
-        from gan_lib.explainers.plug_and_play import CNNExplainer
-
-        return CNNExplainer
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return _get(name)
+    except AttributeError as error:
+        near = difflib.get_close_matches(name.lower(), {own.lower(): own for own in __all__}, n=3)
+        told = ", ".join(own for own in __all__ if own.lower() in near)
+        raise AttributeError(f"{error}; did you mean {told}?" if told else str(error)) from None

@@ -12,8 +12,7 @@ from typing import Annotated
 
 import typer
 
-from gan_lib.data import find_images
-from gan_lib.explainers import METHODS
+from gan_lib import api
 from gan_lib.figures import check_manifest, read_manifest
 from gan_lib.workbench import (
     Places,
@@ -21,12 +20,15 @@ from gan_lib.workbench import (
     Result,
     Sweep,
     Workbench,
+    import_outside,
     parsed_change,
     run_notebooks,
     run_sweep,
 )
-from gan_lib.workbench.explain import explain_images, load_explainers, resolve_class
-from gan_lib.workbench.kept import ship as kept_ship
+from gan_lib.workbench.explain import explain_images, resolve_class
+from gan_lib.workbench.ship import ship as ship_explainers
+
+FOLDERS = {"grad_cam": "gradcam"}  # that receive a method's maps, where it is not its name
 
 app = typer.Typer(
     help="Why does this CNN predict what it predicts, and can the answer be trusted?",
@@ -35,16 +37,26 @@ app = typer.Typer(
 )
 
 Root = Annotated[Path, typer.Option(help="The project: the folder that holds notebooks/.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A recipe field, for instance contrastive.epochs=3; repeatable."),
+]
+Outside = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import",
+        help="A module, or the path of its file, that registers methods, metrics, data sets, conditions or "
+        "generators of your own; repeatable.",
+    ),
+]
 
 
 @app.command()
 def run(
     profile: Annotated[str, typer.Option(help="Name of a profile, or the path of a YAML file.")] = "cpu",
     only: Annotated[str, typer.Option(help="Notebooks to run, for instance 01,02; all by default.")] = "",
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A recipe field, for instance contrastive.epochs=3; repeatable."),
-    ] = None,
+    changes: Changes = None,
+    outside: Outside = None,
     force: Annotated[
         bool, typer.Option("--force", help="Run notebooks even when nothing has changed.")
     ] = False,
@@ -60,6 +72,7 @@ def run(
     places = Places.of(root.resolve(), figures and figures.resolve(), data and data.resolve())
     starts = [start.strip() for start in only.split(",") if start.strip()]
     with _problems():
+        import_outside(outside or ())
         changed = dict(parsed_change(text) for text in changes or [])
         for result in run_notebooks(profile, places, starts, force, changed, _announce):
             _tell(result, places)
@@ -68,15 +81,15 @@ def run(
 @app.command()
 def sweep(
     file: Annotated[str, typer.Argument(help="A sweep in notebooks/sweeps by name, or a YAML file.")],
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="A recipe field of all settings; repeatable.")
-    ] = None,
+    changes: Changes = None,
+    outside: Outside = None,
     root: Root = Path(),
 ) -> None:
     """Train and judge every setting of a sweep; tables go to figures/FILE."""
     places = Places.of(root.resolve())
     path = Path(file) if file.endswith((".yaml", ".yml")) else places.notebooks / "sweeps" / f"{file}.yaml"
     with _problems():
+        import_outside(outside or ())
         own = Sweep.load(path, dict(parsed_change(text) for text in changes or []))
         for table in run_sweep(own, places):
             typer.echo(f"{table.relative_to(places.figures)}")
@@ -93,18 +106,8 @@ def ship(
     """Put the explainers that a profile has trained, those of the first seed, into data/pretrained."""
     places = Places.of(root.resolve())
     with _problems():
-        subject = Workbench("ship", profile, places=places).subject()
-        kept = {method: subject.kept(method) for method in subject.recipe.judge.trained}
-        trained = {
-            method.replace("_", "-"): found[min(found)]
-            for method, (found, where) in kept.items()
-            if found and where != "shipped"
-        }
-        if not trained:
-            raise FileNotFoundError(f"profile {profile!r} has trained no explainers: run 02 and 03 first")
-        about = {"recipe": subject.recipe.flat(), "data": subject.data.fingerprint}
-        folder = kept_ship(subject.cnn.cpu(), trained, places.data / "pretrained", about, weights)
-        typer.echo(f"{folder.relative_to(places.data)}: {', '.join(trained)}")
+        folder, methods = ship_explainers(Workbench("ship", profile, places=places).subject(), weights)
+        typer.echo(f"{folder.relative_to(places.data)}: {', '.join(methods)}")
 
 
 @contextmanager
@@ -131,9 +134,8 @@ def _tell(result: Result, places: Places) -> None:
         )
     else:
         typer.echo(f"{result.notebook}: failed after {result.seconds:.0f} s\n{result.error}", err=True)
-        typer.echo(
-            f"Earlier results are untouched. The executed notebooks are in {places.data / 'runs'}.", err=True
-        )
+        kept = f"Earlier results are untouched. The executed notebooks are in {places.data / 'runs'}."
+        typer.echo(kept, err=True)
         raise typer.Exit(1)
 
 
@@ -141,44 +143,38 @@ def _tell(result: Result, places: Places) -> None:
 def explain(
     images: Annotated[list[Path], typer.Argument(help="Images, or folders that are searched for them.")],
     model: Annotated[
-        str,
-        typer.Option(
-            help="A CNN with pretrained explainers (a folder in data/pretrained), or, for the baselines, "
-            "any of torchvision's."
-        ),
+        str, typer.Option(help="A CNN in data/pretrained, the folder of another, or any of torchvision's.")
     ] = "slim_vgg",
     weights: Annotated[
         str | None, typer.Option(help="The CNN's weights: a safetensors file, or torchvision's by name.")
     ] = None,
-    method: Annotated[
-        str,
-        typer.Option(help=", ".join(METHODS)),
-    ] = "contrastive-lsft",
+    method: Annotated[str, typer.Option(help=", ".join(api.METHODS))] = "contrastive_lsft",
     target: Annotated[
         str | None, typer.Option(help="Class to be explained, by name or number; by default the predicted.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder that receives maps and table.")] = Path("outputs"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    outside: Outside = None,
     root: Root = Path(),
 ) -> None:
-    """Explain images: maps, overlays and a table, with pretrained explainers or baselines."""
+    """Explain images: maps, overlays and a table, by a method and, beside it, Grad-CAM."""
+    pretrained = root.resolve() / "data" / "pretrained"
     with _problems():
-        loaded = load_explainers(root.resolve() / "data" / "pretrained", model, method, weights, device)
-        files = list(find_images(images))
-        if not files:
-            raise FileNotFoundError(f"no images in {', '.join(map(str, images))}")
-        result = explain_images(
-            files,
-            loaded.cnn,
-            loaded.by_folder,
-            loaded.image_size,
-            out,
-            resolve_class(loaded.cnn, target),
-            warn=lambda text: typer.echo(text, err=True),
+        import_outside(outside or ())
+        methods = dict.fromkeys([api.METHODS.name(method), "grad_cam"])
+        cnn = api.load_cnn(model, weights, device, pretrained)
+        trained = {name: "gan" for name in methods if api.METHODS[name].kind == "trained"}
+        explainers = {
+            (trained | FOLDERS).get(name, name): api.explainer(name, cnn, pretrained).to(cnn.mean.device)
+            for name in methods
+        }
+        size, asked = api.image_size(cnn, pretrained), resolve_class(cnn, target)
+        done, skipped = explain_images(
+            images, cnn, explainers, size, out, asked, warn=lambda text: typer.echo(text, err=True)
         )
-    skipped = f", {len(result.skipped)} skipped" if result.skipped else ""
-    typer.echo(f"{result.images} images explained{skipped}: {out}/explanations.csv")
-    if not result.images:
+    told = f", {skipped} skipped" if skipped else ""
+    typer.echo(f"{done} images explained{told}: {out}/explanations.csv")
+    if not done:
         raise typer.Exit(1)
 
 

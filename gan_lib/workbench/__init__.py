@@ -1,15 +1,18 @@
 """Recipes, subjects, jobs, sweeps, and the papermill driver."""
 
+from gan_lib.workbench.asked import asked_pictures
 from gan_lib.workbench.bench import Workbench
 from gan_lib.workbench.driver import Result, run_notebooks
+from gan_lib.workbench.outside import import_outside
 from gan_lib.workbench.places import Places
 from gan_lib.workbench.recipes import Profile, ProfileError, Recipe, parsed_change
 from gan_lib.workbench.samples import Sample
 from gan_lib.workbench.subject import Subject, Trained
-from gan_lib.workbench.sweeps import SWEEPS, Sweep, run_sweep
+from gan_lib.workbench.sweeps import EXPERIMENTS, SWEEPS, Sweep, run_sweep
 from gan_lib.workbench.unseen import UnseenOptions
 
 __all__ = [
+    "EXPERIMENTS",
     "SWEEPS",
     "Places",
     "Profile",
@@ -22,7 +25,12 @@ __all__ = [
     "Trained",
     "UnseenOptions",
     "Workbench",
+    "asked_pictures",
+    "import_outside",
     "parsed_change",
     "run_notebooks",
     "run_sweep",
+    "sweep_table",
 ]
+
+import_outside()

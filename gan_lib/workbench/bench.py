@@ -9,7 +9,7 @@ from gan_lib.core.artifacts import ArtifactStore
 from gan_lib.core.runtime import device_name, make_fabric, versions
 from gan_lib.figures import FigureFolder
 from gan_lib.workbench.places import Places
-from gan_lib.workbench.recipes import Profile, Recipe
+from gan_lib.workbench.recipes import Profile
 from gan_lib.workbench.subject import Subject
 
 
@@ -40,6 +40,7 @@ class Workbench:
     ) -> None:
         self.places = places or Places.find()
         self.profile = Profile.load(profile, self.places.profiles, changes)
+        self.recipe = self.profile.recipe
         self.fabric = make_fabric(self.recipe.machine.device, self.recipe.machine.precision)
         self.device, self.data_dir = self.fabric.device, self.places.data
         self.store = ArtifactStore(self.data_dir / "artifacts")
@@ -55,11 +56,6 @@ class Workbench:
         run = f"{self.profile.name}/{notebook}"
         self.figures = FigureFolder(self.places.figures, run, self.provenance)
 
-    @property
-    def recipe(self) -> Recipe:
-        """Everything that can be set."""
-        return self.profile.recipe
-
     def subject(self, changes: Mapping[str, Any] | None = None) -> Subject:
         """What is explained: data and CNN of the recipe, or of the recipe with changes.
 
@@ -68,6 +64,6 @@ class Workbench:
             FileNotFoundError: a data set or weights that are not there.
         """
         recipe = self.recipe.changed(changes or {})
-        subject = Subject(recipe, self.profile.name, self.places.data, self.store, self.fabric)
+        subject = Subject(recipe, self.profile.name, self.places, self.store, self.fabric)
         self.provenance["data"][recipe.data.name] = subject.data.fingerprint
         return subject

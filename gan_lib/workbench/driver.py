@@ -8,10 +8,11 @@ import re
 import shutil
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,8 @@ from gan_lib.core.artifacts import code_version, digest
 from gan_lib.core.runtime import PeakMemory, versions
 from gan_lib.core.storage import read_json, write_json
 from gan_lib.figures.save import check_manifest, merge_manifest, read_manifest
-from gan_lib.workbench.places import DATA, FIGURES, Places
+from gan_lib.workbench.outside import outside_code
+from gan_lib.workbench.places import DATA, FIGURES, SWEPT, Places
 from gan_lib.workbench.recipes import Profile, ProfileError
 
 EXECUTION_TIMEOUT = 6 * 3600  # seconds a cell may take
@@ -101,43 +103,25 @@ def run_notebooks(
     notebooks = find_notebooks(places.notebooks, only)
     loaded = Profile.load(profile, places.profiles, changes)
     for notebook in notebooks:
-        _check_parameters(notebook)
+        missing = {"profile", "changes"} - papermill.inspect_notebook(str(notebook)).keys()
+        if missing:
+            raise ProfileError(f"{notebook.name}: its parameters cell lacks {', '.join(sorted(missing))}")
     runs = places.data / "runs" / loaded.name
     for number, notebook in enumerate(notebooks, start=1):
         name = notebook_name(notebook, places.notebooks)
-        status_path = runs / f"{name}.json"
-        key = _key(notebook, loaded.recipe.flat())
-        done = _unchanged(status_path, key, places.figures)
+        status, key = runs / f"{name}.json", _key(notebook, loaded.recipe.flat())
+        done = _unchanged(status, key, places.figures)
         if done is not None and not force:
             yield Result(name, "unchanged", files=done)
             continue
         report(number, len(notebooks), name)
-        given = {"profile": _seen_from(notebook, profile), "changes": dict(changes or {})}
-        result = _run_one(notebook, name, given, places, runs)
-        entry = {
-            "key": key,
-            "state": result.state,
-            "files": result.files,
-            "seconds": round(result.seconds, 1),
-            "peak_memory_gib": round(result.peak_memory, 2),
-            "error": result.error,
-        }
-        write_json(status_path, entry)
+        is_file = profile.endswith((".yaml", ".yml"))  # its path as the notebook's folder sees it
+        seen = os.path.relpath(profile, notebook.parent) if is_file else profile
+        result = _run_one(notebook, name, {"profile": seen, "changes": dict(changes or {})}, places, runs)
+        write_json(status, {"key": key, **asdict(result)})
         yield result
         if result.state == "failed":
             return
-
-
-def _check_parameters(notebook: Path) -> None:
-    missing = {"profile", "changes"} - papermill.inspect_notebook(str(notebook)).keys()
-    if missing:
-        raise ProfileError(f"{notebook.name}: its parameters cell lacks {', '.join(sorted(missing))}")
-
-
-def _seen_from(notebook: Path, profile: str) -> str:
-    """A profile's name, or its file's path as the notebook's folder sees it."""
-    is_file = profile.endswith((".yaml", ".yml"))
-    return os.path.relpath(profile, notebook.parent) if is_file else profile
 
 
 def _key(notebook: Path, parameters: Mapping[str, Any]) -> str:
@@ -146,7 +130,8 @@ def _key(notebook: Path, parameters: Mapping[str, Any]) -> str:
     ]
     code = "\n".join(source for kind, source in cells if kind == "code")
     used = {"gan_lib.workbench", *re.findall(r"^\s*(?:from|import) +(gan_lib[\w.]*)", code, re.MULTILINE)}
-    return digest([cells, parameters, [_version(module) for module in sorted(used)], versions()])
+    library = [_version(module) for module in sorted(used)]
+    return digest([cells, parameters, library, versions(), *outside_code()])
 
 
 def _version(module: str) -> str:
@@ -158,9 +143,7 @@ def _version(module: str) -> str:
 
 def _unchanged(status: Path, key: str, figures: Path) -> tuple[str, ...] | None:
     """The files of a notebook's last run if it need not run again."""
-    if not status.is_file():
-        return None
-    last = read_json(status)
+    last = read_json(status) if status.is_file() else {"state": "none"}
     if last["state"] != "completed" or last["key"] != key:
         return None
     known = read_manifest(figures)["files"]
@@ -176,12 +159,18 @@ def _run_one(notebook: Path, name: str, parameters: Mapping[str, Any], places: P
     with (
         tempfile.TemporaryDirectory(prefix=f".{notebook.stem}-", dir=runs) as staging,
         PeakMemory() as peak,
-        _environment(**{DATA: str(places.data.resolve()), FIGURES: str(Path(staging).resolve())}),
+        _environment(
+            **{
+                DATA: str(places.data.resolve()),
+                FIGURES: str(Path(staging).resolve()),
+                SWEPT: str(places.figures.resolve()),
+            }
+        ),
     ):
         error = _execute(notebook, output, dict(parameters))
         files = () if error else _publish(Path(staging), places.figures)
-    seconds = time.perf_counter() - start
-    return Result(name, "failed" if error else "completed", seconds, peak.gib, files, error)
+    seconds = round(time.perf_counter() - start, 1)
+    return Result(name, "failed" if error else "completed", seconds, round(peak.gib, 2), files, error)
 
 
 def _execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str:
@@ -202,15 +191,11 @@ def _execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str:
                 start_timeout=START_TIMEOUT,
             )
         except PapermillExecutionError as error:
-            cell = f"{notebook.name}, cell {error.cell_index}:\n{_indented(error.source)}"
-            return f"{cell}\n{error.ename}: {error.evalue}"
+            source = textwrap.indent(error.source, "    ")
+            return f"{notebook.name}, cell {error.cell_index}:\n{source}\n{error.ename}: {error.evalue}"
         except Exception as error:  # a dead kernel or a time-out: whatever it is, the run has failed
             return f"{notebook.name}: {type(error).__name__}: {error}"
     return ""
-
-
-def _indented(source: str) -> str:
-    return "\n".join(f"    {line}" for line in source.splitlines())
 
 
 @contextmanager

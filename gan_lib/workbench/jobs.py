@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +15,34 @@ from gan_lib.classifiers import Classifier
 from gan_lib.core.artifacts import ArtifactStore
 from gan_lib.core.runtime import Precision, make_fabric, progress, threads
 from gan_lib.data import ImageSplit
+from gan_lib.explainers import ContrastiveExplainer
 from gan_lib.gan.conditions import FeatureMaker, StoredConditions
 from gan_lib.gan.generators import (
+    GENERATORS,
     Discriminator,
+    DiscriminatorSizes,
     Generator,
     GeneratorSizes,
     ProjectionDiscriminator,
+    load_generator,
     make_generator,
+    save_generator,
     transplanted,
 )
 from gan_lib.gan.training import (
     ContrastiveOptions,
     TrainingOptions,
-    load_generator,
-    save_generator,
     train_contrastive,
     train_supervised,
 )
+from gan_lib.workbench.outside import code_of
+from gan_lib.workbench.recipes import Recipe
 from gan_lib.workbench.sections import MachineRecipe
 
 
 @dataclass(frozen=True)
 class TrainedClassifier:
-    """A classifier from the store: the CNN, its training ``history``, and ``key``, its address."""
+    """A CNN from the store, its training ``history``, and ``key``, its address."""
 
     cnn: Classifier
     history: pd.DataFrame
@@ -55,39 +60,34 @@ class TrainedGenerator:
 
 @dataclass(frozen=True)
 class GeneratorJob:
-    """One generator to be trained with Grad-CAM as its target.
-
-    Attributes:
-        variant: a registered generator.
-        sizes: of the generator.
-        discriminator: arguments of :class:`gan_lib.gan.generators.Discriminator`.
-        images: training images.
-        conditions: their conditions and targets.
-        options: schedule and seed.
-    """
+    """One generator to be trained with Grad-CAM as its target: a registered ``variant``, training
+    images with their conditions and targets."""
 
     variant: str
     sizes: GeneratorSizes
-    discriminator: Mapping[str, Any]
+    discriminator: DiscriminatorSizes
     images: ImageSplit
     conditions: StoredConditions
     options: TrainingOptions
+
+    code = "gan_lib.gan.training.supervised"
 
     def made_from(self) -> dict[str, Any]:
         """All that decides the result, as JSON values."""
         return {
             "variant": self.variant,
             "sizes": asdict(self.sizes),
-            "discriminator": dict(self.discriminator),
+            "discriminator": asdict(self.discriminator),
             "conditions": self.conditions.fingerprint,
             "options": asdict(self.options),
+            **code_of(GENERATORS[self.variant]),
         }
 
     def train(self, folder: Path, device: str, precision: Precision) -> None:
-        """Train into a folder (:func:`gan_lib.gan.training.train_supervised`)."""
+        """Train into a folder."""
         torch.manual_seed(self.options.seed)
         generator = make_generator(self.variant, **asdict(self.sizes))
-        discriminator = Discriminator(**self.discriminator)
+        discriminator = Discriminator(self.discriminator)
         fabric = make_fabric(device, precision)
         train_supervised(generator, discriminator, self.images, self.conditions, folder, self.options, fabric)
         save_generator(generator, folder)
@@ -100,9 +100,8 @@ class ContrastiveJob:
     Attributes:
         variant: a registered generator.
         sizes: fields of :class:`gan_lib.gan.generators.GeneratorSizes`, without conditions and features.
-        discriminator: arguments of :class:`gan_lib.gan.generators.ProjectionDiscriminator`, without classes.
-        cnn: the CNN to be explained.
-        layers: number of its layers that the generator is conditioned on.
+        discriminator: sizes of the :class:`gan_lib.gan.generators.ProjectionDiscriminator`.
+        cnn: the CNN to be explained, of which the generator reads ``layers``.
         images: training images.
         options: schedule, objective and seed.
         start: a generator of another CNN, of which only the adapters are trained anew
@@ -111,28 +110,31 @@ class ContrastiveJob:
 
     variant: str
     sizes: Mapping[str, int]
-    discriminator: Mapping[str, Any]
+    discriminator: DiscriminatorSizes
     cnn: TrainedClassifier
     layers: int
     images: ImageSplit
     options: ContrastiveOptions
     start: TrainedGenerator | None = None
 
+    code = "gan_lib.gan.training.contrastive"
+
     def made_from(self) -> dict[str, Any]:
         """All that decides the result, as JSON values."""
         return {
             "variant": self.variant,
             "sizes": dict(self.sizes),
-            "discriminator": dict(self.discriminator),
+            "discriminator": asdict(self.discriminator),
             "classifier": self.cnn.key,
             "layers": self.layers,
             "images": self.images.fingerprint,
             "options": asdict(self.options),
             "start": self.start and self.start.key,
+            **code_of(GENERATORS[self.variant]),
         }
 
     def train(self, folder: Path, device: str, precision: Precision) -> None:
-        """Train into a folder (:func:`gan_lib.gan.training.train_contrastive`)."""
+        """Train into a folder."""
         cnn = self.cnn.cnn
         maker = FeatureMaker(cnn, self.images.image_size, self.layers)
         torch.manual_seed(self.options.seed)
@@ -141,14 +143,13 @@ class ContrastiveJob:
             generator = make_generator(self.variant, **sizes)
         else:
             generator = transplanted(self.start.generator, maker.channels)
-        discriminator = ProjectionDiscriminator(len(cnn.class_names), **self.discriminator)
+        discriminator = ProjectionDiscriminator(len(cnn.class_names), self.discriminator)
         fabric = make_fabric(device, precision)
         train_contrastive(generator, discriminator, maker, self.images, folder, self.options, fabric)
         save_generator(generator, folder)
 
 
 Job = GeneratorJob | ContrastiveJob
-CODE = {GeneratorJob: "gan_lib.gan.training.supervised", ContrastiveJob: "gan_lib.gan.training.contrastive"}
 
 
 def run_job(job: Job, store: ArtifactStore, machine: MachineRecipe) -> Path:
@@ -158,7 +159,7 @@ def run_job(job: Job, store: ArtifactStore, machine: MachineRecipe) -> Path:
         with threads(machine.job_threads):
             job.train(folder, machine.device, machine.precision)
 
-    return store.get("generator", CODE[type(job)], job.made_from(), make)
+    return store.get("generator", job.code, job.made_from(), make)
 
 
 def train_all(jobs: Sequence[Job], store: ArtifactStore, machine: MachineRecipe) -> list[TrainedGenerator]:
@@ -174,3 +175,22 @@ def train_all(jobs: Sequence[Job], store: ArtifactStore, machine: MachineRecipe)
         TrainedGenerator(load_generator(folder), pd.read_csv(folder / "log.csv"), folder.name)
         for folder in progress(folders, "training generators", len(jobs))
     ]
+
+
+def train_by_contrast(
+    cnn: Classifier, images: ImageSplit, recipe: Recipe, folder: Path
+) -> ContrastiveExplainer:
+    """A CNN's explainer, of the recipe's first variant and seed, trained into a folder outside of a store."""
+    drawn, device = (
+        images.subset(images.sample(recipe.gan.images, recipe.seed)),
+        next(cnn.parameters()).device,
+    )
+    sizes, critic, machine = asdict(recipe.features), recipe.critic, recipe.machine
+    layers, options = sizes.pop("layers"), replace(recipe.contrastive, seed=recipe.seeds[0])
+    own = TrainedClassifier(cnn, pd.DataFrame(), "")
+    job = ContrastiveJob(recipe.gan.variants[0], sizes, critic, own, layers, drawn, options)
+    device = next(cnn.parameters()).device
+    with threads(machine.job_threads):
+        job.train(folder, machine.device, machine.precision)
+    maker = FeatureMaker(cnn.to(device), drawn.image_size, layers)
+    return ContrastiveExplainer(maker, load_generator(folder)).to(device)

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-DATA, FIGURES = "GAN_LIB_DATA", "GAN_LIB_FIGURES"  # environment variables
+DATA, FIGURES, SWEPT = "GAN_LIB_DATA", "GAN_LIB_FIGURES", "GAN_LIB_SWEPT"  # environment variables
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Places:
         return cls.of(root, *moved)
 
     @property
+    def profiles(self) -> Path:
+        """The folder of the profiles."""
+        return self.notebooks / "profiles"
+
+    @property
     def pretrained(self) -> Path:
         """Shipped networks: those of the project where data that lie elsewhere hold none."""
         own = self.data / "pretrained"
         return own if own.is_dir() else self.notebooks.parent / "data" / "pretrained"
-
-    @property
-    def profiles(self) -> Path:
-        """The folder of the profiles."""
-        return self.notebooks / "profiles"

@@ -14,13 +14,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 
 from gan_lib.core.options import options
-from gan_lib.gan.generators import GeneratorSizes
+from gan_lib.gan.generators import DiscriminatorSizes, GeneratorSizes
 from gan_lib.gan.training import ContrastiveOptions, TrainingOptions
 from gan_lib.workbench.sections import (
     CNNRecipe,
@@ -28,7 +28,6 @@ from gan_lib.workbench.sections import (
     ConfoundedRecipe,
     ContrastRecipe,
     DataRecipe,
-    DiscriminatorRecipe,
     ExplorerRecipe,
     FeatureRecipe,
     GANRecipe,
@@ -52,9 +51,9 @@ class Recipe:
     rows a figure has.
     """
 
-    seed: int = 0
-    seeds: tuple[int, ...] = (0, 1, 2)
-    shown_images: int = 6
+    seed: NonNegativeInt = 0
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0, 1, 2)
+    shown_images: PositiveInt = 6
     asked: tuple[tuple[str, str], ...] = ()
     machine: MachineRecipe = MachineRecipe()
     data: DataRecipe = DataRecipe()
@@ -63,7 +62,7 @@ class Recipe:
     generator: GeneratorSizes = GeneratorSizes(
         width=16, condition_hidden=32, condition_channels=16, sft_hidden=16, blocks=12, stem_stride=8
     )
-    discriminator: DiscriminatorRecipe = DiscriminatorRecipe()
+    discriminator: DiscriminatorSizes = DiscriminatorSizes(width=16, stem_stride=8)
     supervised: TrainingOptions = TrainingOptions(
         epochs=3,
         batch_size=16,
@@ -73,7 +72,7 @@ class Recipe:
         ema_decay=0.98,
     )
     features: FeatureRecipe = FeatureRecipe()
-    critic: DiscriminatorRecipe = DiscriminatorRecipe()
+    critic: DiscriminatorSizes = DiscriminatorSizes(width=16, stem_stride=8)
     contrastive: ContrastiveOptions = ContrastiveOptions()
     judge: JudgeRecipe = JudgeRecipe()
     relevance: RelevanceRecipe = RelevanceRecipe()
@@ -91,59 +90,48 @@ class Recipe:
             ProfileError: an unknown name, with near misses, or a value that does not fit; ``where`` is
                 what the message calls the changes.
         """
-        values = asdict(self)
+        values: Any = asdict(self)
         for name, value in changes.items():
-            _set(values, name.split("."), value, name, where)
+            for part in reversed(name.split(".")):
+                value = {part: value}
+            values = _merged(values, value)
         try:
             return _ADAPTER.validate_json(json.dumps(values))
+        except ValidationError as error:
+            reasons = "; ".join(_reason(problem) for problem in error.errors())
+            raise ProfileError(f"{where}: {reasons}") from None
         except (TypeError, ValueError) as error:
-            raise ProfileError(f"{where}: {_reason(error)}") from None
+            raise ProfileError(f"{where}: {error}") from None
 
     def flat(self) -> dict[str, Any]:
         """Every value by dotted name."""
-        return dict(_flattened(asdict(self), ""))
+        return _flat(asdict(self))
 
 
 _ADAPTER = TypeAdapter(Recipe)
-_FREE = {"settings"}  # mappings whose keys are not the recipe's
 
 
-def _set(values: dict[str, Any], path: list[str], value: Any, name: str, where: str) -> None:
-    key = path[0]
-    if key not in values and name.split(".")[-2:-1] and _FREE & set(name.split(".")[:-1]):
-        values[key] = {}
-    if key not in values:
-        near = difflib.get_close_matches(name, Recipe().flat(), n=3) or sorted(values)
-        raise ProfileError(f"{where}: there is no {name!r}; did you mean {', '.join(near)}?")
-    if len(path) > 1:
-        if not isinstance(values[key], dict):
-            raise ProfileError(f"{where}: {name!r}: {key} is a single value")
-        _set(values[key], path[1:], value, name, where)
-    elif isinstance(values[key], dict) and isinstance(value, Mapping):
-        for own, inner in value.items():
-            _set(values[key], [str(own)], inner, f"{name}.{own}", where)
-    else:
-        values[key] = value
+def _merged(old: Any, new: Any) -> Any:
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        return new
+    return {**old, **{name: _merged(old.get(name), value) for name, value in new.items()}}
 
 
-def _reason(error: Exception) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    parts = [
-        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}, not {problem['input']!r}"
-        for problem in error.errors()
-    ]
-    return "; ".join(parts)
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not (isinstance(values, Mapping) and values):
+        return {prefix: values}
+    parts = (_flat(value, f"{prefix}.{name}".lstrip(".")) for name, value in values.items())
+    return {name: value for part in parts for name, value in part.items()}
 
 
-def _flattened(values: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            found += _flattened(value, f"{prefix}{key}.")
-        else:
-            found.append((f"{prefix}{key}", value))
-    return found
+def _reason(problem: Any) -> str:
+    name = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "unexpected_keyword_argument":
+        near = difflib.get_close_matches(name, Recipe().flat(), n=3) or sorted(vars(Recipe()))
+        return f"there is no {name!r}; did you mean {', '.join(near)}?"
+    if problem["type"] == "value_error":  # of a check that names what it got
+        return f"{name}: {problem['ctx']['error']}"
+    return f"{name}: {problem['msg']}, not {problem['input']!r}"
 
 
 def parsed_change(text: str) -> tuple[str, Any]:
@@ -176,8 +164,7 @@ class Profile:
             ProfileError: no such profile, or one that does not fit the recipe.
         """
         path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
-        values = read_yaml(path, folder)
-        recipe = Recipe().changed(values, f"profile {path.stem!r}")
+        recipe = Recipe().changed(read_yaml(path, folder), f"profile {path.stem!r}")
         return cls(path.stem, recipe.changed(changes or {}))
 
 

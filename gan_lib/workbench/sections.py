@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import field, replace
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from gan_lib.classifiers import FitOptions
-from gan_lib.core.options import options
+from gan_lib.core.masking import Fill
+from gan_lib.core.options import one_of, options
 from gan_lib.core.runtime import Precision
+from gan_lib.explainers import METHODS
+from gan_lib.gan.generators import GENERATORS
 from gan_lib.inversion import STEP_2, InversionOptions
 
-BOXED = ("grad_cam", "guided_grad_cam", "guided_backprop", "integrated_gradients")
+Share = Annotated[float, Field(gt=0, lt=1)]  # of an image
+Method = Annotated[str, one_of(METHODS)]
+Variant = Annotated[str, one_of(GENERATORS)]
 
 
 @options
@@ -18,19 +25,17 @@ class MachineRecipe:
     """What it runs on.
 
     Attributes:
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: ``auto``, ``32-true`` or ``bf16-mixed``.
         threads: of the CNN's training and of all that is computed once; not the machine's number, on
             which sums and so weights would depend.
         workers: processes that train generators side by side; a GPU is better left to one.
         job_threads: of each of them: small networks gain nothing from more.
     """
 
-    device: str = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Precision = "auto"
-    threads: int = 2
-    workers: int = 2
-    job_threads: int = 1
+    threads: PositiveInt = 2
+    workers: PositiveInt = 2
+    job_threads: PositiveInt = 1
 
 
 @options
@@ -38,9 +43,9 @@ class DataRecipe:
     """Images: a data set's name or a folder in ``data/``, their side in pixels, at most so many per split."""
 
     name: str = "digits_in_scenes"
-    image_size: int = 64
-    train_images: int | None = 4000
-    test_images: int | None = 1000
+    image_size: PositiveInt = 64
+    train_images: PositiveInt | None = 4000
+    test_images: PositiveInt | None = 1000
 
 
 @options
@@ -56,7 +61,7 @@ class CNNRecipe(FitOptions):
     architecture: str = "slim_vgg"
     weights: str | None = None
     head: str = "linear"
-    epochs: int = 8
+    epochs: NonNegativeInt = 8
     learning_rate: float = 0.01
 
 
@@ -65,25 +70,17 @@ class GANRecipe:
     """Which GAN explainers are trained, and on what.
 
     Attributes:
-        variants: registered generators.
+        variants: of generators.
         published_variants: those that are also trained with conditions that contain the target.
-        conditions: registered conditions of the supervised generators.
+        conditions: of the supervised generators (:func:`gan_lib.gan.conditions.condition_maker`).
         images, test_images: for training and for measuring.
     """
 
-    variants: tuple[str, ...] = ("lsft", "gsft")
-    published_variants: tuple[str, ...] = ("lsft",)
+    variants: tuple[Variant, ...] = ("lsft", "gsft")
+    published_variants: tuple[Variant, ...] = ("lsft",)
     conditions: str = "cgma"
-    images: int = 2000
-    test_images: int = 500
-
-
-@options
-class DiscriminatorRecipe:
-    """A discriminator's channels, and the stride of its first layer."""
-
-    width: int = 16
-    stem_stride: int = 8
+    images: PositiveInt = 2000
+    test_images: PositiveInt = 500
 
 
 @options
@@ -91,13 +88,13 @@ class FeatureRecipe:
     """The contrastive generators: sizes (:class:`gan_lib.gan.generators.GeneratorSizes`), and how many
     layers of the CNN they read."""
 
-    layers: int = 3
-    width: int = 16
-    condition_channels: int = 8
-    sft_hidden: int = 8
-    stem_stride: int = 4
-    detail: int = 16
-    blocks: int = 4
+    layers: PositiveInt = 3
+    width: PositiveInt = 16
+    condition_channels: PositiveInt = 8
+    sft_hidden: PositiveInt = 8
+    stem_stride: Literal[1, 2, 4, 8] = 4
+    detail: NonNegativeInt = 16
+    blocks: PositiveInt = 4
 
 
 @options
@@ -105,9 +102,9 @@ class JudgeRecipe:
     """How explanations are compared.
 
     Attributes:
-        methods: registered methods that learn nothing; trained: those that do.
-        settings: arguments of methods, by method.
-        images: test images, ``explained_again`` of them for ADCC, ``noisy_images`` for sensitivity.
+        methods: that learn nothing; trained: those that do; settings: arguments of methods, by method.
+        images: test images, ``explained_again`` of them for ADCC, ``noisy_images`` for sensitivity; with 0
+            the measure is left out.
         fills: what stands in place of what a map hides.
         areas: shares of the image at which maps are compared.
         curve_steps: of insertion and deletion; road_shares: of removed pixels.
@@ -115,19 +112,12 @@ class JudgeRecipe:
         timing_rounds: of the cost of all methods; cost_rounds: of the GAN explainers' beside Grad-CAM.
     """
 
-    methods: tuple[str, ...] = (
-        *(
-            "grad_cam",
-            "guided_grad_cam",
-            "saliency",
-            "smoothgrad",
-            "input_x_gradient",
-            "integrated_gradients",
-        ),
-        *("gradient_shap", "deep_lift", "guided_backprop", "occlusion", "feature_ablation"),
-        *("guided_feature_inversion", "guided_feature_inversion_step_1"),
+    methods: tuple[Method, ...] = (
+        *("grad_cam", "guided_grad_cam", "saliency", "smoothgrad", "input_x_gradient"),
+        *("integrated_gradients", "gradient_shap", "deep_lift", "guided_backprop", "occlusion"),
+        *("feature_ablation", "guided_feature_inversion", "guided_feature_inversion_step_1"),
     )
-    trained: tuple[str, ...] = ("lsft", "gsft", "contrastive_lsft", "contrastive_gsft")
+    trained: tuple[Method, ...] = ("lsft", "gsft", "contrastive_lsft", "contrastive_gsft")
     settings: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {
             "integrated_gradients": {"steps": 20},
@@ -137,17 +127,17 @@ class JudgeRecipe:
             "feature_ablation": {"parts": "superpixels", "count": 7},
         }
     )
-    images: int = 300
-    fills: tuple[str, ...] = ("black", "blur")
-    areas: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3)
-    curve_steps: int = 10
-    road_shares: tuple[float, ...] = (0.3, 0.7)
-    explained_again: int = 60
-    noisy_images: int = 10
-    sanity_images: int = 24
-    sanity_stages: int = 4
-    timing_rounds: int = 3
-    cost_rounds: int = 25
+    images: PositiveInt = 300
+    fills: tuple[Fill, ...] = ("black", "blur")
+    areas: tuple[Share, ...] = (0.05, 0.1, 0.2, 0.3)
+    curve_steps: PositiveInt = 10
+    road_shares: tuple[Share, ...] = (0.3, 0.7)
+    explained_again: NonNegativeInt = 60
+    noisy_images: NonNegativeInt = 10
+    sanity_images: PositiveInt = 24
+    sanity_stages: PositiveInt = 4
+    timing_rounds: PositiveInt = 3
+    cost_rounds: PositiveInt = 25
 
 
 @options
@@ -160,11 +150,11 @@ class RelevanceRecipe:
         planted_variants, planted_place: generators told all by one condition, and which one, from 0.
     """
 
-    images: int = 40
-    batch_size: int = 64
-    seeds: int = 1
-    planted_variants: tuple[str, ...] = ("lsft", "gsft")
-    planted_place: int = 3
+    images: PositiveInt = 40
+    batch_size: PositiveInt = 64
+    seeds: PositiveInt = 1
+    planted_variants: tuple[Variant, ...] = ("lsft", "gsft")
+    planted_place: NonNegativeInt = 3
 
 
 @options
@@ -182,17 +172,17 @@ class ConceptRecipe:
 
     layer: str | None = None
     relevance: str = "deep_lift"
-    noise_copies: int = 20
-    components: int = 4
-    classes: tuple[int, ...] | None = None
+    noise_copies: NonNegativeInt = 20
+    components: PositiveInt = 4
+    classes: tuple[NonNegativeInt, ...] | None = None
     split: str = "train"
-    images_per_class: int = 60
-    pooling: int = 4
-    pooling_stride: int = 1
-    crop_counts: tuple[int, ...] = (4, 6)
-    crop_candidates: tuple[int, ...] = (1, 40)
-    shown: tuple[int, ...] = (3, 8)
-    counted: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 10)
+    images_per_class: PositiveInt = 60
+    pooling: PositiveInt = 4
+    pooling_stride: PositiveInt = 1
+    crop_counts: tuple[PositiveInt, ...] = (4, 6)
+    crop_candidates: tuple[PositiveInt, ...] = (1, 40)
+    shown: tuple[NonNegativeInt, ...] = (3, 8)
+    counted: tuple[PositiveInt, ...] = (1, 2, 3, 4, 6, 8, 10)
 
 
 @options
@@ -209,17 +199,17 @@ class ContrastRecipe:
     """
 
     relevance: str = "gradient_x_activation"
-    strength: float = 1.0
-    components: int = 4
-    pair: tuple[int, int] = (3, 8)
+    strength: PositiveFloat = 1.0
+    components: PositiveInt = 4
+    pair: tuple[NonNegativeInt, NonNegativeInt] = (3, 8)
     shift_offsets: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
-    shift_draws: int = 3
-    shifted_images: int = 12
-    inserted_images: int = 20
-    cell_candidates: int = 40
-    decoder_images: int = 2000
-    decoder_epochs: int = 3
-    drawing_steps: int = 80
+    shift_draws: PositiveInt = 3
+    shifted_images: PositiveInt = 12
+    inserted_images: PositiveInt = 20
+    cell_candidates: PositiveInt = 40
+    decoder_images: PositiveInt = 2000
+    decoder_epochs: PositiveInt = 3
+    drawing_steps: PositiveInt = 80
 
 
 @options
@@ -231,9 +221,9 @@ class ConfoundedRecipe:
         images: for training generators; areas: their ``ranked_area``, as the mark covers 1.6 %.
     """
 
-    epochs: int = 16
-    images: int = 2000
-    areas: tuple[float, float] = (0.01, 0.25)
+    epochs: PositiveInt = 16
+    images: PositiveInt = 2000
+    areas: tuple[Share, Share] = (0.01, 0.25)
 
 
 @options
@@ -246,20 +236,23 @@ class InversionRecipe:
         sigma: of the blur in pixels; ``None``: 11 for a side of 224.
         second: the second step.
         box_methods, box_generators: compared by boxes.
-        images: reported; settled_images: on which thresholds are settled; published_images: explained
-            with the published settings as well; mosaic_pairs: for class-specific masks.
+        images: reported; settled_images: on which thresholds are settled, 0 for the published ones;
+            published_images: explained with the published settings as well; mosaic_pairs: for
+            class-specific masks.
     """
 
     layer: str | None = "backbone.features.19"
     class_layer: str | None = None
-    sigma: float | None = 10.0
+    sigma: PositiveFloat | None = 10.0
     second: InversionOptions = replace(STEP_2, iterations=20, learning_rate=0.1, sparsity=0.3, area=30.0)
-    box_methods: tuple[str, ...] = BOXED
-    box_generators: tuple[str, ...] = ("contrastive_lsft",)
-    images: int = 200
-    settled_images: int = 100
-    published_images: int = 24
-    mosaic_pairs: int = 24
+    box_methods: tuple[Method, ...] = (
+        *("grad_cam", "guided_grad_cam", "guided_backprop", "integrated_gradients"),
+    )
+    box_generators: tuple[Method, ...] = ("contrastive_lsft",)
+    images: PositiveInt = 200
+    settled_images: NonNegativeInt = 100
+    published_images: PositiveInt = 24
+    mosaic_pairs: PositiveInt = 24
 
 
 @options
@@ -267,10 +260,10 @@ class ExplorerRecipe:
     """The explorer: a shipped CNN, its images, what its figures show."""
 
     cnn: str = "slim_vgg"
-    images: int = 24
-    learned_images: int = 1000
-    shown_methods: tuple[str, ...] = ("contrastive_lsft", "grad_cam")
-    rival: int = 8
+    images: PositiveInt = 24
+    learned_images: PositiveInt = 1000
+    shown_methods: tuple[Method, ...] = ("contrastive_lsft", "grad_cam")
+    rival: NonNegativeInt = 8
     offsets: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 
 
@@ -278,12 +271,12 @@ class ExplorerRecipe:
 class StudyRecipe:
     """The user study: what a participant is asked, and the simulated ones."""
 
-    methods: tuple[str, ...] = ("contrastive_lsft", "grad_cam", "guided_backprop", "saliency", "edges")
-    images: int = 12
-    pairs: int = 20
-    forward_questions: int = 5
-    attention_checks: int = 2
-    participants: int = 40
-    studies: int = 100
+    methods: tuple[Method, ...] = ("contrastive_lsft", "grad_cam", "guided_backprop", "saliency", "edges")
+    images: PositiveInt = 12
+    pairs: PositiveInt = 20
+    forward_questions: NonNegativeInt = 5
+    attention_checks: NonNegativeInt = 2
+    participants: PositiveInt = 40
+    studies: PositiveInt = 100
     tastes: tuple[float, ...] = (0.0, 0.7)
     spacing: float = 0.5

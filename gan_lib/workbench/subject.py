@@ -6,9 +6,10 @@ each other, and each can also run alone.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ from gan_lib.classifiers import (
     predictions,
     save_classifier,
 )
-from gan_lib.concepts import ConceptBank, LayerRelevance, learn_concepts, load_concepts
+from gan_lib.concepts import ConceptBank, LayerRelevance, learn_concepts
 from gan_lib.core.artifacts import ArtifactStore
 from gan_lib.core.capture import layers_in_order
 from gan_lib.core.runtime import threads
+from gan_lib.core.storage import read_json
 from gan_lib.data import ImageData, ImageSplit, load_data
 from gan_lib.explainers import ContrastiveExplainer, GANExplainer, GeneratorExplainer
 from gan_lib.gan.conditions import (
@@ -39,17 +41,22 @@ from gan_lib.gan.conditions import (
     compute_conditions,
     condition_maker,
 )
+from gan_lib.gan.generators import Generator
 from gan_lib.gan.training import ContrastiveOptions
 from gan_lib.workbench.jobs import (
     ContrastiveJob,
     GeneratorJob,
+    Job,
     TrainedClassifier,
     TrainedGenerator,
     train_all,
 )
-from gan_lib.workbench.kept import keep_explainers, kept_explainers
+from gan_lib.workbench.outside import code_of
+from gan_lib.workbench.places import Places
 from gan_lib.workbench.recipes import Recipe
 from gan_lib.workbench.samples import Sample
+
+Run = tuple[str, int]  # variant or method, and seed
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class Subject:
     Args:
         recipe: everything that is set.
         profile: name under which trained explainers are kept for other notebooks.
-        data_dir: data sets, pretrained networks and artifacts.
+        places: data sets, pretrained networks and artifacts.
         store: the artifact store; results of the subject's work are addressed by device kind, precision
             and threads as well.
         fabric: device and precision.
@@ -78,27 +85,27 @@ class Subject:
     """
 
     def __init__(
-        self, recipe: Recipe, profile: str, data_dir: Path, store: ArtifactStore, fabric: Fabric
+        self, recipe: Recipe, profile: str, places: Places, store: ArtifactStore, fabric: Fabric
     ) -> None:
-        self.recipe, self.profile, self.data_dir, self.fabric = recipe, profile, data_dir, fabric
-        self.device = fabric.device
+        self.recipe, self.places, self.fabric, self.device = recipe, places, fabric, fabric.device
         own = recipe.data
         counts = {"train": own.train_images, "test": own.test_images}
         self.data: ImageData = load_data(
-            own.name, store, data_dir, size=own.image_size, seed=recipe.seed, **counts
+            own.name, store, places.data, size=own.image_size, seed=recipe.seed, **counts
         )
         precision: Any = fabric._precision.precision
-        machine = replace(recipe.machine, device=self.device.type, precision=precision)
-        self.machine, kind = machine, {"device": machine.device, "precision": machine.precision}
-        self.store = store.on({**kind, "threads": machine.threads})
-        self.jobs_store = store.on({**kind, "threads": machine.job_threads})
+        kind: Any = {"device": self.device.type, "precision": precision}
+        self.machine = replace(recipe.machine, **kind)
+        self.store = store.on({**kind, "threads": self.machine.threads})
+        self.jobs_store = store.on({**kind, "threads": self.machine.job_threads})
         self.trained = self._classifier()
         self.cnn: Classifier = self.trained.cnn.requires_grad_(False).to(self.device)
+        self._home = places.data / "artifacts" / "explainers" / profile / recipe.cnn.architecture
         names = self.data.class_names
         self.names = tuple(name.partition("_")[2].replace("_", " ") or name for name in names)
 
     def _made(
-        self, kind: str, module: str, made_from: Mapping[str, Any], make: Callable[[Path], None]
+        self, kind: str, module: str, made_from: Mapping[str, Any], make: Callable[[Path], object]
     ) -> Path:
         """An artifact of the subject, made on as many threads as the recipe says."""
 
@@ -112,8 +119,8 @@ class Subject:
         """The recipe's CNN, trained; with ``weights``, fine-tuned from them (0 epochs: as they are)."""
         recipe, options = self.recipe.cnn, replace(self.recipe.cnn, seed=self.recipe.seed)
         weights = recipe.weights
-        if weights is not None and (self.data_dir / weights).is_file():
-            weights = str(self.data_dir / weights)
+        if weights is not None and (self.places.data / weights).is_file():
+            weights = str(self.places.data / weights)
 
         def make(folder: Path) -> None:
             names = self.data.class_names
@@ -184,10 +191,6 @@ class Subject:
         name = conditions or self.recipe.gan.conditions
         return condition_maker(name, self.cnn, self.image_size, self.recipe.generator.conditions)
 
-    def features(self) -> FeatureMaker:
-        """What makes the conditions of contrastive generators."""
-        return FeatureMaker(self.cnn, self.image_size, self.recipe.features.layers)
-
     def conditions(self, maker: ConditionMaker, split: ImageSplit) -> StoredConditions:
         """Conditions and targets of images, for the classes that the CNN predicts."""
 
@@ -195,41 +198,48 @@ class Subject:
             compute_conditions(maker, split, folder, device=self.device)
 
         made_from = {"classifier": self.trained.key, "split": split.fingerprint, **maker.settings()}
+        made_from |= code_of(type(maker))
         return StoredConditions(self._made("conditions", "gan_lib.gan.conditions", made_from, make))
 
-    def _runs(self, variants: Sequence[str] | None, seeds: Sequence[int] | None) -> list[tuple[str, int]]:
+    def _runs(self, variants: Sequence[str] | None, seeds: Sequence[int] | None) -> list[Run]:
         chosen = self.recipe.gan.variants if variants is None else variants
         return [(variant, seed) for seed in seeds or self.recipe.seeds for variant in chosen]
+
+    def _train(
+        self,
+        runs: Sequence[Run],
+        jobs: Sequence[Job],
+        explainer: Callable[[Generator], GeneratorExplainer],
+    ) -> dict[Run, Trained]:
+        made = zip(runs, train_all(jobs, self.jobs_store, self.machine), strict=True)
+        return {
+            run: Trained(own.generator, own.log, own.key, explainer(own.generator).to(self.device))
+            for run, own in made
+        }
 
     def supervised(
         self,
         variants: Sequence[str] | None = None,
         seeds: Sequence[int] | None = None,
         conditions: str | None = None,
-    ) -> dict[tuple[str, int], Trained]:
+    ) -> dict[Run, Trained]:
         """Generators trained with Grad-CAM as their target, by variant and seed.
 
         Args:
             variants, seeds, conditions: by default the recipe's; ``conditions="published"`` are those
                 that contain the target.
         """
-        recipe = self.recipe
-        runs = self._runs(variants, seeds)
+        recipe, runs = self.recipe, self._runs(variants, seeds)
         if not runs:
             return {}
         maker, images = self.maker(conditions), self.training_images()
         sizes = replace(recipe.generator, conditions=len(maker.positions))
-        critic = asdict(recipe.discriminator)
-        stored = self.conditions(maker, images)
+        critic, stored = recipe.discriminator, self.conditions(maker, images)
         jobs = [
             GeneratorJob(variant, sizes, critic, images, stored, replace(recipe.supervised, seed=seed))
             for variant, seed in runs
         ]
-        made = train_all(jobs, self.jobs_store, self.machine)
-        return {
-            run: Trained(own.generator, own.log, own.key, GANExplainer(maker, own.generator).to(self.device))
-            for run, own in zip(runs, made, strict=True)
-        }
+        return self._train(runs, jobs, partial(GANExplainer, maker))
 
     def contrastive(
         self,
@@ -237,67 +247,62 @@ class Subject:
         seeds: Sequence[int] | None = None,
         options: ContrastiveOptions | None = None,
         start: Mapping[int, TrainedGenerator] | None = None,
-    ) -> dict[tuple[str, int], Trained]:
+    ) -> dict[Run, Trained]:
         """Generators trained by contrast, by variant and seed.
 
         Args:
             variants, seeds, options: by default the recipe's.
             start: generators of another CNN by seed, of which only the adapters are trained anew.
         """
-        recipe = self.recipe
-        runs = self._runs(variants, seeds)
-        sizes = asdict(recipe.features)
-        layers, images = sizes.pop("layers"), self.training_images()
-        jobs = [
-            ContrastiveJob(
-                variant,
-                sizes,
-                asdict(recipe.critic),
-                self.trained,
-                layers,
-                images,
-                replace(options or recipe.contrastive, seed=seed),
-                start[seed] if start else None,
-            )
-            for variant, seed in runs
-        ]
-        made = train_all(jobs, self.jobs_store, self.machine)
-        maker = self.features()
-        return {
-            run: Trained(
-                own.generator, own.log, own.key, ContrastiveExplainer(maker, own.generator).to(self.device)
-            )
-            for run, own in zip(runs, made, strict=True)
-        }
+        recipe, runs, images = self.recipe, self._runs(variants, seeds), self.training_images()
+        sizes, critic = asdict(recipe.features), recipe.critic
+        layers, schedule = sizes.pop("layers"), options or recipe.contrastive
+        jobs = []
+        for variant, seed in runs:
+            own, first = replace(schedule, seed=seed), start[seed] if start else None
+            jobs.append(ContrastiveJob(variant, sizes, critic, self.trained, layers, images, own, first))
+        maker = FeatureMaker(self.cnn, self.image_size, layers)
+        return self._train(runs, jobs, partial(ContrastiveExplainer, maker))
+
+    def keep(self, explainers: Mapping[Run, GeneratorExplainer]) -> None:
+        """Keep explainers, by method and seed, for later notebooks; the profile's earlier ones go."""
+        about = {"recipe": self.recipe.flat(), "data": self.data.fingerprint}
+        for method in {method for method, _ in explainers}:
+            shutil.rmtree(self._home / method, ignore_errors=True)
+        for (method, seed), explainer in explainers.items():
+            explainer.save(self._home / method / str(seed), about)
 
     def kept(self, method: str) -> tuple[dict[int, GeneratorExplainer], str]:
-        """A method's explainers by seed, from an earlier notebook, else shipped, and where they come from."""
-        found, source = kept_explainers(self.data_dir, self.profile, self.cnn, method, self.data.fingerprint)
-        return {seed: explainer.to(self.device) for seed, explainer in found.items()}, source
+        """A method's explainers of this CNN and these data, by seed, as an earlier notebook kept them; else
+        the shipped one, seed 0; and where they come from, in words."""
+        name = method.replace("_", "-")
+        found: dict[int, GeneratorExplainer] = {}
+        for path in sorted((self._home / name).glob("*/explainer.json")):
+            same_data = read_json(path)["trained_on"].get("data") == self.data.fingerprint
+            if same_data and (own := self._fitting(path.parent)):
+                found[int(path.parent.name)] = own
+        if found:
+            return found, f"trained by this profile, seeds {', '.join(map(str, found))}"
+        shipped = self._fitting(self.places.pretrained / self.recipe.cnn.architecture / name)
+        return ({0: shipped}, "shipped") if shipped else ({}, "not there for this CNN")
 
-    def keep(self, explainers: Mapping[tuple[str, int], GeneratorExplainer]) -> None:
-        """Keep explainers, by method and seed, for later notebooks of the same profile."""
-        about = {"recipe": self.recipe.flat(), "data": self.data.fingerprint}
-        keep_explainers(self.data_dir, self.profile, self.cnn, explainers, about)
+    def _fitting(self, folder: Path) -> GeneratorExplainer | None:
+        """The explainer in a folder, if there is one that fits the CNN."""
+        try:
+            return GeneratorExplainer.from_pretrained(folder, self.cnn).to(self.device)
+        except (FileNotFoundError, ValueError):
+            return None
 
     def concepts(self, relevance: LayerRelevance, classes: Sequence[int] | None = None) -> ConceptBank:
         """Concepts of the recipe's classes, or of those given (:func:`gan_lib.concepts.learn_concepts`)."""
         recipe, split = self.recipe.concepts, self.data[self.recipe.concepts.split]
         every = range(len(self.names)) if recipe.classes is None else recipe.classes
         chosen = list(every if classes is None else classes)
-        table, seed = self.predictions(recipe.split), self.recipe.seed
-        count, images = recipe.components, recipe.images_per_class
+        settings = (chosen, recipe.components, recipe.images_per_class, self.recipe.seed)
 
         def make(folder: Path) -> None:
-            learn_concepts(relevance, split, table, folder, chosen, count, images, seed)
+            learn_concepts(relevance, split, self.predictions(recipe.split), *settings).save(folder)
 
-        made_from = {
-            "classifier": self.trained.key,
-            "split": split.fingerprint,
-            **relevance.settings(),
-            "components": count,
-            "images": images,
-            "classes": chosen,
-            "seed": seed,
-        }
-        return load_concepts(self._made("concepts", "gan_lib.concepts", made_from, make))
+        made_from = {"classifier": self.trained.key, "split": split.fingerprint, **relevance.settings()}
+        made_from |= dict(zip(("classes", "components", "images", "seed"), settings, strict=True))
+        return ConceptBank.load(self._made("concepts", "gan_lib.concepts", made_from, make))

@@ -21,8 +21,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,8 @@ from gan_lib.explainers import Explainer, GeneratorExplainer, GradCAM, LinearRea
 from gan_lib.gan.generators import parameter_count
 from gan_lib.metrics import judge, summarise
 from gan_lib.workbench.bench import Workbench
-from gan_lib.workbench.places import Places
+from gan_lib.workbench.outside import outside_code
+from gan_lib.workbench.places import SWEPT, Places
 from gan_lib.workbench.recipes import ProfileError, Recipe, read_yaml
 from gan_lib.workbench.subject import Subject
 
@@ -46,7 +49,6 @@ Experiment = Callable[[Subject, int], Explainer]
 EXPERIMENTS: Registry[Experiment] = Registry("experiment")
 SEEDLESS = {"grad_cam", "linear_readout"}
 AREAS = [0.1]
-LABELS = ("group", "method")
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,19 @@ def run_sweep(sweep: Sweep, places: Places) -> list[Path]:
     return [bench.figures.save_table(table, name, caption) for name, (table, caption) in tables.items()]
 
 
+def sweep_table(places: Places, sweep: str, name: str = "results") -> pd.DataFrame:
+    """A table that :func:`run_sweep` wrote; where it was not run, the one that comes with the project.
+
+    Raises:
+        FileNotFoundError: there is none; the message says how to make it.
+    """
+    folders = [Path(os.environ.get(SWEPT, places.figures)), places.notebooks.parent / "figures"]
+    for path in (folder / sweep / f"{name}.csv" for folder in folders):
+        if path.is_file():
+            return pd.read_csv(path)
+    raise FileNotFoundError(f"no {sweep}/{name}.csv in {folders[0]}: make it with `gan-lib sweep {sweep}`")
+
+
 @dataclass(frozen=True)
 class Setting:
     """One setting of a sweep: how its rows are labelled, what is done, and with which recipe."""
@@ -138,19 +153,17 @@ def settings_of(sweep: Sweep, recipe: Recipe) -> list[Setting]:
     for cell, one in itertools.product(cells, sweep.settings or ({},)):
         changes = {name: value for name, value in one.items() if name.partition(".")[0] in known}
         labels = {name: value for name, value in one.items() if name not in changes}
-        experiment = labels.pop("experiment", "supervised")
-        try:
-            EXPERIMENTS.name(experiment)
-        except KeyError as error:
-            raise ProfileError(f"sweep {sweep.name!r}: {error.args[0]}") from None
         where = f"sweep {sweep.name!r}, {labels.get('method', one)}"
+        try:
+            experiment = EXPERIMENTS.name(labels.pop("experiment", "supervised"))
+        except KeyError as error:
+            raise ProfileError(f"{where}: {error.args[0]}") from None
         recipe.changed({**cell, **changes}, where)
         method = labels.pop("method", ", ".join(map(str, changes.values())) or experiment)
         labels = {"group": "", **labels, "method": method, **cell}
+        if any(labels == own.labels for own in made):
+            raise ProfileError(f"sweep {sweep.name!r}: two settings are called {labels}")
         made.append(Setting(labels, experiment, {**cell, **changes}))
-    twice = [own for own in made if sum(own.labels == other.labels for other in made) > 1]
-    if twice:
-        raise ProfileError(f"sweep {sweep.name!r}: two settings are called {dict(twice[0].labels)}")
     return made
 
 
@@ -175,8 +188,8 @@ def run_settings(sweep: Sweep, bench: Workbench) -> Tables:
         own = pd.concat([table for (run, _), table in zip(runs, tables, strict=True) if run is setting])
         parts.append(summarise(own.assign(method=setting.method)).assign(**setting.labels))
     results = pd.concat(parts, ignore_index=True)
-    order = [*dict.fromkeys([*(name for own in settings for name in own.labels), *results.columns])]
-    made: Tables = {"results": (results[order], sweep.title)}
+    labels = [name for own in settings for name in own.labels]
+    made: Tables = {"results": (results[[*dict.fromkeys([*labels, *results.columns])]], sweep.title)}
     if sweep.timed:
         made["cost"] = (_cost(settings, seeds[0], bench), f"{sweep.title}: time of a map, all in turn")
     return made
@@ -190,27 +203,18 @@ def _of_cnn(changes: Mapping[str, Any]) -> dict[str, Any]:
 def _scores(sweep: Sweep, setting: Setting, seed: int, places: Places) -> pd.DataFrame:
     """Scores of one setting and seed, image by image; from the store where they are there."""
     one_process = {**sweep.changes, "machine.workers": 1}
-    bench = Workbench("sweep", sweep.profile, one_process, places)
-    subject = bench.subject(setting.changes)
+    subject = Workbench("sweep", sweep.profile, one_process, places).subject(setting.changes)
 
     def make(folder: Path) -> None:
         explainer = EXPERIMENTS[setting.experiment](subject, seed)
         sample = subject.draw(subject.recipe.gan.test_images)
         target = GradCAM(subject.cnn, subject.target_layer).to(subject.device)
-        maps = {
-            (name, seed): own.attribute(sample.images, target=sample.explained, batch_size=128)
-            for name, own in (("target", target), ("own", explainer))
-        }
-        reference = maps.pop(("target", seed))
-        scores = judge(
-            subject.cnn,
-            sample.images,
-            maps,
-            sample.explained,
-            reference=reference,
-            evidence=sample.masks,
-            areas=AREAS,
-        ).scores
+        reference, maps = (
+            own.attribute(sample.images, target=sample.explained, batch_size=128)
+            for own in (target, explainer)
+        )
+        given: Any = {"reference": reference, "evidence": sample.masks, "areas": AREAS}
+        scores, _ = judge(subject.cnn, sample.images, {("own", seed): maps}, sample.explained, **given)
         scores.to_csv(folder / "scores.csv", index=False)
 
     recipe = subject.recipe.flat()
@@ -220,6 +224,8 @@ def _scores(sweep: Sweep, setting: Setting, seed: int, places: Places) -> pd.Dat
         "recipe": {name: value for name, value in recipe.items() if not name.startswith("machine.")},
         "classifier": subject.trained.key,
     }
+    if code := outside_code():  # a measure, a method, ...
+        made_from["outside"] = code
     folder = subject.jobs_store.get("scores", "gan_lib.workbench.sweeps", made_from, make)
     return pd.read_csv(folder / "scores.csv")
 
@@ -231,8 +237,7 @@ def _cost(settings: Sequence[Setting], seed: int, bench: Workbench) -> pd.DataFr
         own.method: EXPERIMENTS[own.experiment](bench.subject(own.changes), seed) for own in settings
     }
     contestants = {
-        name: lambda own=own: own.attribute(sample.images, target=sample.explained)
-        for name, own in explainers.items()
+        name: partial(own.attribute, sample.images, sample.explained) for name, own in explainers.items()
     }
     seconds = median_seconds(contestants, bench.recipe.judge.timing_rounds)
     return pd.DataFrame(

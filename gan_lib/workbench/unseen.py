@@ -6,12 +6,15 @@ generator that reads activations cannot travel as it is; its adapters are traine
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any
 
 import pandas as pd
 import torch
 
+from gan_lib.core.options import options
 from gan_lib.data import ImageSplit
 from gan_lib.explainers import Explainer, GANExplainer, GradCAM, LinearReadout
 from gan_lib.gan.conditions import JoinedConditions
@@ -21,15 +24,22 @@ from gan_lib.workbench.jobs import GeneratorJob, train_all
 from gan_lib.workbench.recipes import ProfileError
 from gan_lib.workbench.samples import Sample
 from gan_lib.workbench.subject import Subject
-from gan_lib.workbench.sweeps import SWEEPS, Sweep, Tables
+from gan_lib.workbench.sweeps import AREAS, SWEEPS, Sweep, Tables
 
-AREA = 0.1
 SETTINGS = {"leak-free": "cgma", "published": "published"}  # of the conditions
 VARIANTS = ("lsft", "gsft")
-PAPER = {"dice": 0.6588, "drop_black": 9.95, "won": 53.9}  # arXiv 2301.08067, completely unseen
+TRAVELLED = ["dice", "drop_black", "drop_black@10", "drop_blur", "increase_black", "won", "lost", "won@10"]
+ADAPTED = ["drop_black", "drop_black@10", "won", "won@10"]
+Explainers = dict[tuple[str, int], Explainer]  # by method and training seed
+KNOWN = {
+    (True, True): "unseen pair",  # CNN and data set are known, from other pairs
+    (False, True): "unseen CNN",
+    (True, False): "unseen data",
+    (False, False): "unseen CNN and data",
+}
 
 
-@dataclass(frozen=True)
+@options
 class UnseenOptions:
     """``options`` of the sweep's file.
 
@@ -41,69 +51,47 @@ class UnseenOptions:
         adapted_data_sets: on which that is tried.
     """
 
-    seen_architectures: Sequence[str]
-    unseen_architectures: Sequence[str]
-    seen_data_sets: Sequence[str]
-    unseen_data_sets: Sequence[str]
+    seen_architectures: list[str]
+    unseen_architectures: list[str]
+    seen_data_sets: list[str]
+    unseen_data_sets: list[str]
     images: int = 500
     test_images: int = 200
-    adapter_steps: Sequence[int] = (1, 10, 100)
+    adapter_steps: list[int] | tuple[int, ...] = (1, 10, 100)
     adapter_learning_rate: float = 0.01
-    adapted_data_sets: Sequence[str] = ()
+    adapted_data_sets: list[str] | tuple[str, ...] = ()
 
 
 def seen_before(cell: Subject, trained_on: Sequence[Subject]) -> str:
-    """What a generator knows of a cell that it is tested on.
-
-    ``seen``; ``unseen pair``, of which it knows the CNN and the data set from other pairs; ``unseen CNN``;
-    ``unseen data``; or ``unseen CNN and data``.
-    """
+    """What a generator knows of a cell that it is tested on: ``seen``, or a value of :data:`KNOWN`."""
     if any(own.name == cell.name for own in trained_on):
         return "seen"
     cnn = any(own.recipe.cnn.architecture == cell.recipe.cnn.architecture for own in trained_on)
-    data = any(own.recipe.data.name == cell.recipe.data.name for own in trained_on)
-    return {
-        (True, True): "unseen pair",
-        (False, True): "unseen CNN",
-        (True, False): "unseen data",
-        (False, False): "unseen CNN and data",
-    }[cnn, data]
+    return KNOWN[cnn, any(own.recipe.data.name == cell.recipe.data.name for own in trained_on)]
 
 
-def cell_scores(
-    cell: Subject, explainers: Mapping[tuple[str, int], Explainer], sample: Sample, against: str = "Grad-CAM"
-) -> pd.DataFrame:
-    """Every measure of several explainers in a cell, image by image, and who wins.
+def cell_scores(cell: Subject, explainers: Explainers, sample: Sample) -> pd.DataFrame:
+    """Every measure of several explainers in a cell, image by image, and who wins against Grad-CAM.
 
     Args:
         cell: CNN and data set.
-        explainers: by method and training seed.
+        explainers: ``("Grad-CAM", 0)`` among them.
         sample: images of the cell.
-        against: the method among them that the others are compared with: ``dice`` is the overlap with its
-            map, ``won`` and ``lost`` (0 or 100) compare the drop on black with its drop.
 
     Returns:
-        As :func:`gan_lib.metrics.judge`, with ``won``, ``lost``, their counterparts at a
-        matched area of 10 %, and ``cell``, which ``image`` begins with as well.
+        The scores of :func:`gan_lib.metrics.judge`, ``dice`` with Grad-CAM's map; ``won`` and ``lost`` (0 or
+        100), by the drop on black, and at a matched area of 10 %; and ``cell``, with which ``image`` begins.
     """
     maps = {
-        key: explainer.to(cell.device).attribute(sample.images, target=sample.explained, batch_size=128)
-        for key, explainer in explainers.items()
+        key: own.to(cell.device).attribute(sample.images, target=sample.explained, batch_size=128)
+        for key, own in explainers.items()
     }
-    scores = judge(
-        cell.cnn,
-        sample.images,
-        maps,
-        sample.explained,
-        reference=maps[against, 0],
-        evidence=sample.masks,
-        areas=[AREA],
-    ).scores
-    for suffix in ("", f"@{100 * AREA:g}"):
-        wins = wins_against(scores, f"drop_black{suffix}", against)
-        wins = wins.rename(columns={"won": f"won{suffix}", "lost": f"lost{suffix}"})
-        scores = scores.merge(wins, on=["method", "seed", "image"])
-    return scores.assign(cell=cell.name, image=[f"{cell.name}/{image}" for image in scores["image"]])
+    given: Any = {"reference": maps["Grad-CAM", 0], "evidence": sample.masks, "areas": AREAS}
+    scores, _ = judge(cell.cnn, sample.images, maps, sample.explained, **given)
+    for suffix in ("", *(f"@{100 * area:g}" for area in AREAS)):
+        wins = wins_against(scores, f"drop_black{suffix}", "Grad-CAM")  # in the same order
+        scores = scores.assign(**{f"won{suffix}": wins["won"], f"lost{suffix}": wins["lost"]})
+    return scores.assign(cell=cell.name, image=cell.name + "/" + scores["image"].astype(str))
 
 
 @SWEEPS.register("unseen")
@@ -114,100 +102,54 @@ def run_unseen(sweep: Sweep, bench: Workbench) -> Tables:
         ProfileError: options that do not fit.
     """
     try:
-        options = UnseenOptions(**sweep.options)
-    except TypeError as error:
+        asked = UnseenOptions(**sweep.options)
+    except (TypeError, ValueError) as error:
         raise ProfileError(f"sweep {sweep.name!r}: {error}") from None
     seeds = sweep.seeds or bench.recipe.seeds
-    cells, missing = _cells(options, bench)
-    learned = [
-        cell
-        for cell in cells
-        if cell.recipe.cnn.architecture in options.seen_architectures
-        and cell.recipe.data.name in options.seen_data_sets
-    ]
+    cells, missing = _cells(asked, bench)
+    learned = _among(cells, asked.seen_architectures, asked.seen_data_sets)
+    moved = _among(cells, asked.unseen_architectures, asked.adapted_data_sets)
     known = {cell.name: seen_before(cell, learned) for cell in cells}
     right = [{"cell": own.name, "generator": known[own.name], "accuracy": own.accuracy} for own in cells]
+    supervised = _judged(cells, _travelled(cells, learned, asked, seeds), asked.test_images)
+    supervised["known"] = supervised["cell"].map(known)
+    by_cell = _summaries(supervised, "cell", TRAVELLED)
+    every = "Every cell: overlap with Grad-CAM, drop, increase, images won and lost [%]"
     tables: Tables = {
         "cells": (pd.DataFrame(right), "The CNNs' accuracy, and what the generators know of each cell"),
         "missing_data": (missing, "Data sets that are not at hand"),
+        "results": (by_cell.assign(known=by_cell["cell"].map(known)), every),
+        "unseen": (_summaries(supervised, "known", TRAVELLED), "The same over cells that are equally new"),
     }
-    return (
-        tables | _travelled(cells, learned, known, options, seeds) | _adapted(cells, learned, options, seeds)
-    )
+    if not moved:
+        return tables
+    contrastive = _judged(moved, _adapted(moved, learned[0], asked, seeds), asked.test_images)
+    by_cell = _summaries(contrastive, "cell", [*ADAPTED, "evidence_dice"])
+    pooled = summarise(contrastive[["method", "seed", "image", *ADAPTED]])
+    caption = f"Contrastive LSFT of {learned[0].name} on {len(moved)} cells of unseen CNNs"
+    return tables | {"adapters_by_cell": (by_cell, f"{caption}, by cell"), "adapters": (pooled, caption)}
 
 
-def _cells(options: UnseenOptions, bench: Workbench) -> tuple[list[Subject], pd.DataFrame]:
+def _cells(asked: UnseenOptions, bench: Workbench) -> tuple[list[Subject], pd.DataFrame]:
     """Every cell whose data are at hand, and why the others are not."""
-    architectures = [*options.seen_architectures, *options.unseen_architectures]
     cells, missing = [], []
-    for data in [*options.seen_data_sets, *options.unseen_data_sets]:
+    for data in [*asked.seen_data_sets, *asked.unseen_data_sets]:
         try:
-            cells += [bench.subject({"data.name": data, "cnn.architecture": own}) for own in architectures]
+            for architecture in [*asked.seen_architectures, *asked.unseen_architectures]:
+                cells.append(bench.subject({"data.name": data, "cnn.architecture": architecture}))
         except FileNotFoundError as error:
             missing.append({"data set": data, "why": str(error).split("):")[0] + ")"})
     return cells, pd.DataFrame(missing, columns=["data set", "why"])
 
 
-def _travelled(
-    cells: Sequence[Subject],
-    learned: Sequence[Subject],
-    known: Mapping[str, str],
-    options: UnseenOptions,
-    seeds: Sequence[int],
-) -> Tables:
-    """Supervised generators trained on some cells, tested on all."""
-    splits = [cell.draw(options.images, "train").split for cell in learned]
-    images = ImageSplit(
-        torch.cat([split.images[torch.arange(len(split))] for split in splits]),
-        torch.cat([split.labels for split in splits]),
-    )
-    runs = [(setting, variant, seed) for setting in SETTINGS for variant in VARIANTS for seed in seeds]
-    stored = {
-        setting: JoinedConditions(
-            [cell.conditions(cell.maker(name), own) for cell, own in zip(learned, splits, strict=True)]
-        )
-        for setting, name in SETTINGS.items()
-    }
-    home, recipe = learned[0], learned[0].recipe
-    jobs = [
-        GeneratorJob(
-            variant,
-            recipe.generator,
-            asdict(recipe.discriminator),
-            images,
-            stored[setting],
-            replace(recipe.supervised, seed=seed),
-        )
-        for setting, variant, seed in runs
-    ]
-    made = train_all(jobs, home.jobs_store, home.machine)
-    everywhere = []
-    for cell in cells:
-        makers = {setting: cell.maker(name) for setting, name in SETTINGS.items()}
-        explainers: dict[tuple[str, int], Explainer] = {("Grad-CAM", 0): GradCAM(cell.cnn, cell.target_layer)}
-        explainers |= {(f"linear readout ({own})", 0): LinearReadout(maker) for own, maker in makers.items()}
-        for (setting, variant, seed), own in zip(runs, made, strict=True):
-            name = f"{variant.upper()} ({setting})"
-            explainers[name, seed] = GANExplainer(makers[setting], own.generator)
-        scores = cell_scores(cell, explainers, cell.draw(options.test_images))
-        everywhere.append(scores.assign(known=known[cell.name]))
-    scores = pd.concat(everywhere)
-    measures = ["dice", "drop_black", "drop_black@10", "drop_blur", "increase_black", "won", "lost", "won@10"]
-    by_cell = _summaries(scores, "cell", measures).assign(known=lambda own: own["cell"].map(known))
-    by_newness = _summaries(scores, "known", measures)
-    return {
-        "results": (by_cell, "Every cell: overlap with Grad-CAM, drop, increase, images won and lost [%]"),
-        "unseen": (by_newness, "The same over cells that are equally new"),
-        "paper": (_beside_the_paper(by_newness), "arXiv 2301.08067 beside completely unseen cells here"),
-    }
+def _among(cells: Sequence[Subject], architectures: Sequence[str], data_sets: Sequence[str]) -> list[Subject]:
+    own = [cell for cell in cells if cell.recipe.cnn.architecture in architectures]
+    return [cell for cell in own if cell.recipe.data.name in data_sets]
 
 
-def _beside_the_paper(by_newness: pd.DataFrame) -> pd.DataFrame:
-    """The paper's three figures (other CNNs and data sets, full size) beside LSFT's here."""
-    own = by_newness[by_newness["known"] == "unseen CNN and data"]
-    lsft = own[own["method"].str.startswith("LSFT") & own["measure"].isin(PAPER)]
-    wide = lsft.pivot(index="measure", columns="method", values="mean").reindex(list(PAPER))
-    return wide.assign(paper=pd.Series(PAPER)).rename_axis(columns=None).reset_index()
+def _judged(cells: Sequence[Subject], explainers: Iterable[Explainers], images: int) -> pd.DataFrame:
+    scores = [cell_scores(cell, own, cell.draw(images)) for cell, own in zip(cells, explainers, strict=True)]
+    return pd.concat(scores)
 
 
 def _summaries(scores: pd.DataFrame, by: str, measures: Sequence[str]) -> pd.DataFrame:
@@ -219,44 +161,44 @@ def _summaries(scores: pd.DataFrame, by: str, measures: Sequence[str]) -> pd.Dat
     return pd.concat(parts)
 
 
+def _travelled(
+    cells: Sequence[Subject], learned: Sequence[Subject], asked: UnseenOptions, seeds: Sequence[int]
+) -> Iterator[Explainers]:
+    """Supervised generators trained on some cells, and who competes with them, for each cell."""
+    splits = [cell.draw(asked.images, "train").split for cell in learned]
+    pixels = torch.cat([split.images[torch.arange(len(split))] for split in splits])
+    images = ImageSplit(pixels, torch.cat([split.labels for split in splits]))
+    recipe, jobs, runs = learned[0].recipe, [], list(product(SETTINGS, VARIANTS, seeds))
+    stored = {}
+    for setting, name in SETTINGS.items():
+        parts = [cell.conditions(cell.maker(name), own) for cell, own in zip(learned, splits, strict=True)]
+        stored[setting] = JoinedConditions(parts)
+    for setting, variant, seed in runs:
+        given = (recipe.generator, recipe.discriminator, images, stored[setting])
+        jobs.append(GeneratorJob(variant, *given, replace(recipe.supervised, seed=seed)))
+    made = train_all(jobs, learned[0].jobs_store, learned[0].machine)
+    for cell in cells:
+        makers = {setting: cell.maker(name) for setting, name in SETTINGS.items()}
+        explainers: Explainers = {("Grad-CAM", 0): GradCAM(cell.cnn, cell.target_layer)}
+        explainers |= {(f"linear readout ({own})", 0): LinearReadout(maker) for own, maker in makers.items()}
+        for (setting, variant, seed), trained in zip(runs, made, strict=True):
+            name = f"{variant.upper()} ({setting})"
+            explainers[name, seed] = GANExplainer(makers[setting], trained.generator)
+        yield explainers
+
+
 def _adapted(
-    cells: Sequence[Subject], learned: Sequence[Subject], options: UnseenOptions, seeds: Sequence[int]
-) -> Tables:
-    """A contrastive generator of the first seen cell on CNNs that it has not seen."""
-    home = learned[0]
-    targets = [
-        cell
-        for cell in cells
-        if cell.recipe.cnn.architecture in options.unseen_architectures
-        and cell.recipe.data.name in options.adapted_data_sets
-    ]
-    if not targets:
-        return {}
+    cells: Sequence[Subject], home: Subject, asked: UnseenOptions, seeds: Sequence[int]
+) -> Iterator[Explainers]:
+    """Contrastive generators of one cell with new adapters, beside those trained for each cell."""
     starts = {seed: own for (_, seed), own in home.contrastive(["lsft"], seeds).items()}
-    moved = []
-    for cell in targets:
-        explainers: dict[tuple[str, int], Explainer] = {("Grad-CAM", 0): GradCAM(cell.cnn, cell.target_layer)}
-        for steps in options.adapter_steps:
-            short = replace(
-                cell.recipe.contrastive,
-                max_steps=steps,
-                warmup_steps=1,
-                learning_rate=options.adapter_learning_rate,
-                validate_every=steps,
-            )
+    for cell in cells:
+        explainers: Explainers = {("Grad-CAM", 0): GradCAM(cell.cnn, cell.target_layer)}
+        usual = replace(cell.recipe.contrastive, learning_rate=asked.adapter_learning_rate, warmup_steps=1)
+        for steps in asked.adapter_steps:
+            short = replace(usual, max_steps=steps, validate_every=steps)
             name = f"adapters, {steps} step{'s' if steps > 1 else ''}"
             made = cell.contrastive(["lsft"], seeds, short, starts)
             explainers |= {(name, seed): own.explainer for (_, seed), own in made.items()}
         alone = cell.contrastive(["lsft"], seeds)
-        explainers |= {("trained for this CNN", seed): own.explainer for (_, seed), own in alone.items()}
-        moved.append(cell_scores(cell, explainers, cell.draw(options.test_images)))
-    scores = pd.concat(moved)
-    measures = ["drop_black", "drop_black@10", "won", "won@10"]
-    by_cell = _summaries(scores, "cell", [*measures, "evidence_dice"])
-    return {
-        "adapters_by_cell": (by_cell, "Contrastive generators on a CNN that they have not seen, by cell"),
-        "adapters": (
-            summarise(scores[["method", "seed", "image", *measures]]),
-            f"Contrastive LSFT of {home.name} on {len(targets)} cells of unseen CNNs",
-        ),
-    }
+        yield explainers | {("trained for this CNN", seed): own.explainer for (_, seed), own in alone.items()}

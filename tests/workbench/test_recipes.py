@@ -38,7 +38,7 @@ def test_settings_of_methods_are_free():
         ({"contrastive.area": [0.5, 0.2]}, "area needs 0 < low <= high < 1"),
         ({"machine.precision": "16"}, "machine.precision"),
         ({"data": 3}, "data: "),
-        ({"data.name.x": 1}, "name is a single value"),
+        ({"data.name.x": 1}, "data.name: Input should be a valid string"),
         ({"seeds": {"a": 1}}, "seeds"),
     ],
 )

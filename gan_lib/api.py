@@ -1,0 +1,237 @@
+"""The front door: a CNN, its images, what explains it and what that is worth, in a line each.
+
+    cnn = gan_lib.load_cnn("slim_vgg")
+    images = gan_lib.read_images("photos/*.png", cnn)
+    found = gan_lib.explainer("contrastive-lsft", cnn).explain(images)
+
+Images are (N, 3, H, W) in [0, 1]; ``targets`` are ``None`` for the predicted classes, one, or (N,).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from gan_lib.classifiers import Classifier, load_classifier, make_classifier
+from gan_lib.classifiers.wrap import IMAGENET_MEAN, IMAGENET_STD, ModelCard
+from gan_lib.core.capture import evaluation_mode
+from gan_lib.core.runtime import make_fabric
+from gan_lib.core.storage import read_json
+from gan_lib.core.targets import Target, resolve_target
+from gan_lib.data import ImageSplit
+from gan_lib.data import read_images as pictures_at
+from gan_lib.data.images import as_uint8
+from gan_lib.explainers import METHODS, ContrastiveExplainer, Explainer, make_explainer
+from gan_lib.metrics import headings, judge, random_logit_check, randomisation_check, stated, summarise
+from gan_lib.workbench import Places, Profile, Recipe
+from gan_lib.workbench.jobs import train_by_contrast
+
+IMAGENET_SIZE = (224, 224)
+COMPARED = ("drop_black@10", "drop_blur@10")  # drops at 10 % of the image: maps that show all have none
+
+
+def load_cnn(
+    name: str, weights: str | None = None, device: str = "cpu", pretrained: Path | None = None
+) -> Classifier:
+    """A CNN with its weights, frozen and in eval mode.
+
+    Args:
+        name: of a shipped CNN, the path of a folder that ``save_classifier`` wrote, or torchvision's name.
+        weights: in place of its own, a safetensors file, or torchvision's by name.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        pretrained: the folder of shipped networks; by default the project's.
+
+    Raises:
+        FileNotFoundError: no such CNN, those that are there are listed; or weights that cannot be had, with
+            the file to be put where.
+    """
+    home = pretrained or _shipped()
+    saved = [own for own in (home / name, Path(name)) if (own / "classifier.json").is_file()]
+    try:
+        cnn = (
+            load_classifier(saved[0], weights) if saved else make_classifier(name, None, weights or "DEFAULT")
+        )
+    except (KeyError, ValueError) as error:
+        known = ", ".join(sorted(path.parent.name for path in home.glob("*/classifier.json"))) or "nothing"
+        raise FileNotFoundError(
+            f"no weights for {name!r}: {error.args[0]}. In {home}: {known}. Torchvision's names, the folder "
+            "of a saved CNN and gan_lib.wrap(model, ...) will do as well"
+        ) from None
+    return cnn.requires_grad_(False).to(make_fabric(device).device)
+
+
+def wrap(
+    model: nn.Module,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    class_names: Sequence[str] | None = None,
+    image_size: int | tuple[int, int] = IMAGENET_SIZE,
+) -> Classifier:
+    """A CNN of one's own, in eval mode, with its normalisation inside: it takes images in [0, 1].
+
+    Args:
+        model: from normalised images (B, 3, H, W) to logits (B, K).
+        mean, std: per channel.
+        class_names: K names; by default their numbers.
+        image_size: side, or height and width, in pixels.
+
+    Raises:
+        ValueError: not three means and deviations, or another number of names than logits.
+    """
+    if not len(mean) == len(std) == 3:
+        raise ValueError(f"mean and std have three values each, not {len(mean)} and {len(std)}")
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    normalised: Any = {"mean": tuple(map(float, mean)), "std": tuple(map(float, std)), "image_size": size}
+    count = _logits(model.eval(), torch.zeros(1, 3, *size)).shape[1]
+    names = tuple(map(str, range(count))) if class_names is None else tuple(class_names)
+    if len(names) != count:
+        raise ValueError(f"{len(names)} class names for {count} logits")
+    card = ModelCard(type(model).__name__, names, **normalised)
+    return Classifier(model, card).to(next(model.parameters()).device)
+
+
+def image_size(cnn: nn.Module, pretrained: Path | None = None) -> tuple[int, int]:
+    """Height and width that a CNN or its shipped explainers were trained at; else ImageNet's 224."""
+    if not isinstance(cnn, Classifier):
+        return IMAGENET_SIZE
+    about = sorted(((pretrained or _shipped()) / cnn.card.architecture).glob("*/explainer.json"))
+    sizes = (tuple(read_json(path)["image_size"]) for path in about)
+    return cnn.card.image_size or next(sizes, IMAGENET_SIZE)
+
+
+def read_images(images: Any, size: nn.Module | int | tuple[int, int]) -> Tensor:
+    """Pictures as (N, 3, H, W) in [0, 1] (:func:`gan_lib.data.read_images`), at a size or that of a CNN."""
+    return pictures_at(images, image_size(size) if isinstance(size, nn.Module) else size)
+
+
+def explainer(method: str, cnn: nn.Module, pretrained: Path | None = None, **options: Any) -> Explainer:
+    """A method by name (:data:`gan_lib.METHODS`), with its options; what is trained is shipped.
+
+    Raises:
+        KeyError: an unknown method, with near misses, or one not trained for this CNN, with those that are.
+        ValueError: one that was trained on other weights.
+    """
+    home = (pretrained or _shipped()) / (cnn.card.architecture if isinstance(cnn, Classifier) else "-")
+    there = sorted(path.parent.name for path in home.glob("*/explainer.json"))
+    if METHODS[method].kind == "trained" and METHODS.name(method).replace("_", "-") not in there:
+        raise KeyError(f"no {method} is trained for this CNN; there are {there} in {home}")
+    return make_explainer(method, cnn, pretrained=home, **options)
+
+
+def compare(
+    cnn: nn.Module,
+    images: Tensor,
+    methods: Sequence[str | Explainer],
+    targets: Target = None,
+    evidence: Tensor | None = None,
+) -> pd.DataFrame:
+    """What several methods' maps are worth: one row each, means over the images with 95 % intervals.
+
+    The table is to be read; :func:`gan_lib.judge` gives the scores image by image.
+
+    Args:
+        cnn, images, targets: what is explained.
+        methods: names, or explainers.
+        evidence: (N, 1, H, W) bool, where the evidence is known to be.
+
+    Raises:
+        KeyError, ValueError: as :func:`explainer` and :func:`gan_lib.judge`; a name that appears twice.
+    """
+    every = [explainer(own, cnn) if isinstance(own, str) else own for own in methods]
+    named = {(own.name, 0): own for own in every}
+    if len(named) < len(every):
+        raise ValueError(f"methods need different names, not {[own.name for own in every]}")
+    classes = resolve_target(_logits(cnn, images), targets)
+    maps = {key: own.attribute(images, classes, batch_size=64) for key, own in named.items()}
+    given: Any = {"evidence": evidence, "explain": {key: own.attribute for key, own in named.items()}}
+    given |= {"areas": [0.1], "steps": 10, "road": (0.3, 0.7), "first": {"adcc": 60, "sensitivity": 0}}
+    results = summarise(judge(cnn, images, maps, classes, **given).scores)
+    shown = headings(results["measure"].unique(), COMPARED)
+    return stated(results, {measure: heading for measure, (heading, _) in shown.items()})
+
+
+def train_explainer(
+    cnn: Classifier, images: ImageSplit | Tensor, recipe: str | Recipe = "cpu", folder: Path | None = None
+) -> ContrastiveExplainer:
+    """Train a generator that explains a CNN, by contrast: labels, masks and Grad-CAMs are not looked at.
+
+    Args:
+        cnn: what is explained; it stays as it is.
+        images: at its size; at most ``gan.images`` of them are drawn.
+        recipe: the name of a profile, the path of its file, or a recipe; ``"cpu"`` are the defaults.
+        folder: where a checkpoint is kept, from which a later call goes on; ``None`` keeps none.
+
+    Raises:
+        ProfileError: no such profile, or one that does not fit.
+        ValueError: fewer images than are held out.
+    """
+    if isinstance(recipe, str):
+        recipe = Recipe() if recipe == "cpu" else Profile.load(recipe, Places.find().profiles).recipe
+    if isinstance(images, Tensor):
+        images = ImageSplit(as_uint8(images.cpu(), "images"), torch.zeros(len(images), dtype=torch.long))
+    with tempfile.TemporaryDirectory() as temporary:
+        return train_by_contrast(cnn, images, recipe, folder or Path(temporary))
+
+
+def sanity(explainer: Explainer, images: Tensor, targets: Target = None, stages: int = 4) -> pd.DataFrame:
+    """Does the map change when what it explains changes? (Adebayo et al. 2018, Sixt et al. 2020)
+
+    Args:
+        explainer: whose CNN gets other weights during the check, and its own back.
+        images, targets: what is explained.
+        stages: in which the CNN's layers are drawn anew, from the last to the first.
+
+    Returns:
+        One row per ``check`` (``randomised``, with the ``share`` of the layers, and ``another class``): rank
+        correlation and SSIM with the first maps, 95 % intervals, number of images. Near 1 is not passed.
+
+    Raises:
+        ValueError: no image, no stage, or a CNN of one class.
+    """
+    cnn = explainer.cnn
+    logits = _logits(cnn, images)
+    classes = resolve_target(logits, targets)
+
+    def explain(net: nn.Module, pictures: Tensor, target: Tensor) -> Tensor:
+        with _weights_of(net, cnn):
+            return explainer.attribute(pictures, target, batch_size=64)
+
+    methods: Any = {explainer.name: explain}
+    randomised = randomisation_check(methods, cnn, images, classes, stages).assign(check="randomised")
+    other = random_logit_check(methods, cnn, images, classes, logits.shape[1]).assign(check="another class")
+    table = pd.concat([randomised, other], ignore_index=True)
+    return table[["method", "check", *table.columns.difference(["method", "check"], sort=False)]]
+
+
+def _logits(cnn: nn.Module, images: Tensor) -> Tensor:
+    example = next(cnn.parameters())
+    with evaluation_mode(cnn), torch.no_grad():
+        return torch.cat([cnn(part.to(example)).float() for part in images.split(64)])
+
+
+@contextmanager
+def _weights_of(other: nn.Module, cnn: nn.Module) -> Iterator[None]:
+    """Within the block a CNN has another's weights: whatever its explainer holds of it follows."""
+    own = {name: tensor.clone() for name, tensor in cnn.state_dict().items()}
+    cnn.load_state_dict({name: tensor.clone() for name, tensor in other.state_dict().items()})
+    try:
+        yield
+    finally:
+        cnn.load_state_dict(own)
+
+
+def _shipped() -> Path:
+    """Shipped networks: the project's around the working directory, else those beside the package."""
+    beside = Path(__file__).parent.parent / "data" / "pretrained"
+    try:
+        own = Places.find().pretrained
+    except FileNotFoundError:
+        return beside
+    return own if own.is_dir() else beside

@@ -1,0 +1,43 @@
+"""Pictures that are asked for one class and for another."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gan_lib.core.capture import evaluation_mode
+from gan_lib.data import read_images
+from gan_lib.workbench.explain import resolve_class
+from gan_lib.workbench.samples import Sample
+from gan_lib.workbench.subject import Subject
+
+
+def asked_pictures(subject: Subject, sample: Sample) -> tuple[Tensor, Tensor, list[str]]:
+    """The recipe's own pictures and classes; where it names none, the sample's, two classes each.
+
+        pictures, classes, titles = asked_pictures(subject, sample[:3])
+        maps = explainer.attribute(pictures, target=classes)
+
+    Those of the sample are asked for the two classes that the CNN holds to be the most probable: what does
+    an explainer show of a class that is not there?
+
+    Returns:
+        Pictures (N, 3, H, W) in [0, 1], the class (N,) that each is asked for, and both in words.
+
+    Raises:
+        FileNotFoundError: a picture that is not in ``data/``.
+        KeyError: a class that the CNN does not have; near misses are listed.
+    """
+    files = [subject.places.data / file for file, _ in subject.recipe.asked]
+    if files:
+        pictures = read_images(files, subject.image_size).to(subject.device)
+        classes = torch.tensor([resolve_class(subject.cnn, name) for _, name in subject.recipe.asked])
+        shown = [file.stem for file in files]
+    else:
+        with evaluation_mode(subject.cnn), torch.no_grad():
+            classes = subject.cnn(sample.images).topk(2).indices.flatten()  # (2 N,)
+        pictures = sample.images.repeat_interleave(2, 0)  # (2 N, 3, H, W)
+        shown = [f"test image {row}" for row in sample.rows.repeat_interleave(2).tolist()]
+    names = [subject.names[number] for number in classes.tolist()]
+    titles = [f"{own}, asked: {name}" for own, name in zip(shown, names, strict=True)]
+    return pictures, classes.to(subject.device), titles

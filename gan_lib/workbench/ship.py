@@ -1,0 +1,46 @@
+"""Explainers that a profile has trained, written where ``gan-lib explain`` looks for them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from gan_lib.classifiers import Classifier, make_classifier, save_classifier
+from gan_lib.core.storage import write_json
+from gan_lib.workbench.subject import Subject
+
+
+def ship(subject: Subject, torchvision_weights: str | None = None) -> tuple[Path, list[str]]:
+    """Write a subject's CNN and its kept explainers, those of the first seed, to ``data/pretrained``.
+
+    Args:
+        subject: CNN, data and recipe.
+        torchvision_weights: name of torchvision's weights, for an ImageNet CNN that a user downloads
+            instead of getting it from here; its classes get torchvision's names.
+
+    Returns:
+        The CNN's folder, and the names of the explainers.
+
+    Raises:
+        FileNotFoundError: the profile has trained none.
+    """
+    own = {}
+    for method in subject.recipe.judge.trained:
+        found, where = subject.kept(method)
+        if found and where != "shipped":
+            own[method.replace("_", "-")] = found[min(found)]
+    if not own:
+        raise FileNotFoundError("the profile has trained no explainers: run 02 and 03 first")
+    cnn, home = subject.cnn.cpu(), subject.places.data / "pretrained" / subject.recipe.cnn.architecture
+    card = replace(cnn.card, image_size=subject.image_size)
+    if torchvision_weights is not None:
+        card = replace(card, class_names=make_classifier(card.architecture).class_names)
+    save_classifier(Classifier(cnn.backbone, card), home)
+    (home / "weights.json").unlink(missing_ok=True)
+    if torchvision_weights is not None:
+        (home / "classifier.safetensors").unlink()
+        write_json(home / "weights.json", torchvision_weights)
+    about = {"recipe": subject.recipe.flat(), "data": subject.data.fingerprint}
+    for method, explainer in own.items():
+        explainer.save(home / method, about)
+    return home, list(own)
