@@ -1,40 +1,43 @@
-"""Concepts of a CNN's classes: what they are, where they are, and whether the CNN knows them."""
+"""Concepts of a CNN's classes: what they are, where they are, and whether the CNN knows them.
+
+concepts = Concepts(cnn, layer).fit(images)
+"""
 
 from gan_lib.concepts.bank import (
     ConceptBank,
     concept_maps,
+    first_there,
     how_many,
     importance,
+    importance_table,
     learn_concepts,
-    load_concepts,
-    matched_similarity,
     predicted_images,
     weighted_activations,
 )
+from gan_lib.concepts.concepts import Concepts
 from gan_lib.concepts.layers import METHODS, HiddenLayer, LayerRelevance
-from gan_lib.concepts.nmf import Factorisation, encode, nmf
-from gan_lib.concepts.prediction_test import SOURCES, prediction_test
-from gan_lib.concepts.prototypes import Places, PooledActivations, montage
+from gan_lib.concepts.nmf import nmf
+from gan_lib.concepts.prediction_test import prediction_summary, prediction_test
+from gan_lib.concepts.prototypes import Places, PooledActivations, prototype_page
 
 __all__ = [
     "METHODS",
-    "SOURCES",
     "ConceptBank",
-    "Factorisation",
+    "Concepts",
     "HiddenLayer",
     "LayerRelevance",
     "Places",
     "PooledActivations",
     "concept_maps",
-    "encode",
+    "first_there",
     "how_many",
     "importance",
+    "importance_table",
     "learn_concepts",
-    "load_concepts",
-    "matched_similarity",
-    "montage",
     "nmf",
     "predicted_images",
+    "prediction_summary",
     "prediction_test",
+    "prototype_page",
     "weighted_activations",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +17,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gan_lib.concepts.layers import HiddenLayer, LayerRelevance
 from gan_lib.concepts.nmf import encode, nmf
+from gan_lib.core.options import positive
 from gan_lib.core.runtime import progress
-from gan_lib.core.storage import atomic_path, load_tensors, save_tensors
+from gan_lib.core.storage import load_tensors, save_tensors
 from gan_lib.data import ImageSplit
+
+CLASSES_AT_ONCE = 5  # are factorised together
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,36 @@ class ConceptBank:
         return list(self.basis)
 
     def vectors(self) -> Tensor:
-        """All concept vectors (classes * k, C), class by class."""
+        """All concept vectors (classes * k, C), class by class.
+
+        Raises:
+            ValueError: no class has concepts; the message says why.
+        """
+        if not self.basis:
+            why = [f"class {row['class']} {row['skipped']}" for row in self.report.to_dict("records")]
+            raise ValueError(f"no class has concepts: {'; '.join(why)}")
         return torch.cat(list(self.basis.values()))
+
+    def shown(self, wanted: Sequence[int]) -> list[int]:
+        """As many classes as are wanted: those of them that have concepts, then others that have."""
+        return first_there(wanted, self.basis)[: len(wanted)]
+
+    def save(self, folder: Path) -> None:
+        """Write ``report.csv`` and ``basis.safetensors``."""
+        self.report.to_csv(folder / "report.csv", index=False)
+        save_tensors(folder / "basis.safetensors", {str(label): own for label, own in self.basis.items()})
+
+    @classmethod
+    def load(cls, folder: Path) -> ConceptBank:
+        """What :meth:`save` wrote."""
+        report = pd.read_csv(folder / "report.csv", float_precision="round_trip").fillna({"skipped": ""})
+        stored = load_tensors(folder / "basis.safetensors")
+        return cls({label: stored[str(label)] for label in report["class"] if str(label) in stored}, report)
+
+
+def first_there(wanted: Iterable[int], there: Collection[int]) -> list[int]:
+    """All classes that are there, the wanted ones first."""
+    return [label for label in dict.fromkeys([*wanted, *there]) if label in there]
 
 
 def predicted_images(predictions: pd.DataFrame, label: int, count: int, seed: int = 0) -> Tensor:
@@ -51,21 +84,13 @@ def predicted_images(predictions: pd.DataFrame, label: int, count: int, seed: in
 
 
 def weighted_activations(
-    relevance: LayerRelevance,
-    split: ImageSplit,
-    rows: Tensor,
-    label: int,
-    batch_size: int = 32,
+    relevance: LayerRelevance, split: ImageSplit, rows: Tensor, label: int, batch_size: int = 32
 ) -> Tensor:
     """Activations times relevance for a class, (B * h * w, C), of some images of a split."""
-    hidden = relevance.hidden
-    device = next(hidden.cnn.parameters()).device
     made = []
     for part in rows.split(batch_size):
-        images = split.batch(part).images.to(device)
-        weighted = relevance(images, label)  # (B, 1, h, w), or what each channel contributes, (B, C, h, w)
-        if not relevance.by_channel:
-            weighted = weighted * hidden(images)
+        images = split.batch(part).images
+        weighted = relevance(images, label) * relevance.hidden(images)  # (B, C, h, w)
         made.append(weighted.permute(0, 2, 3, 1).flatten(0, 2))
     return torch.cat(made)
 
@@ -74,84 +99,54 @@ def learn_concepts(
     relevance: LayerRelevance,
     split: ImageSplit,
     predictions: pd.DataFrame,
-    folder: Path,
-    classes: Sequence[int],
-    components: int = 6,
+    classes: Iterable[int],
+    components: int = 4,
     images_per_class: int = 60,
     seed: int = 0,
-    classes_at_once: int = 5,
 ) -> ConceptBank:
-    """Concepts of several classes; what the folder holds already is not made again.
+    """Concepts of several classes.
 
-        bank = learn_concepts(LayerRelevance(hidden), data.train, table, folder, range(10))
-        bank.basis[3]    # (6, C)
+        bank = learn_concepts(LayerRelevance(hidden), data.train, table, range(10))
+        bank.basis[3]    # (4, C)
 
     Args:
         relevance: how much the places of a layer matter.
         split: images.
-        predictions: what the CNN predicts for them (:func:`gan_lib.classifiers.predictions`). Images are
-            chosen by prediction, not by label.
-        folder: receives ``report.csv`` and ``class_NNNN.safetensors`` per class: ``basis`` (k, C), ``error``.
+        predictions: what the CNN predicts for them: ``image`` and ``prediction``. Images are chosen by
+            prediction, not by label.
         classes: class numbers. One that the CNN predicts too rarely is reported and skipped.
         components: concepts k per class.
         images_per_class: at most so many.
         seed: of the choice of images and of the factorisation.
-        classes_at_once: that are factorised together.
 
     Raises:
-        ValueError: activations below 0 (see :class:`HiddenLayer`).
+        ValueError: a count below 1.
     """
-    reasons: dict[int, str] = {}
-    waiting: dict[int, Tensor] = {}
+    positive(components=components, images_per_class=images_per_class)
     rows = {label: predicted_images(predictions, label, images_per_class, seed) for label in classes}
-    folder.mkdir(parents=True, exist_ok=True)
-    for label in progress(list(classes), "concepts"):
-        if _file(folder, label).is_file():
-            continue
-        if len(rows[label]) < components:
-            reasons[label] = f"predicted for {len(rows[label])} images, fewer than {components} concepts"
-            continue
-        data = weighted_activations(relevance, split, rows[label], label)
-        if not data.any():
-            reasons[label] = "no place of the layer speaks for it"
-            continue
-        waiting[label] = data
-        if len(waiting) == classes_at_once:
-            _factorise(waiting, components, seed, folder)
-    _factorise(waiting, components, seed, folder)
-    rows_of_report = [
-        {"class": label, "images": len(rows[label]), "skipped": reasons.get(label, "")} for label in classes
+    skipped: dict[int, str] = {}
+
+    def usable() -> Iterator[tuple[int, Tensor]]:
+        for label, own in progress(rows.items(), "concepts", len(rows)):
+            if len(own) < components:
+                skipped[label] = f"predicted for {len(own)} images, fewer than {components} concepts"
+                continue
+            data = weighted_activations(relevance, split, own, label)
+            if data.any():
+                yield label, data / data.max()  # every matrix on one scale
+            else:
+                skipped[label] = "no place of the layer speaks for it"
+
+    found, basis, errors = usable(), {}, {}
+    while together := dict(itertools.islice(found, CLASSES_AT_ONCE)):
+        # Rows of zeros, with which shorter matrices are filled up, change no factor.
+        made = nmf(pad_sequence(list(together.values()), batch_first=True), components, seed=seed)
+        basis |= dict(zip(together, made.basis.cpu(), strict=True))
+        errors |= dict(zip(together, made.error.tolist(), strict=True))
+    report = [
+        (label, len(own), errors.get(label, math.nan), skipped.get(label, "")) for label, own in rows.items()
     ]
-    report = pd.DataFrame(rows_of_report)
-    with atomic_path(folder / "report.csv") as temporary:
-        report.to_csv(temporary, index=False)
-    return load_concepts(folder)
-
-
-def load_concepts(folder: Path) -> ConceptBank:
-    """The concepts that :func:`learn_concepts` left in a folder."""
-    report = pd.read_csv(folder / "report.csv", keep_default_na=False)
-    learned = report.loc[report["skipped"] == "", "class"]
-    stored = {int(label): load_tensors(_file(folder, int(label))) for label in learned}
-    errors = {label: float(tensors["error"]) for label, tensors in stored.items()}
-    report.insert(2, "error", report["class"].map(errors))
-    return ConceptBank({label: tensors["basis"] for label, tensors in stored.items()}, report)
-
-
-def _file(folder: Path, label: int) -> Path:
-    return folder / f"class_{label:04d}.safetensors"
-
-
-def _factorise(waiting: dict[int, Tensor], components: int, seed: int, folder: Path) -> None:
-    """Factorise the matrices that wait, all at once, and write one file per class."""
-    if not waiting:
-        return
-    # Rows of zeros, with which shorter matrices are filled up, change no factor. Every matrix on one scale.
-    scaled = [data / data.max() for data in waiting.values()]
-    made = nmf(pad_sequence(scaled, batch_first=True), components, seed=seed)
-    for index, label in enumerate(waiting):
-        save_tensors(_file(folder, label), {"basis": made.basis[index], "error": made.error[index]})
-    waiting.clear()
+    return ConceptBank(basis, pd.DataFrame(report, columns=["class", "images", "error", "skipped"]))
 
 
 def concept_maps(hidden: HiddenLayer, images: Tensor, basis: Tensor) -> Tensor:
@@ -162,23 +157,12 @@ def concept_maps(hidden: HiddenLayer, images: Tensor, basis: Tensor) -> Tensor:
 
 
 def importance(hidden: HiddenLayer, images: Tensor, label: int, basis: Tensor) -> Tensor:
-    """What the class loses when a concept is removed from the activations: (B, k).
+    """What a class loses when a concept (k, C) is taken out of images (B, 3, H, W): (B, k).
 
     The share of the class's probability that is gone, 1 - p' / p, when the concept's part of the
     activations (:func:`concept_maps` times its vector) is subtracted at every place. Negative where the
     probability grows.
-
-    Args:
-        hidden: the layer, whose channels have not been split.
-        images: (B, 3, H, W).
-        label: the class.
-        basis: (k, C).
-
-    Raises:
-        ValueError: a layer with split channels, which the network behind it does not take.
     """
-    if hidden.negative == "split":
-        raise ValueError("the network behind the layer does not take split channels")
     weights = concept_maps(hidden, images, basis)  # (B, k, h, w)
     before = hidden.logits(images, lambda own: own).softmax(1)[:, label]  # (B,)
     lost = []
@@ -189,11 +173,31 @@ def importance(hidden: HiddenLayer, images: Tensor, label: int, basis: Tensor) -
     return torch.stack(lost, dim=1)
 
 
+def importance_table(
+    hidden: HiddenLayer,
+    split: ImageSplit,
+    predictions: pd.DataFrame,
+    bank: ConceptBank,
+    images_per_class: int = 60,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Mean :func:`importance` over the images that concepts were learned from (:func:`learn_concepts`).
+
+    Returns:
+        A row per class: ``class``, and ``concept 0`` to ``concept k - 1``, shares of the probability.
+    """
+    rows = []
+    for label, basis in bank.basis.items():
+        images = split.batch(predicted_images(predictions, label, images_per_class, seed)).images
+        lost = importance(hidden, images, label, basis).double().mean(0)  # (k,)
+        rows.append({"class": label} | {f"concept {k}": value for k, value in enumerate(lost.tolist())})
+    return pd.DataFrame(rows)
+
+
 def matched_similarity(one: Tensor, other: Tensor) -> float:
     """Mean cosine of two bases' vectors (k, C), matched one to one so that it is the highest."""
     cosines = (F.normalize(one, dim=1) @ F.normalize(other, dim=1).T).cpu().numpy()
-    rows, columns = linear_sum_assignment(-cosines)
-    return float(cosines[rows, columns].mean())
+    return float(cosines[linear_sum_assignment(-cosines)].mean())
 
 
 def how_many(data: Tensor, counts: Sequence[int], seeds: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
@@ -201,25 +205,23 @@ def how_many(data: Tensor, counts: Sequence[int], seeds: Sequence[int] = (0, 1, 
 
     Args:
         data: (N, C), non-negative: :func:`weighted_activations`.
-        counts: numbers k.
-        seeds: of random starts; stability is the mean of :func:`matched_similarity` over their pairs.
+        counts: numbers k, each at most the data's rows and columns.
+        seeds: of random starts.
 
     Returns:
-        ``components``, ``seed``, ``error``, ``stability`` (of the seed's basis with the others').
+        ``components``, ``seed``, ``error``, ``stability``: the mean of :func:`matched_similarity` with the
+        other seeds' bases; NaN for a single seed.
+
+    Raises:
+        ValueError: no count or no seed, or what :func:`nmf` refuses.
     """
+    positive(counts=len(counts), seeds=len(seeds))
     rows = []
     for count in counts:
         made = {seed: nmf(data[None], count, "random", seed) for seed in seeds}
         for seed, own in made.items():
-            others = [
-                matched_similarity(own.basis[0], made[other].basis[0]) for other in seeds if other != seed
-            ]
-            rows.append(
-                {
-                    "components": count,
-                    "seed": seed,
-                    "error": float(own.error),
-                    "stability": sum(others) / max(1, len(others)) if others else float("nan"),
-                }
-            )
-    return pd.DataFrame(rows)
+            bases = [made[other].basis[0] for other in seeds if other != seed]
+            alike = [matched_similarity(own.basis[0], other) for other in bases]
+            stability = sum(alike) / len(alike) if alike else math.nan
+            rows.append((count, seed, float(own.error), stability))
+    return pd.DataFrame(rows, columns=["components", "seed", "error", "stability"])

@@ -1,8 +1,4 @@
-"""A hidden layer as places and channels, and how much each place matters for a class.
-
-Concepts live in the activations of one layer. Here these are always (B, C, h, w): maps of a CNN as they
-are, tokens of a vision transformer as a grid without the class token.
-"""
+"""A hidden layer as places and channels, and how much each place matters for a class."""
 
 from __future__ import annotations
 
@@ -11,7 +7,6 @@ from typing import Any
 
 import torch
 from captum.attr import (
-    LayerDeepLift,
     LayerGradCam,
     LayerGradientXActivation,
     LayerIntegratedGradients,
@@ -20,6 +15,7 @@ from captum.attr import (
 from torch import Tensor, nn
 
 from gan_lib.core.capture import (
+    INPUT,
     Capture,
     evaluation_mode,
     find_layer,
@@ -27,16 +23,23 @@ from gan_lib.core.capture import (
     layers_in_order,
     replaced_activation,
 )
-from gan_lib.core.grad_cam import token_grid
 from gan_lib.core.runtime import quiet, seeded
 from gan_lib.core.targets import resolve_target
-from gan_lib.explainers.activations import OwnActivations, own_rules
+from gan_lib.explainers.rules import DeepLiftRule
 
 METHODS = ("deep_lift", "gradient_x_activation", "grad_cam", "integrated_gradients")
 
 
+def probabilities(cnn: nn.Module, images: Tensor, batch_size: int = 128) -> Tensor:
+    """Probabilities (B, K) that a CNN gives its classes for images (B, 3, H, W), on the CPU."""
+    device = next(cnn.parameters()).device
+    with torch.no_grad(), evaluation_mode(cnn):
+        made = [cnn(part.to(device)).float().softmax(1).cpu() for part in images.split(batch_size)]
+    return torch.cat(made)
+
+
 class HiddenLayer:
-    """The activations of one layer, and the network behind it.
+    """The activations of one layer, and the network behind it; images may lie on any device.
 
         hidden = HiddenLayer(cnn, "features.18", image_size=(64, 64))
         activations = hidden(images)                          # (B, C, h, w), not below 0
@@ -46,27 +49,18 @@ class HiddenLayer:
         cnn: from images in [0, 1] to logits (B, K); left as it is.
         layer: dotted name; by default the last one that has places.
         image_size: height and width of an example.
-        negative: what to do about activations below 0, which no non-negative factors make: ``refuse``
-            them, or ``split`` every channel into its positive and its negative part, C channels into 2 C.
 
     Raises:
         KeyError: an unknown layer; near misses are listed.
-        ValueError: a layer without places, or with activations below 0 that are to be refused.
+        ValueError: a layer without places, or with activations below 0, which no non-negative factors make.
     """
 
     def __init__(
-        self,
-        cnn: nn.Module,
-        layer: str | None = None,
-        image_size: tuple[int, int] = (64, 64),
-        negative: str = "refuse",
+        self, cnn: nn.Module, layer: str | None = None, image_size: tuple[int, int] = (64, 64)
     ) -> None:
-        if negative not in ("refuse", "split"):
-            raise ValueError(f"negative is 'refuse' or 'split', not {negative!r}")
-        self.cnn, self.negative, self.image_size = cnn, negative, image_size
-        noise = torch.rand(1, 3, *image_size, generator=torch.Generator().manual_seed(0))
-        example = noise.to(next(cnn.parameters()))
-        self.layer = layer or self._last(example)
+        self.cnn, self.image_size = cnn, image_size
+        example = torch.rand(1, 3, *image_size, generator=torch.Generator().manual_seed(0))
+        self.layer = layer or self._last(example.to(next(cnn.parameters())))
         made = self(example)
         self.channels: int = made.shape[1]
         self.size: tuple[int, int] = (made.shape[2], made.shape[3])
@@ -77,51 +71,42 @@ class HiddenLayer:
         name = last_places(self.cnn, example, before=head)
         return name.rpartition(".")[0] if "#" in name else name
 
+    @property
+    def device(self) -> torch.device:
+        """Where the CNN is."""
+        return next(self.cnn.parameters()).device
+
     def __call__(self, images: Tensor) -> Tensor:
-        """Activations (B, C, h, w), not below 0, of images (B, 3, H, W).
+        """Activations (B, C, h, w), on the CNN's device, of images (B, 3, H, W); without gradients.
 
         Raises:
             ValueError: activations below 0.
         """
-        with torch.no_grad(), evaluation_mode(self.cnn), Capture(self.cnn, [self.layer]) as captured:
-            self.cnn(images.contiguous(memory_format=torch.channels_last))
-        return self.non_negative(self.grid(captured[self.layer]).float())
+        with torch.no_grad():
+            return self.with_gradient(images.to(self.device).contiguous(memory_format=torch.channels_last))
 
-    def grid(self, activation: Tensor) -> Tensor:
-        """What the layer gives, as (B, C, h, w)."""
-        if activation.ndim == 3:
-            return token_grid(activation)
+    def with_gradient(self, images: Tensor) -> Tensor:
+        """The same as part of the graph of the images, which lie on the CNN's device."""
+        with evaluation_mode(self.cnn), Capture(self.cnn, [self.layer]) as captured:
+            self.cnn(images)
+        activation = captured[self.layer]
         if activation.ndim != 4:
             raise ValueError(f"layer {self.layer!r} gives {tuple(activation.shape)}, which has no places")
-        return activation
-
-    def non_negative(self, activations: Tensor) -> Tensor:
-        """Activations (B, C, h, w) with nothing below 0."""
-        if self.negative == "split":
-            return torch.cat([activations.clamp(min=0), (-activations).clamp(min=0)], 1)
-        if (activations < 0).any():
+        if (activation < 0).any():
+            lowest = float(activation.min())
             raise ValueError(
-                f"layer {self.layer!r} has activations down to {float(activations.min()):.3g}: choose one "
-                "behind a ReLU, or negative='split'"
+                f"layer {self.layer!r} has activations down to {lowest:.3g}: choose one behind a ReLU"
             )
-        return activations
+        return activation.float()
 
     def logits(self, images: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-        """Logits (B, K) after the layer's activations (B, C, h, w), as the CNN has them, were changed."""
+        """Logits (B, K) after the layer's activations (B, C, h, w) were changed."""
 
         def changed(activation: Tensor) -> Tensor:
-            made = change(self.grid(activation)).to(activation.dtype)
-            if activation.ndim == 4:
-                return made
-            tokens = made.flatten(2).mT  # (B, h * w, C)
-            return torch.cat([activation[:, : activation.shape[1] - tokens.shape[1]], tokens], 1)
+            return change(activation).to(activation.dtype)
 
-        with (
-            torch.no_grad(),
-            evaluation_mode(self.cnn),
-            replaced_activation(self.cnn, self.layer, changed),
-        ):
-            logits: Tensor = self.cnn(images.contiguous(memory_format=torch.channels_last))
+        with torch.no_grad(), evaluation_mode(self.cnn), replaced_activation(self.cnn, self.layer, changed):
+            logits: Tensor = self.cnn(images.to(self.device).contiguous(memory_format=torch.channels_last))
         return logits.float()
 
 
@@ -131,47 +116,33 @@ class LayerRelevance:
         relevance = LayerRelevance(hidden, "deep_lift", samples=20)(images, target=3)  # (B, 1, h, w)
 
     Attributions of all channels, the negative ones set to 0, averaged over the channels
-    (arXiv 2502.03422, section 3.1). With ``by_channel`` they are not averaged: (B, C, h, w), what each
-    channel of each place contributes.
+    (arXiv 2502.03422, section 3.1).
 
     Args:
         hidden: the layer.
         method: ``deep_lift`` with inputs multiplied, as published; ``gradient_x_activation``;
             ``grad_cam``; or ``integrated_gradients``.
         samples: noisy copies of every image over which the attribution is averaged (SmoothGrad; 20 as
-            published); 0 for the image itself.
-        deviation: of the noise, in units of the images' range (0.25 as published).
-        baseline: what DeepLift and integrated gradients compare with, a value for all pixels.
+            published, with a deviation of 0.25 of the images' range); 0 for the image itself.
         seed: of the noise.
-        copies_at_once: noisy copies of the whole batch in one pass.
-        by_channel: one relevance for every channel.
 
     Raises:
-        ValueError: an unknown method.
+        ValueError: an unknown method, fewer than 0 samples, or a layer with a call number.
     """
 
+    DEVIATION, BASELINE = 0.25, 1.0  # of noise; white, with which DeepLift and integrated gradients compare
+    COPIES_AT_ONCE = 4
+
     def __init__(
-        self,
-        hidden: HiddenLayer,
-        method: str = "deep_lift",
-        samples: int = 20,
-        deviation: float = 0.25,
-        baseline: float = 1.0,
-        seed: int = 0,
-        copies_at_once: int = 4,
-        by_channel: bool = False,
+        self, hidden: HiddenLayer, method: str = "deep_lift", samples: int = 20, seed: int = 0
     ) -> None:
         if method not in METHODS:
             raise ValueError(f"method is one of {METHODS}, not {method!r}")
-        self.hidden, self.method, self.samples = hidden, method, samples
-        self.deviation, self.baseline, self.seed, self.copies_at_once = (
-            deviation,
-            baseline,
-            seed,
-            copies_at_once,
-        )
-        self.by_channel = by_channel
-        self._copied: OwnActivations | None = None
+        if samples < 0:
+            raise ValueError(f"samples must not be negative, not {samples}")
+        if "#" in hidden.layer:
+            raise ValueError(f"{hidden.layer!r}: Captum's layer attributions take no single call of a module")
+        self.hidden, self.method, self.samples, self.seed = hidden, method, samples, seed
 
     def __call__(self, images: Tensor, target: int | Tensor | None = None) -> Tensor:
         """Relevance (B, 1, h, w), not below 0, of images (B, 3, H, W); target ``None`` is the prediction.
@@ -179,54 +150,46 @@ class LayerRelevance:
         Raises:
             ValueError: a wrong number of targets.
             IndexError: a class that the CNN does not have.
+            RuntimeError: under ``torch.inference_mode``.
         """
         cnn = self.hidden.cnn
         if torch.is_inference_mode_enabled():
             raise RuntimeError("layer attributions need gradients, which torch.inference_mode forbids")
-        with evaluation_mode(cnn), quiet(), torch.enable_grad(), own_rules():
+        images = images.detach().to(self.hidden.device).contiguous(memory_format=torch.channels_last)
+        with evaluation_mode(cnn), quiet(), torch.enable_grad():
             with torch.no_grad():
                 chosen = resolve_target(cnn(images), target)
-            inputs = images.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
-            made = self._attribute(inputs, chosen)
-        positive = self.hidden.grid(made.detach().float()).relu()  # (B, C, h, w)
-        return positive if self.by_channel else positive.mean(1, keepdim=True)
+            made = self._attribute(images.requires_grad_(), chosen)
+        return made.detach().float().relu().mean(1, keepdim=True)
 
     def settings(self) -> dict[str, Any]:
         """Layer, method and its settings, as JSON values."""
-        own = ("method", "samples", "deviation", "baseline", "seed", "by_channel")
-        layer = {"layer": self.hidden.layer, "negative": self.hidden.negative}
-        return layer | {name: getattr(self, name) for name in own}
+        own = {"method": self.method, "samples": self.samples, "seed": self.seed}
+        return {"layer": self.hidden.layer, **own, "deviation": self.DEVIATION, "baseline": self.BASELINE}
 
     def _attribute(self, images: Tensor, target: Tensor) -> Tensor:
-        method, extra = self._captums(images)
-        options: dict[str, Any] = {"target": target, **extra}
+        """Attributions (B, C, h, w)."""
+        method, options = self._captums(images)
+        options |= {"target": target}
+        if self.method != "deep_lift":
+            options |= {"attribute_to_layer_input": self.hidden.layer.endswith(INPUT)}
         if not self.samples:
             return method.attribute(images, **options)
+        options |= {"nt_samples": self.samples, "stdevs": self.DEVIATION}
+        at_once = min(self.samples, self.COPIES_AT_ONCE)
         with seeded(self.seed):
-            return NoiseTunnel(method).attribute(
-                images,
-                nt_samples=self.samples,
-                nt_samples_batch_size=min(self.samples, self.copies_at_once),
-                stdevs=self.deviation,
-                **options,
-            )
+            return NoiseTunnel(method).attribute(images, nt_samples_batch_size=at_once, **options)
 
     def _captums(self, images: Tensor) -> tuple[Any, dict[str, Any]]:
         """Captum's method, and the options of its ``attribute``."""
         cnn, layer = self.hidden.cnn, self.hidden.layer
         if self.method == "deep_lift":
-            if self._copied is None:
-                self._copied = OwnActivations(cnn, images[:1].detach())
-            module = find_layer(self._copied.cnn, layer)[0]
-            return LayerDeepLift(self._copied, module), {"baselines": self.baseline}
+            return DeepLiftRule(cnn, layer, self.BASELINE), {}
         module = find_layer(cnn, layer)[0]
         if self.method == "integrated_gradients":
-            size = max(64, len(images))
-            return LayerIntegratedGradients(cnn, module), {
-                "baselines": self.baseline,
-                "n_steps": 16,
-                "internal_batch_size": size,
-            }
+            at_once = max(64, len(images))
+            options = {"baselines": self.BASELINE, "n_steps": 16, "internal_batch_size": at_once}
+            return LayerIntegratedGradients(cnn, module), options
         if self.method == "grad_cam":
             return LayerGradCam(cnn, module), {"attr_dim_summation": False}
         return LayerGradientXActivation(cnn, module), {}

@@ -1,8 +1,7 @@
 """Non-negative matrix factorisation of many matrices at once, and encoding with a fixed basis.
 
 Hierarchical alternating least squares (Cichocki & Phan, 2009), in the accelerated form of Gillis &
-Glineur (2012): the two products with the data, which cost the most, serve several sweeps over the
-factors. Everything is batched over matrices, so that all classes of a data set are one call.
+Glineur (2012): the two products with the data, which cost the most, serve several sweeps over the factors.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 EPSILON = 1e-12
+SWEEPS = 3  # over either factor for each product with the data
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,11 @@ class Factorisation:
         basis: (P, k, C), non-negative; every vector has length 1, and the one with the largest weights
             comes first. A vector that is not needed is zero.
         error: (P,) Frobenius norm of what is left, as a share of the data's.
-        iterations: how many were run.
     """
 
     weights: Tensor
     basis: Tensor
     error: Tensor
-    iterations: int
 
 
 def nmf(
@@ -40,8 +38,6 @@ def nmf(
     seed: int = 0,
     tolerance: float = 1e-4,
     max_iterations: int = 200,
-    sweeps: int = 3,
-    initial: tuple[Tensor, Tensor] | None = None,
 ) -> Factorisation:
     """Factorise non-negative matrices.
 
@@ -52,12 +48,9 @@ def nmf(
         data: (P, N, C), non-negative. Matrices of fewer rows may be padded with rows of zeros, which
             change nothing.
         components: number k of basis vectors.
-        start: ``nndsvda`` (Boutsidis & Gallopoulos, 2008, zeros filled with the mean) or ``random``.
-        seed: of the randomised decomposition, or of the random start.
+        start: ``nndsvda`` (Boutsidis & Gallopoulos, 2008, zeros filled with the mean) or ``random``, by the
+            seed either way.
         tolerance: the end is reached when no matrix's error falls by more than this share of itself.
-        max_iterations: at most so many.
-        sweeps: over either factor for each product with the data.
-        initial: weights (P, N, k) and basis (P, k, C) to start from instead.
 
     Raises:
         ValueError: negative or non-finite data, fewer rows or columns than components, or an unknown start.
@@ -67,37 +60,30 @@ def nmf(
     if not torch.isfinite(data).all() or (data < 0).any():
         raise ValueError("data holds negative or non-finite values, which no non-negative factors make")
     if not 1 <= components <= min(data.shape[1:]):
-        raise ValueError(
-            f"{components} components need at least as many rows and columns: {tuple(data.shape)}"
-        )
+        shape = tuple(data.shape)
+        raise ValueError(f"{components} components need at least as many rows and columns: {shape}")
     norm = data.flatten(1).norm(dim=1)  # (P,)
-    weights, basis = initial or _start(data, components, start, seed)
+    weights, basis = _start(data, components, start, seed)
     rows, basis = weights.mT.contiguous().clone(), basis.clone()  # (P, k, N), (P, k, C)
     before = torch.full_like(norm, torch.inf)
-    iterations = 0
-    for iterations in range(1, max_iterations + 1):  # noqa: B007
-        _sweep(rows, basis @ data.mT, basis @ basis.mT, sweeps)
+    for _ in range(max_iterations):
+        _sweep(rows, basis @ data.mT, basis @ basis.mT, SWEEPS)
         products, gram = rows @ data, rows @ rows.mT  # (P, k, C), (P, k, k)
-        _sweep(basis, products, gram, sweeps)
+        _sweep(basis, products, gram, SWEEPS)
         error = _error(norm, products, gram, basis)
         if bool((error >= (1 - tolerance) * before).all()):
             break
         before = error
     weights, basis = _canonical(rows.mT, basis)
     left = (data - weights @ basis).flatten(1).norm(dim=1)
-    return Factorisation(weights, basis, left / norm.clamp(min=EPSILON), iterations)
+    return Factorisation(weights, basis, left / norm.clamp(min=EPSILON))
 
 
 def encode(data: Tensor, basis: Tensor, tolerance: float = 1e-5, max_iterations: int = 500) -> Tensor:
     """Non-negative weights (..., N, k) with which a fixed basis comes nearest to data (..., N, C).
 
-    Non-negative least squares for all rows at once, by coordinate descent.
-
-    Args:
-        data: (..., N, C).
-        basis: (..., k, C), non-negative or not.
-        tolerance: the end is reached when no weight moves by more than this share of the largest.
-        max_iterations: sweeps, at most.
+    Non-negative least squares for all rows at once, by coordinate descent, until no weight moves by more than
+    a share of the largest. The basis (..., k, C) may have negative values.
 
     Raises:
         ValueError: another number of columns.

@@ -2,90 +2,106 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan_lib.concepts.bank import ConceptBank
+from gan_lib.concepts.layers import probabilities
 from gan_lib.concepts.prototypes import Places, PooledActivations, montage
-from gan_lib.core.capture import evaluation_mode
-from gan_lib.data import ImageSplit
+from gan_lib.core.options import positive
+from gan_lib.metrics import summarise
 
 SOURCES = ("prototypes", "random crops", "another class's prototypes")
+LIMITS = (0.1, 0.2, 0.5)
 
 
 def prediction_test(
-    cnn: nn.Module,
     bank: ConceptBank,
     pooled: PooledActivations,
-    split: ImageSplit,
     predictions: pd.DataFrame,
-    crops: int = 4,
-    strict: bool = False,
-    source: str = "prototypes",
+    crop_counts: Sequence[int] = (4,),
+    candidates: Sequence[int] = (1,),
+    runs: int = 3,
     seed: int = 0,
-    candidates: int = 1,
-) -> tuple[pd.DataFrame, Tensor, Places]:
+) -> tuple[pd.DataFrame, dict[str, Tensor]]:
     """Put one prototype of each concept together as an image, for every class, and predict it.
 
-        table, pictures, _ = prediction_test(cnn, bank, pooled, data.test, predictions, strict=True)
-        (table["prediction"] == table["class"]).mean()    # share of classes that win
+        tests, pictures = prediction_test(bank, pooled, predictions, [4, 6], [1, 40])
+        prediction_summary(tests)
 
-    The test of arXiv 2502.03422 (tables 1 and 2), with two controls that its authors do not report.
+    The test of arXiv 2502.03422 (tables 1 and 2) in all forms: with every count of crops and of candidates;
+    *strict*, all crops from images that are not predicted as the class, and not; and with two controls that
+    its authors do not report: random crops, among which nothing is chosen, and another class's prototypes,
+    where there is another class.
 
     Args:
-        cnn: from images in [0, 1] to logits.
         bank: the concepts.
-        pooled: activations of the split.
-        split: the images that crops are cut from.
-        predictions: what the CNN predicts for them.
-        crops: how many, of the first concepts; with more crops than concepts, further prototypes of the
-            first ones.
-        strict: crops only from images for which the CNN does not predict the class.
-        source: ``prototypes``; ``random crops`` of images that are allowed; or ``another class's
-            prototypes``, cut from images that are not predicted as the class either.
-        seed: of the controls.
-        candidates: so many of the nearest cells are cut out and shown to the CNN by themselves
-            (:meth:`PooledActivations.by_themselves`), and the crop whose own activations point most where
-            the concept points is taken; 1 takes the nearest cell, as published. A cell's activations see
-            beyond its edges, a crop does not.
+        pooled: activations of the images that crops are cut from.
+        predictions: what the CNN predicts for these images.
+        crop_counts: how many crops, of the first concepts; with more crops than concepts, further prototypes
+            of the first ones. Where no image is left to cut from a crop stays black.
+        candidates: so many of the nearest cells are put in order by themselves
+            (:meth:`PooledActivations.best`), and the first is taken; 1 takes the nearest cell, as published.
+        runs: of the controls, with the seeds ``seed``, ``seed + 1`` and so on.
+        seed: of the first run.
 
     Returns:
-        A row per class (``class``, ``prediction``, ``probability`` of the class, ``won``), the montages
-        (classes, 3, H, W), and where the crops come from.
+        A row per class and test: ``class``, ``prediction``, ``probability`` of the class, ``won``; ``form``
+        (crops, strict or not), ``method`` (source and candidates), ``seed``, the run. And by form and
+        candidates the montages of the prototypes (K, 3, H, W).
 
     Raises:
-        ValueError: an unknown source, or another class's prototypes where there is one class only.
+        ValueError: a count below 1, nothing to be tested, no class with concepts.
     """
-    if source not in SOURCES:
-        raise ValueError(f"source is one of {SOURCES}, not {source!r}")
-    labels = torch.tensor(bank.classes)
+    positive(crops=min(crop_counts, default=0), candidates=min(candidates, default=0), runs=runs)
+    tables, pictures = [], {}
+    for crops, count, strict, source in itertools.product(crop_counts, candidates, (False, True), SOURCES):
+        if (source == SOURCES[1] and count > 1) or (source == SOURCES[2] and len(bank.classes) == 1):
+            continue
+        form = f"{crops} crops{', strict' if strict else ''}"
+        chosen = f", best of {count}" if count > 1 else ""
+        for run in range(1 if source == SOURCES[0] else runs):
+            found = chosen_crops(bank, pooled, predictions, crops, strict, source, seed + run, count)
+            made = montage(pooled.crops(found), pooled.split.image_size)
+            table = _predicted(pooled, made, bank.classes)
+            tables.append(table.assign(method=f"{source}{chosen}", form=form, seed=run))
+            if source == SOURCES[0]:
+                pictures[f"{form}{chosen}"] = made
+    return pd.concat(tables, ignore_index=True), pictures
+
+
+def chosen_crops(
+    bank: ConceptBank,
+    pooled: PooledActivations,
+    predictions: pd.DataFrame,
+    crops: int,
+    strict: bool = False,
+    source: str = SOURCES[0],
+    seed: int = 0,
+    candidates: int = 1,
+) -> Places:
+    """The crops (K, crops) of one :func:`prediction_test`: of each concept in turn, the best ones first."""
+    vectors = bank.vectors().unflatten(0, (len(bank.classes), -1))  # (K, k, C)
+    count, components = vectors.shape[:2]
     predicted = torch.tensor(predictions["prediction"].to_numpy().copy())
-    allowed = predicted[None] != labels[:, None]  # (K, N)
-    if not strict:
-        allowed = torch.ones_like(allowed)
-    if source == "random crops":
-        found = pooled.random(len(labels), crops, seed, allowed)
-    else:
-        if source != "prototypes" and len(labels) < 2:
-            raise ValueError("there is one class only, and so no other class's prototypes")
-        owner = _others(len(labels), seed) if source != "prototypes" else torch.arange(len(labels))
-        bases = [bank.basis[int(labels[i])] for i in owner]
-        found = _first_of_each(pooled, split, bases, allowed, crops, candidates)
-    pictures = montage(pooled.crops(split, found, pooled.cell), split.image_size)
-    probabilities = _probabilities(cnn, pictures)  # (K, classes)
-    chosen = probabilities.argmax(1)
-    table = pd.DataFrame(
-        {
-            "class": labels.tolist(),
-            "prediction": chosen.tolist(),
-            "probability": probabilities[torch.arange(len(labels)), labels].tolist(),
-            "won": (chosen == labels).tolist(),
-        }
-    )
-    return table, pictures, found
+    allowed = (predicted != torch.tensor(bank.classes)[:, None]) | (not strict)  # (K, N)
+    if source == SOURCES[1]:
+        return pooled.random(count, crops, seed, allowed)
+    if source == SOURCES[2]:
+        vectors = vectors[_others(count, seed)]
+    rounds = -(-crops // components)
+    find = pooled.best if candidates > 1 else pooled.nearest
+    own = allowed.repeat_interleave(components, 0)  # (K * k, N)
+    found = find(vectors.flatten(0, 1), max(rounds, candidates), own)
+
+    def in_turn(value: Tensor) -> Tensor:
+        return value[:, :rounds].unflatten(0, (-1, components)).mT.flatten(1)[:, :crops]
+
+    return Places(in_turn(found.image), in_turn(found.place), in_turn(found.similarity))
 
 
 def _others(count: int, seed: int) -> Tensor:
@@ -96,31 +112,23 @@ def _others(count: int, seed: int) -> Tensor:
     return other
 
 
-def _first_of_each(
-    pooled: PooledActivations,
-    split: ImageSplit,
-    bases: Sequence[Tensor],
-    allowed: Tensor,
-    crops: int,
-    candidates: int,
-) -> Places:
-    """Prototypes (K, crops): the best of every concept, then the second best, and so on."""
-    components = len(bases[0])
-    rounds = -(-crops // components)
-    own = allowed.repeat_interleave(components, 0)  # (K * k, N)
-    vectors = torch.cat(list(bases))
-    found = pooled.nearest(vectors, max(rounds, candidates), own)
-    if candidates > 1:
-        found = pooled.by_themselves(split, found, vectors)
-    columns = [
-        value[:, :rounds].unflatten(0, (len(bases), components)).mT.flatten(1)[:, :crops]
-        for value in (found.image, found.place, found.similarity)
-    ]
-    return Places(*columns)
+def _predicted(pooled: PooledActivations, pictures: Tensor, classes: Sequence[int]) -> pd.DataFrame:
+    """What the CNN says about one picture (3, H, W) for each class."""
+    labels, chances = torch.tensor(classes), probabilities(pooled.hidden.cnn, pictures)  # (K, classes)
+    own, prediction = chances[torch.arange(len(labels)), labels].double(), chances.argmax(1)
+    columns = {"class": labels, "prediction": prediction, "probability": own, "won": prediction == labels}
+    return pd.DataFrame({name: column.numpy() for name, column in columns.items()})
 
 
-def _probabilities(cnn: nn.Module, images: Tensor, batch_size: int = 128) -> Tensor:
-    device = next(cnn.parameters()).device
-    with torch.no_grad(), evaluation_mode(cnn):
-        made = [cnn(part.to(device)).float().softmax(1).cpu() for part in images.split(batch_size)]
-    return torch.cat(made)
+def prediction_summary(tests: pd.DataFrame) -> pd.DataFrame:
+    """What came out of :func:`prediction_test`, with 95 % intervals over classes and runs.
+
+    Returns:
+        A row per form, method and measure (:func:`gan_lib.metrics.summarise`): ``probability`` of the
+        class, and in per cent of the classes ``won``, and ``over LIMIT`` for a probability above each.
+    """
+    scores = tests.rename(columns={"class": "image"}).assign(won=100.0 * tests["won"])
+    for limit in LIMITS:
+        scores[f"over {limit}"] = 100.0 * (tests["probability"] > limit)
+    parts = scores.drop(columns="prediction").groupby("form", sort=False)
+    return pd.concat([summarise(own.drop(columns="form")).assign(form=form) for form, own in parts])

@@ -1,7 +1,9 @@
-"""Hyperplanes against scikit-learn; evidence, shifting and insertion with a CNN that sees colours."""
+"""Hyperplanes by hand and against scikit-learn; evidence, shifting and insertion with a CNN that sees colours."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from functools import partial
 from types import SimpleNamespace
 
@@ -14,17 +16,22 @@ from sklearn.linear_model import LogisticRegression
 from gan_lib.concepts import HiddenLayer, LayerRelevance, PooledActivations
 from gan_lib.concepts.contrasting import (
     Evidence,
+    Hyperplanes,
+    carried_marks,
     contrasting_concepts,
     distance_maps,
-    fit_hyperplanes,
-    freest,
     gather_evidence,
     held_out_accuracy,
+    inserted_page,
     insertion_round,
-    insertion_test,
-    paste,
+    insertion_summary,
+    mark_reliance,
+    marks_found,
+    shifting_curves,
+    shifting_summary,
     shifting_test,
 )
+from gan_lib.concepts.contrasting.insertion import freest, insertion_test, paste
 from gan_lib.data import ImageSplit
 
 
@@ -37,30 +44,59 @@ def clouds(classes=4, channels=12, spread=1.0, seed=0):
     }
 
 
+def test_a_plane_solved_by_hand():
+    """Of one vector each, 2 apart, w = 2 C / (1 + exp(w)): for C = (1 + e) / 2 the normal has length 1."""
+    planes = Hyperplanes({0: torch.tensor([[0.0, 5.0]]), 1: torch.tensor([[2.0, 5.0]])}, (1 + math.e) / 2)
+    normal, offset = planes.plane(1, 0)
+    assert normal.tolist() == pytest.approx([1, 0], abs=1e-4)
+    assert offset.item() == pytest.approx(-1, abs=1e-4)
+    assert planes.distance(torch.tensor([4.0, 7.0]), 1, 0).item() == pytest.approx(3, abs=1e-3)
+    assert planes.distance(torch.tensor([4.0, 7.0]), 0, 1).item() == pytest.approx(-3, abs=1e-3)
+    assert planes.direction(0, 1).tolist() == pytest.approx([1, 0], abs=1e-4)
+    assert planes.direction(1, 0).tolist() == pytest.approx([-1, 0], abs=1e-4)
+    assert planes.speaking(1, 0).tolist() == [pytest.approx([2, 5], abs=1e-3)]
+    # Half as strong with every vector twice: the same; distances are from the plane, of any normal's length.
+    twice = {label: own.repeat(2, 1) for label, own in planes.vectors.items()}
+    again = Hyperplanes(twice, (1 + math.e) / 4).plane(1, 0)
+    assert again[0].tolist() == pytest.approx([1, 0], abs=1e-4)
+    weak = Hyperplanes(planes.vectors, 0.1)
+    assert weak.plane(1, 0)[0].norm() < 0.2
+    assert weak.distance(torch.tensor([4.0, 7.0]), 1, 0).item() == pytest.approx(3, abs=1e-2)
+
+
 @pytest.mark.parametrize("strength", [0.01, 1.0])
 @pytest.mark.parametrize("spread", [0.2, 1.0])
-def test_every_pair_is_scikit_learns(strength, spread):
+def test_every_pair_is_the_exact_regression(strength, spread):
     vectors = clouds(spread=spread)
-    planes = fit_hyperplanes(vectors, strength, tolerance=1e-6, max_iterations=100)
-    for i, (one, own) in enumerate(vectors.items()):
-        for j, (other, its) in enumerate(vectors.items()):
-            if i >= j:
-                continue
-            both = torch.cat([own, its]).double().numpy()
-            label = np.repeat([1, 0], [len(own), len(its)])
-            model = LogisticRegression(C=strength, tol=1e-10, max_iter=10000).fit(both, label)
-            made = torch.cat([planes.normal[i, j], planes.offset[i, j, None]]).numpy()
-            expected = np.append(model.coef_[0], model.intercept_)
-            assert np.abs(made - expected).max() < 2e-3 * np.abs(expected).max()
-            assert torch.equal(planes.normal[j, i], -planes.normal[i, j])
-            distance = planes.distance(own, one, other)
-            theirs = model.decision_function(own.double().numpy()) / np.linalg.norm(model.coef_)
-            assert np.allclose(distance.numpy(), theirs, atol=0.02 * np.abs(theirs).max())
+    planes = Hyperplanes(vectors, strength)
+    for one, other in itertools.combinations(vectors, 2):
+        both = torch.cat([vectors[one], vectors[other]]).double().numpy()
+        label = np.repeat([1, 0], [len(vectors[one]), len(vectors[other])])
+        model = LogisticRegression(C=strength, tol=1e-10, max_iter=10000).fit(both, label)
+        normal, offset = planes.plane(one, other)
+        made, expected = np.append(normal, offset), np.append(model.coef_[0], model.intercept_)
+        assert np.abs(made - expected).max() < 2e-3 * np.abs(expected).max()
+        assert all(
+            torch.equal(a, -b) for a, b in zip(planes.plane(other, one), (normal, offset), strict=True)
+        )
+        distance = planes.distance(vectors[one], one, other)
+        theirs = model.decision_function(both[: len(distance)]) / np.linalg.norm(model.coef_)
+        assert np.allclose(distance.numpy(), theirs, atol=0.005 * np.abs(theirs).max())
+
+
+def test_planes_are_fitted_when_they_are_asked_for(monkeypatch):
+    fitted = []
+    fit = Hyperplanes._fit
+    monkeypatch.setattr(Hyperplanes, "_fit", lambda *own: fitted.append(own[1:]) or fit(*own))
+    planes = Hyperplanes(clouds())
+    for one, other in ((3, 0), (0, 3), (3, 0), (9, 6)):
+        planes.direction(one, other)
+    assert fitted == [(0, 3), (6, 9)]
 
 
 def test_directions_point_from_class_to_class():
     vectors = clouds(spread=0.2)
-    planes = fit_hyperplanes(vectors)
+    planes = Hyperplanes(vectors)
     direction = planes.direction(0, 3)
     assert direction.norm() == pytest.approx(1, abs=1e-5)
     assert ((vectors[3].mean(0) - vectors[0].mean(0)) @ direction) > 0
@@ -71,10 +107,10 @@ def test_directions_point_from_class_to_class():
 def test_what_cannot_be_contrasted():
     vectors = clouds()
     with pytest.raises(ValueError, match="two classes"):
-        fit_hyperplanes({1: vectors[0]})
+        Hyperplanes({1: vectors[0]})
     with pytest.raises(ValueError, match="no vectors"):
-        fit_hyperplanes({0: vectors[0], 1: torch.zeros(0, 12)})
-    planes = fit_hyperplanes(vectors)
+        Hyperplanes({0: vectors[0], 1: torch.zeros(0, 12)})
+    planes = Hyperplanes(vectors)
     with pytest.raises(ValueError, match="itself"):
         planes.distance(vectors[0], 3, 3)
     with pytest.raises(KeyError, match="class 1"):
@@ -83,11 +119,10 @@ def test_what_cannot_be_contrasted():
 
 def test_equal_classes_have_a_defined_plane():
     own = torch.rand(30, 5)
-    planes = fit_hyperplanes({0: own, 1: own.clone()})
-    assert torch.isfinite(planes.normal).all()
-    assert planes.distance(own, 0, 1).isfinite().all()
-    constant = fit_hyperplanes({0: torch.ones(3, 4), 1: torch.ones(2, 4)})
-    assert constant.normal.isfinite().all()
+    assert Hyperplanes({0: own, 1: own.clone()}).distance(own, 0, 1).isfinite().all()
+    constant = Hyperplanes({0: torch.ones(3, 4), 1: torch.ones(2, 4)})
+    assert constant.plane(0, 1)[0].isfinite().all()
+    assert constant.distance(torch.ones(4), 0, 1).isfinite()
 
 
 # -- evidence, shifting, insertion -------------------------------------------------------------------
@@ -108,7 +143,7 @@ def colours(colour_net):
     relevance = LayerRelevance(hidden, "gradient_x_activation", samples=0)
     table = pd.DataFrame({"image": range(24), "prediction": [row % 3 for row in range(24)]})
     evidence = gather_evidence(relevance, split, table, range(4), 6)
-    planes = fit_hyperplanes({label: own.vectors for label, own in evidence.items()})
+    planes = Hyperplanes({label: own.vectors for label, own in evidence.items()})
     return SimpleNamespace(**locals())
 
 
@@ -123,6 +158,18 @@ def test_evidence_is_where_the_relevance_is(colours):
         assert len(own.of_images(torch.tensor([0, 3]))) == 24
 
 
+def test_evidence_of_images_in_batches(colours):
+    made = gather_evidence(colours.relevance, colours.split, colours.table, [2, 0], 6, batch_size=4)
+    assert list(made) == [2, 0]
+    for label, own in made.items():
+        assert torch.equal(own.rows, colours.evidence[label].rows)
+        assert torch.equal(own.image, colours.evidence[label].image)
+        assert torch.allclose(own.vectors, colours.evidence[label].vectors)
+    for counts in ({"images_per_class": 0}, {"batch_size": 0}):
+        with pytest.raises(ValueError, match="must be at least 1, not 0"):
+            gather_evidence(colours.relevance, colours.split, colours.table, [0], **counts)
+
+
 def test_held_out_accuracy(colours):
     table = held_out_accuracy(colours.evidence)
     assert len(table) == 6
@@ -134,6 +181,25 @@ def test_held_out_accuracy(colours):
     assert held_out_accuracy(mixed)["accuracy"].mean() < 0.75
 
 
+def test_held_out_accuracy_by_hand():
+    """Of four images one is held out; the one of class 0 lies on the wrong side, all others are right."""
+    order = torch.randperm(4, generator=torch.Generator().manual_seed(0))
+    values = torch.full((4, 1), -1.0)
+    values[order[0]] = 9.0
+    rows, few = torch.arange(4), torch.arange(1)
+    evidence = {
+        0: Evidence(values, rows, rows),
+        1: Evidence(torch.ones(4, 1), rows, rows),
+        2: Evidence(torch.ones(1, 1), few, few),
+    }
+    table = held_out_accuracy(evidence)
+    assert table[["class", "other"]].to_numpy().tolist() == [[0, 1], [1, 0]], "class 2 has a single image"
+    assert table["accuracy"].tolist() == [0.5, 0.5]
+    assert table["training_accuracy"].tolist() == [1, 1]
+    with pytest.raises(ValueError, match="two classes"):
+        held_out_accuracy({0: evidence[0], 2: evidence[2]})
+
+
 def test_distance_maps_have_two_sides(colours):
     images = colours.split.batch([0, 1]).images
     made = distance_maps(colours.hidden, colours.planes, images, 0, 1)
@@ -141,19 +207,26 @@ def test_distance_maps_have_two_sides(colours):
     assert made[0, 0, 0:3, 1:5].min() > 0 > made[1, 0, 2:5, 1:5].max()
 
 
-@pytest.mark.parametrize("common", [None, 0.2])
-def test_contrasting_concepts_point_to_the_class(colours, common):
-    basis = contrasting_concepts(colours.planes, colours.evidence, 0, 2, 1, common=common)
+def test_contrasting_concepts_point_to_the_class(colours):
+    basis = contrasting_concepts(colours.planes, 0, 2, 1)
     assert basis.shape == (1, 3)
     assert basis[0].argmax() == 0
+    vectors = colours.evidence[0].vectors
+    weights = colours.planes.distance(vectors, 0, 2)
+    expected = vectors[weights > 0] * weights[weights > 0, None]
+    assert torch.equal(colours.planes.speaking(0, 2), expected)
     with pytest.raises(ValueError, match="itself"):
-        contrasting_concepts(colours.planes, colours.evidence, 1, 1)
-    poor = {
-        **colours.evidence,
-        0: Evidence(colours.evidence[1].vectors, colours.evidence[1].image, colours.evidence[1].rows),
-    }
-    with pytest.raises(ValueError, match="too few"):
-        contrasting_concepts(colours.planes, poor, 0, 1)
+        contrasting_concepts(colours.planes, 1, 1)
+    with pytest.raises(ValueError, match="speak for class 0 rather than 1, too few for 4"):
+        contrasting_concepts(nothing_speaks(colours), 0, 1)
+
+
+def nothing_speaks(colours):
+    """Planes on which nothing of class 0 is on its side."""
+    planes = Hyperplanes(colours.planes.vectors)
+    planes.plane(0, 1), planes.plane(0, 2)
+    planes.vectors[0] = planes.vectors[1]
+    return planes
 
 
 def test_shifting(colours):
@@ -177,7 +250,7 @@ def test_shifting(colours):
     own = colours.split.batch(colours.evidence[0].rows[:1]).images
     apart = colours.evidence[1].vectors.mean(0) - colours.evidence[0].vectors.mean(0)
     shifted = (own + 2 * apart.norm() * colours.planes.direction(0, 1)[:, None, None]).relu()
-    expected = colours.cnn(shifted).softmax(1)[0, 1]
+    expected = colours.cnn(shifted).softmax(1)[0, 1].detach()
     row = made[(made["class"] == 0) & (made["direction"] == "normal") & (made["offset"] == 2)].iloc[0]
     assert row["probability"] == pytest.approx(float(expected), abs=1e-4)
     drawn = shifting_test(
@@ -258,9 +331,7 @@ def test_insertion_round(colours):
         insertion_round,
         colours.relevance,
         colours.planes,
-        colours.evidence,
         pooled,
-        colours.split,
         colours.split,
         colours.table,
     )
@@ -274,3 +345,141 @@ def test_insertion_round(colours):
     assert not made.duplicated(["patch", "image"]).any()
     few, _ = insert(images_per_class=40, candidates=100)
     assert len(few) == 3 * 3 * 8, "there are 24 cells only, and 8 images of each class"
+
+
+def test_insertion_where_there_are_two_classes_and_where_there_is_nothing(colours):
+    pooled = PooledActivations(colours.hidden, colours.split, 3, 1)
+    two = Hyperplanes({label: colours.planes.vectors[label] for label in (0, 1)})
+    insert = partial(insertion_round, colours.relevance, images_per_class=2, candidates=4)
+    made, shown = insert(two, pooled, colours.split, colours.table)
+    assert set(shown) == {(0, 1), (1, 0)}
+    assert set(made["patch"]) == {"evidence", "mean colour"}, "there is no third class"
+    made, shown = insert(nothing_speaks(colours), pooled, colours.split, colours.table)
+    assert set(shown) == {(1, 2), (2, 0)}, "nothing speaks for class 0"
+    nobody = colours.table.assign(prediction=3)
+    with pytest.raises(ValueError, match=r"of the classes \[0, 1, 2\] there are no images"):
+        insert(colours.planes, pooled, colours.split, nobody)
+    for counts in ({"images_per_class": 0}, {"candidates": 0}):
+        with pytest.raises(ValueError, match="must be at least 1, not 0"):
+            insert(colours.planes, pooled, colours.split, colours.table, **counts)
+
+
+def test_insertion_summary_by_hand(colours):
+    """Two images, of which one flips: gains of 0.6 and 0.2, losses of 0.5 and -0.1."""
+    rows = [("0/1/0", 0.1, 0.7, 0.8, 0.3, True), ("0/1/1", 0.2, 0.4, 0.6, 0.7, False)]
+    columns = ["image", "before", "after", "own_before", "own_after", "flipped"]
+    made = insertion_summary(pd.DataFrame(rows, columns=columns).assign(patch="evidence", other=1))
+    made = made.set_index("measure")
+    assert made["mean"].to_dict() == pytest.approx({"flipped": 50, "gain": 0.4, "loss": 0.2})
+    assert (made["low"] <= made["mean"]).all()
+    assert (made["mean"] <= made["high"]).all()
+    assert set(made["n"]) == {2}
+    one = insertion_summary(pd.DataFrame(rows[:1], columns=columns).assign(patch="evidence"))
+    assert one[["low", "mean", "high"]].nunique(axis=1).eq(1).all()
+
+
+def test_a_page_of_inserted_patches(colours):
+    red, green, blue = torch.eye(3)[:, None, :, None, None].expand(3, 2, 3, 8, 8)
+    shown = {
+        (0, 1): {"image": green, "evidence": red, "third class": blue},
+        (1, 2): {"image": blue, "evidence": green},
+    }
+    page = inserted_page(colours.cnn, shown, ["red", "green", "blue"])
+    assert list(page["columns"]) == ["image", "evidence"], "what both pairs have"
+    assert page["row_labels"] == ["red into green", "green into blue"]
+    assert page["captions"] == {"image": ["green", "blue"], "evidence": ["red", "green"]}
+    assert torch.equal(page["columns"]["evidence"], torch.stack([red[0], green[0]]))
+
+
+def test_shifting_summary_and_curves_by_hand():
+    """Image 4 is reached at one of two offsets, image 5 at none, in both draws alike."""
+    rows = [
+        {"class": 0, "other": 1, "image": image, "direction": "random", "draw": draw, "offset": offset}
+        | {"reached": image == 4 and offset == 2.0, "probability": 0.5, "growth": offset * (image - 3)}
+        for draw in (0, 1)
+        for image in (4, 5)
+        for offset in (0.0, 2.0)
+    ]
+    shifted = pd.DataFrame(rows)
+    row = shifting_summary(shifted).iloc[0]
+    assert (row["method"], row["mean"], row["n"], row["seeds"]) == ("random", 50, 2, 2)
+    assert row["low"] <= row["mean"] <= row["high"]
+    curves = shifting_curves(shifted).set_index("offset")
+    assert curves.loc[0.0, ["reached", "growth"]].tolist() == [0, 0]
+    assert curves.loc[2.0, ["reached", "growth"]].tolist() == [50, 3]
+    # 100, 100, 0, 0 have a standard error of 100 / sqrt(12).
+    assert curves.loc[2.0, "reached_high"] - 50 == pytest.approx(1.96 * 100 / math.sqrt(12))
+    assert 3 - curves.loc[2.0, "growth_low"] == pytest.approx(1.96 * 2 / math.sqrt(12))
+    assert shifted["reached"].dtype == bool, "as it was"
+
+
+def test_what_shifting_refuses(colours):
+    shift = partial(shifting_test, colours.hidden, colours.planes, colours.evidence, colours.split)
+    for given in ([], [0.0]), ([(0, 1)], []):
+        with pytest.raises(ValueError, match="must be at least 1, not 0"):
+            shift(*given)
+    for counts in ({"images_per_class": 0}, {"draws": 0}):
+        with pytest.raises(ValueError, match="must be at least 1, not 0"):
+            shift([(0, 1)], [0.0], **counts)
+
+
+# -- marks ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def marked(colours):
+    """The same images, the square being the mark."""
+    masks = (colours.split.images > 128).any(1, keepdim=True)
+    return ImageSplit(colours.split.images, colours.split.labels, masks, masks)
+
+
+def test_the_mark_that_an_image_carries(marked):
+    known = marked.subset(range(12))
+    other = ImageSplit(marked.images[12:], (marked.labels[12:] + 1) % 3, marks=marked.marks[12:])
+    assert carried_marks(known, other).tolist() == [row % 3 for row in range(12, 24)]
+    # Classes 0 and 2 alone: what is found is a class's number, not its place.
+    some = known.subset([row for row in range(12) if row % 3 != 1])
+    carried = carried_marks(some, other)
+    assert carried[marked.labels[12:] == 2].unique().tolist() == [2]
+    for without in (ImageSplit(known.images, known.labels), _unmarked(known)):
+        with pytest.raises(ValueError, match="without a mark"):
+            carried_marks(known, without)
+
+
+def _unmarked(split):
+    marks = split.marks.clone()
+    marks[3] = False
+    return ImageSplit(split.images, split.labels, marks=marks)
+
+
+def test_mark_reliance_by_hand():
+    """Class 0: 3 of 4 with its mark, 1 of 4 without: 50 points. Class 1: 1 of 2, 1 of 4. Class 2 has no mark."""
+    without = pd.DataFrame({"prediction": [0, 1, 2, 2]})
+    conflicting = pd.DataFrame({"prediction": [0, 0, 0, 1, 1, 2]})
+    made = mark_reliance(without, conflicting, torch.tensor([0, 0, 0, 0, 1, 1]), 3)
+    assert made["with its mark"].tolist()[:2] == [75, 50]
+    assert made["without a mark"].tolist() == [25, 25, 50]
+    assert made["relied on"].tolist() == [True, False, False]
+    assert made["with its mark"].isna().tolist() == [False, False, True]
+
+
+def test_contrasting_finds_the_marks(colours, marked):
+    pooled = PooledActivations(colours.hidden, marked, 3, 1)
+    made = marks_found(colours.planes, pooled, 1, 8, top=5)
+    assert len(made) == 2 * 6
+    assert made["with_mark"].tolist() == [5] * 12
+    basis = contrasting_concepts(colours.planes, 2, 0, 1)
+    found = pooled.nearest(basis, 8)[:, :5]
+    assert pooled.contains(found, marked.marks).sum() == 5
+    nowhere = ImageSplit(marked.images, marked.labels, marks=torch.zeros_like(marked.marks))
+    assert (
+        marks_found(colours.planes, PooledActivations(colours.hidden, nowhere, 3, 1), 1, 8)["with_mark"]
+        .eq(0)
+        .all()
+    )
+    left = marks_found(nothing_speaks(colours), pooled, 1, 8)
+    assert len(left) == 2 * 5, "nothing speaks for 0 rather than 1"
+    with pytest.raises(ValueError, match="no marks"):
+        marks_found(colours.planes, PooledActivations(colours.hidden, colours.split, 3, 1), 1)
+    with pytest.raises(ValueError, match="top must be at least 1"):
+        marks_found(colours.planes, pooled, 1, top=0)

@@ -7,23 +7,31 @@ from gan_lib.concepts.contrasting.evidence import (
     gather_evidence,
     held_out_accuracy,
 )
-from gan_lib.concepts.contrasting.hyperplanes import Hyperplanes, fit_hyperplanes
-from gan_lib.concepts.contrasting.insertion import freest, insertion_round, insertion_test, paste
-from gan_lib.concepts.contrasting.shifting import DIRECTIONS, PUBLISHED_OFFSETS, shifting_test
+from gan_lib.concepts.contrasting.hyperplanes import Hyperplanes
+from gan_lib.concepts.contrasting.insertion import inserted_page, insertion_round, insertion_summary
+from gan_lib.concepts.contrasting.marks import carried_marks, mark_reliance, marks_found
+from gan_lib.concepts.contrasting.shifting import (
+    PUBLISHED_OFFSETS,
+    shifting_curves,
+    shifting_summary,
+    shifting_test,
+)
 
 __all__ = [
-    "DIRECTIONS",
     "PUBLISHED_OFFSETS",
     "Evidence",
     "Hyperplanes",
+    "carried_marks",
     "contrasting_concepts",
     "distance_maps",
-    "fit_hyperplanes",
-    "freest",
     "gather_evidence",
     "held_out_accuracy",
+    "inserted_page",
     "insertion_round",
-    "insertion_test",
-    "paste",
+    "insertion_summary",
+    "mark_reliance",
+    "marks_found",
+    "shifting_curves",
+    "shifting_summary",
     "shifting_test",
 ]

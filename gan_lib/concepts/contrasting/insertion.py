@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import torch
@@ -10,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_lib.concepts import LayerRelevance, PooledActivations, predicted_images
-from gan_lib.concepts.contrasting.evidence import Evidence, contrasting_concepts
+from gan_lib.concepts.contrasting.evidence import contrasting_concepts
 from gan_lib.concepts.contrasting.hyperplanes import Hyperplanes
-from gan_lib.core.capture import evaluation_mode
+from gan_lib.concepts.layers import probabilities
+from gan_lib.core.options import positive
 from gan_lib.data import ImageSplit
+from gan_lib.metrics import summarise
 
 
 def insertion_test(
@@ -50,36 +53,27 @@ def insertion_test(
     sizes = {tuple(patch.shape) for patch in patches.values()}
     if len(sizes) != 1 or len(images) not in {size[0] for size in sizes}:
         raise ValueError(f"patches need one size, and one for each of {len(images)} images: {sizes}")
-    device = next(cnn.parameters()).device
-    images = images.to(device)
-    before = _probabilities(cnn, images)
+    before = probabilities(cnn, images)
     tables, pictures = [], {}
     for name, patch in patches.items():
-        pasted = paste(images, patch.to(device), corners[name])
-        after = _probabilities(cnn, pasted)
-        pictures[name] = pasted.cpu()
-        tables.append(
-            pd.DataFrame(
-                {
-                    "image": range(len(images)),
-                    "patch": name,
-                    "before": before[:, one].tolist(),
-                    "after": after[:, one].tolist(),
-                    "own_before": before[:, other].tolist(),
-                    "own_after": after[:, other].tolist(),
-                    "flipped": ((after.argmax(1) == one) & (before.argmax(1) != one)).tolist(),
-                }
-            )
-        )
+        pasted = pictures[name] = paste(images.cpu(), patch.cpu(), corners[name])
+        after = probabilities(cnn, pasted)
+        columns = {
+            "before": before[:, one],
+            "after": after[:, one],
+            "own_before": before[:, other],
+            "own_after": after[:, other],
+            "flipped": (after.argmax(1) == one) & (before.argmax(1) != one),
+        }
+        values = {column: value.tolist() for column, value in columns.items()}
+        tables.append(pd.DataFrame({"image": range(len(images)), "patch": name, **values}))
     return pd.concat(tables, ignore_index=True), pictures
 
 
 def insertion_round(
     relevance: LayerRelevance,
     planes: Hyperplanes,
-    evidence: Mapping[int, Evidence],
     pooled: PooledActivations,
-    source: ImageSplit,
     images: ImageSplit,
     predictions: pd.DataFrame,
     images_per_class: int = 20,
@@ -88,58 +82,93 @@ def insertion_round(
 ) -> tuple[pd.DataFrame, dict[tuple[int, int], dict[str, Tensor]]]:
     """Every class's evidence in images of the class after it, the last one's in images of the first.
 
-    Pasted are cells of ``source`` that are nearest to what speaks most for the class rather than the
-    images' own (a contrasting concept alone, :func:`contrasting_concepts`): of the nearest ones those that
-    show it best by themselves (:meth:`gan_lib.concepts.PooledActivations.by_themselves`). A cell keeps its
+    Pasted are cells that show what speaks most for the class rather than the images' own (a contrasting
+    concept alone) best by themselves (:meth:`gan_lib.concepts.PooledActivations.best`). A cell keeps its
     place, because CNNs tell the places of an image apart, by their strides and by the border's padding: of
     the best cells, each image takes the one whose place is the freest (:func:`freest`). Controls of the
-    same size: the cell's ``mean colour``, at its place, and a cell that speaks most for a ``third class``,
-    chosen in the same way.
+    same size: the cell's ``mean colour``, at its place, and a cell of a ``third class``, chosen in the same
+    way, where there is one.
 
     Args:
         relevance: of the images, decides where they are free.
         planes: between the classes.
-        evidence: by class.
-        pooled: activations of the split that cells are cut from.
-        source: that split.
+        pooled: activations of the images that cells are cut from.
         images: those that are pasted into.
         predictions: what the CNN predicts for them.
-        images_per_class: at most so many.
-        candidates: nearest cells that are looked at by themselves; the best ``images_per_class`` of them
-            can be pasted.
+        images_per_class: at most so many, and as many of the best cells.
+        candidates: nearest cells that are looked at by themselves.
         seed: of the choice of images and of the factorisations.
 
     Returns:
         The rows of :func:`insertion_test`, with ``class`` (pasted), ``other`` (the images' own) and an
-        ``image`` that is its own for every pair; and per pair the pictures by name, ``image`` first.
+        ``image`` that is its own for every pair; and per pair the pictures by name, ``image`` first. A
+        pair is left out where no image is predicted as ``other``, or where nothing speaks for the class.
+
+    Raises:
+        ValueError: every pair is left out, or a count below 1.
     """
-    device = next(relevance.hidden.cnn.parameters()).device
-    labels, tables, shown = list(evidence), [], {}
+    positive(images_per_class=images_per_class, candidates=candidates)
+    labels, tables, shown = list(planes.vectors), [], {}
     for place, one in enumerate(labels):
         other, third = (labels[(place + ahead) % len(labels)] for ahead in (1, 2))
         rows = predicted_images(predictions, other, images_per_class, seed)
-        if not len(rows):
+        wanted = {"evidence": one} if third == one else {"evidence": one, "third class": third}
+        speak = {name: label for name, label in wanted.items() if len(planes.speaking(label, other))}
+        if not len(rows) or "evidence" not in speak:
             continue
-        own = images.batch(rows).images.to(device)
-        speaking = relevance(own, other)  # (B, 1, h, w)
+        own = images.batch(rows).images
+        speaking = relevance(own, other).cpu()  # (B, 1, h, w)
         patches, corners = {}, {}
-        for name, label in (("evidence", one), ("third class", third)):
-            if name == "third class" and label == one:
-                continue  # there are two classes only
-            basis = contrasting_concepts(planes, evidence, label, other, 1, seed)
-            found = pooled.by_themselves(source, pooled.nearest(basis, candidates), basis)
+        for name, label in speak.items():
+            found = pooled.best(contrasting_concepts(planes, label, other, 1, seed), candidates)
             found = found[:, found.image[0] >= 0][:, :images_per_class]  # (1, T)
             boxes = pooled.boxes(found.place[0]).round().long()  # (T, 4)
-            chosen = freest(speaking, boxes, images.image_size).cpu()  # (B,)
-            patches[name] = pooled.crops(source, found, pooled.cell)[0, chosen]
+            chosen = freest(speaking, boxes, images.image_size)  # (B,)
+            patches[name] = pooled.crops(found)[0, chosen]
             corners[name] = boxes[chosen][:, [1, 0]]
         patches["mean colour"] = patches["evidence"].mean((2, 3), keepdim=True).expand_as(patches["evidence"])
         corners["mean colour"] = corners["evidence"]
         made, pasted = insertion_test(relevance.hidden.cnn, own, one, other, patches, corners)
         names = [f"{one}/{other}/{row}" for row in made["image"]]
         tables.append(made.assign(image=names, other=other, **{"class": one}))
-        shown[one, other] = {"image": own.cpu(), **pasted}
+        shown[one, other] = {"image": own, **pasted}
+    if not tables:
+        raise ValueError(f"of the classes {labels} there are no images, or nothing speaks for any of them")
     return pd.concat(tables, ignore_index=True), shown
+
+
+def insertion_summary(inserted: pd.DataFrame) -> pd.DataFrame:
+    """Of the rows of :func:`insertion_round`, per patch, means with 95 % intervals over images.
+
+    Returns:
+        A row per ``method``, the patch, and measure (:func:`gan_lib.metrics.summarise`): ``flipped`` [%],
+        ``gain`` of the pasted class's probability, ``loss`` of the images' own.
+    """
+    own = inserted.rename(columns={"patch": "method"}).assign(seed=0, flipped=100.0 * inserted["flipped"])
+    own["gain"], own["loss"] = own["after"] - own["before"], own["own_before"] - own["own_after"]
+    return summarise(own[["method", "seed", "image", "flipped", "gain", "loss"]])
+
+
+def inserted_page(
+    cnn: nn.Module, shown: Mapping[tuple[int, int], Mapping[str, Tensor]], names: Sequence[str], most: int = 4
+) -> dict[str, Any]:
+    """The first image of the first pairs with all its patches, as arguments of ``figures.map_grid``.
+
+    Args:
+        cnn: whose predictions are written into the pictures.
+        shown: pictures by pair, of :func:`insertion_round`; of the first pair's kinds those that all have.
+        names: of the classes.
+        most: pairs.
+    """
+    pairs = list(shown)[:most]
+    kinds = [kind for kind in shown[pairs[0]] if all(kind in shown[pair] for pair in pairs)]
+    columns = {kind: torch.cat([shown[pair][kind][:1] for pair in pairs]) for kind in kinds}
+    said = {kind: probabilities(cnn, pictures).argmax(1).tolist() for kind, pictures in columns.items()}
+    return {
+        "columns": columns,
+        "row_labels": [f"{names[one]} into {names[other]}" for one, other in pairs],
+        "captions": {kind: [names[label] for label in labels] for kind, labels in said.items()},
+    }
 
 
 def freest(relevance: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
@@ -155,14 +184,11 @@ def freest(relevance: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     Raises:
         ValueError: no box, or one that reaches beyond the image.
     """
-    left, top, right, bottom = boxes.to(relevance.device).unbind(1)
-    if not len(boxes) or boxes.min() < 0 or right.max() > size[1] or bottom.max() > size[0]:
+    if not len(boxes) or boxes.min() < 0 or (boxes[:, 2:].amax(0) > torch.tensor(size[::-1])).any():
         raise ValueError(f"boxes do not lie in an image of {size}: {boxes.tolist()}")
     large = F.interpolate(relevance.double(), size=size, mode="bilinear", align_corners=False)[:, 0]
-    summed = F.pad(large.cumsum(1).cumsum(2), (1, 0, 1, 0))  # (B, H + 1, W + 1)
-    covered = summed[:, bottom, right] + summed[:, top, left]  # (B, T)
-    covered = covered - summed[:, top, right] - summed[:, bottom, left]
-    return (covered / ((bottom - top) * (right - left))).argmin(1)
+    means = [large[:, top:bottom, left:right].mean((1, 2)) for left, top, right, bottom in boxes.tolist()]
+    return torch.stack(means, 1).argmin(1)
 
 
 def paste(images: Tensor, patches: Tensor, corner: Tensor) -> Tensor:
@@ -178,10 +204,4 @@ def paste(images: Tensor, patches: Tensor, corner: Tensor) -> Tensor:
         raise ValueError(f"a patch of {height} x {width} does not fit into {tuple(images.shape[-2:])} there")
     for picture, patch, (top, left) in zip(made, patches, corner.tolist(), strict=True):
         picture[:, top : top + height, left : left + width] = patch
-    return made
-
-
-def _probabilities(cnn: nn.Module, images: Tensor) -> Tensor:
-    with torch.no_grad(), evaluation_mode(cnn):
-        made: Tensor = cnn(images).float().softmax(1)
     return made

@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from gan_lib.concepts import HiddenLayer
 from gan_lib.concepts.contrasting.evidence import Evidence
 from gan_lib.concepts.contrasting.hyperplanes import Hyperplanes
+from gan_lib.core.options import positive
 from gan_lib.data import ImageSplit
+from gan_lib.metrics import summarise
 
-DIRECTIONS = ("normal", "difference of means", "random")
 AT_ONCE = 128  # images in one pass
 PUBLISHED_OFFSETS = (0.0, 0.5, 1.0, 2.0, 10.0, 15.0, 20.0, 35.0, 50.0, 200.0)
 
@@ -38,7 +39,7 @@ def shifting_test(
     and random ones.
 
     Args:
-        hidden: the layer, whose channels have not been split.
+        hidden: the layer.
         planes: between the classes.
         evidence: by class; it names the images and gives the means.
         split: the images.
@@ -55,21 +56,20 @@ def shifting_test(
         other class), ``probability`` of the other class, and ``growth`` since no move.
 
     Raises:
-        ValueError: a layer with split channels.
+        ValueError: no pair or no offset, a count below 1.
+        KeyError: a class without hyperplanes.
     """
-    if hidden.negative == "split":
-        raise ValueError("the network behind the layer does not take split channels")
-    device = next(hidden.cnn.parameters()).device
+    positive(pairs=len(pairs), offsets=len(offsets), images_per_class=images_per_class, draws=draws)
     drawn = torch.Generator().manual_seed(seed)
     tables = []
     for one, other in pairs:
-        rows = evidence[one].rows[:images_per_class]
-        images = split.batch(rows).images.to(device)
+        normal, rows = planes.direction(one, other), evidence[one].rows[:images_per_class]
+        images = split.batch(rows).images.to(hidden.device)
         apart = evidence[other].vectors.mean(0) - evidence[one].vectors.mean(0)  # (C,)
         unit = 1.0 if absolute else float(apart.norm())
         random = F.normalize(torch.randn(draws, len(apart), generator=drawn), dim=1)
         directions = [
-            ("normal", 0, planes.direction(one, other)),
+            ("normal", 0, normal),
             ("difference of means", 0, F.normalize(apart, dim=0)),
             *(("random", draw, own) for draw, own in enumerate(random)),
         ]
@@ -79,22 +79,38 @@ def shifting_test(
         probability, reached = _probabilities(hidden, images, moves, other)  # (M, B), no move once only
         steps = [(name, draw, offset) for name, draw, _ in directions for offset in offsets]
         for (name, draw, offset), row in zip(steps, which[1:].tolist(), strict=True):
-            tables.append(
-                pd.DataFrame(
-                    {
-                        "class": one,
-                        "other": other,
-                        "image": rows.tolist(),
-                        "direction": name,
-                        "draw": draw,
-                        "offset": offset,
-                        "reached": reached[row].tolist(),
-                        "probability": probability[row].tolist(),
-                        "growth": (probability[row] - probability[which[0]]).tolist(),
-                    }
-                )
-            )
+            move = {"class": one, "other": other, "direction": name, "draw": draw, "offset": offset}
+            growth = probability[row] - probability[which[0]]  # (B,)
+            values = {"reached": reached[row], "probability": probability[row], "growth": growth}
+            columns = {column: value.tolist() for column, value in values.items()}
+            tables.append(pd.DataFrame({"image": rows.tolist(), **move, **columns}))
     return pd.concat(tables, ignore_index=True)
+
+
+def shifting_summary(shifted: pd.DataFrame) -> pd.DataFrame:
+    """Per direction, images of :func:`shifting_test` [%] that become the other class at *some* offset.
+
+    With 95 % intervals over images and draws (:func:`gan_lib.metrics.summarise`).
+    """
+    own = shifted.rename(columns={"direction": "method", "draw": "seed"})
+    own["image"] = own[["class", "other", "image"]].astype(str).agg("/".join, axis=1)
+    own["reached"] *= 100.0
+    return summarise(own.groupby(["method", "seed", "image"], sort=False)["reached"].max().reset_index())
+
+
+def shifting_curves(shifted: pd.DataFrame) -> pd.DataFrame:
+    """``reached`` [%] and ``growth`` of :func:`shifting_test` at every offset, for ``figures.method_curves``.
+
+    Returns:
+        A row per direction, called ``method``, and ``offset``: the means, and ``reached_low``,
+        ``reached_high``, ``growth_low``, ``growth_high``, 1.96 standard errors on either side.
+    """
+    rows = shifted.rename(columns={"direction": "method"}).assign(reached=100.0 * shifted["reached"])
+    groups = rows.groupby(["method", "offset"], sort=False)[["reached", "growth"]]
+    means, half = groups.mean(), 1.96 * groups.sem()
+    curves = means.join([(means - half).add_suffix("_low"), (means + half).add_suffix("_high")])
+    order = ["reached", "growth", "reached_low", "reached_high", "growth_low", "growth_high"]
+    return curves[order].reset_index()
 
 
 def _probabilities(hidden: HiddenLayer, images: Tensor, moves: Tensor, label: int) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,81 @@
+"""Hidden layers as places and channels, and how much the places matter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from captum.attr import LayerDeepLift, LayerGradCam, LayerGradientXActivation
+from torchvision.models import resnet18
+
+from gan_lib.concepts import (
+    METHODS,
+    HiddenLayer,
+    LayerRelevance,
+)
+
+
+def test_the_last_layer_with_places_is_found(net, images):
+    hidden = HiddenLayer(net, image_size=(16, 16))
+    assert (hidden.layer, hidden.channels, hidden.size) == ("features.6", 10, (8, 8))
+    made = hidden(images)
+    assert torch.equal(made, net.features(images))
+    assert torch.allclose(hidden.logits(images, lambda own: own), net(images), atol=1e-5)
+    assert torch.allclose(hidden.logits(images, torch.zeros_like), net.head.bias.expand(3, -1), atol=1e-6)
+
+
+def test_of_a_module_that_runs_twice_what_holds_it():
+    hidden = HiddenLayer(resnet18().eval(), image_size=(64, 64))
+    assert hidden.layer == "layer4.1"
+    assert hidden(torch.rand(2, 3, 64, 64)).shape == (2, 512, 2, 2)
+
+
+def test_activations_below_zero_are_refused(net):
+    with pytest.raises(ValueError, match="behind a ReLU"):
+        HiddenLayer(net, "features.5", (16, 16))
+
+
+def test_unknown_layer_and_layer_without_places(net):
+    with pytest.raises(KeyError, match=r"features\.6"):
+        HiddenLayer(net, "feature.6", (16, 16))
+    with pytest.raises(ValueError, match="no places"):
+        HiddenLayer(net, "head", (16, 16))
+
+
+@pytest.mark.parametrize("target", [None, 1, torch.tensor([0, 3, 2])])
+def test_relevance_is_captums(net, hidden, images, target):
+    chosen = net(images).argmax(1) if target is None else torch.as_tensor(target).expand(3)
+    module = net.features[6]
+    net.requires_grad_(True)  # as Captum's own methods need it
+    expected = {
+        "deep_lift": LayerDeepLift(net, module).attribute(images, baselines=1.0, target=chosen),
+        "gradient_x_activation": LayerGradientXActivation(net, module).attribute(images, target=chosen),
+        "grad_cam": LayerGradCam(net, module).attribute(images, target=chosen, attr_dim_summation=False),
+    }
+    for method, raw in expected.items():
+        made = LayerRelevance(hidden, method, samples=0)(images, target)
+        assert torch.allclose(made, raw.relu().mean(1, keepdim=True), atol=1e-6), method
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_noise_is_seeded_and_nothing_is_left_behind(net, hidden, images, method):
+    net.train()
+    with torch.no_grad():
+        made = LayerRelevance(hidden, method, samples=5)(images, 1)
+        assert torch.equal(made, LayerRelevance(hidden, method, samples=5)(images, 1))
+    assert made.shape == (3, 1, 8, 8)
+    assert made.min() >= 0
+    assert net.training
+    assert not any(module._forward_hooks or module._backward_hooks for module in net.modules())
+    other = LayerRelevance(hidden, method, samples=5, seed=1)(images, 1)
+    assert not torch.equal(made, other)
+
+
+def test_relevance_refuses(hidden, images):
+    with pytest.raises(ValueError, match="deep_lift"):
+        LayerRelevance(hidden, "lime")
+    with pytest.raises(ValueError, match="negative"):
+        LayerRelevance(hidden, samples=-1)
+    with pytest.raises(IndexError):
+        LayerRelevance(hidden, samples=0)(images, 9)
+    with pytest.raises(ValueError, match="target"):
+        LayerRelevance(hidden, samples=0)(images, torch.tensor([1]))
