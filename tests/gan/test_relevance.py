@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from captum.attr import FeatureAblation
 
-from gan_lib.core.maps import min_max
-from gan_lib.gan.conditions import ConditionMaker, condition_maker
 from gan_lib.gan.generators import make_generator
 from gan_lib.gan.relevance import (
     MEASURES,
     ConditionedGenerator,
+    agreement_table,
+    all_relevances,
     as_parts,
+    ends_table,
     first_against_last,
     first_ranked,
     mean_conditions,
@@ -25,6 +27,7 @@ from gan_lib.gan.relevance import (
     relevance,
     relevance_maps,
     shares,
+    stand_in_table,
     zero_conditions,
 )
 
@@ -103,7 +106,7 @@ def test_integrated_gradients_add_up(case):
     generator, images, given = case
     parts = as_parts(given)
     seen = ConditionedGenerator(generator, mean_conditions(given))
-    total = sum(own.sum((1, 2, 3)) for own in _gradients(seen, images, parts, "mass", steps=300))
+    total = sum(own.sum((1, 2, 3)) for own in _gradients(seen, images, parts, "mass", steps=64))
     full, none = seen.maps(images, parts), seen.maps(images, seen.nothing(parts))
     expected = objective(full, full, "mass") - objective(none, full, "mass")
     assert torch.allclose(total, expected, atol=2e-3 * float(expected.detach().abs().max()) + 1e-5)
@@ -139,53 +142,167 @@ def test_objectives():
     assert torch.allclose(objective(full, full, "mass"), full.mean((1, 2, 3)))
     with pytest.raises(ValueError, match="mass"):
         objective(full, full, "iou")
-    with pytest.raises(ValueError, match="leave_one_out"):
+    with pytest.raises(KeyError, match="leave_one_out"):
         relevance(ConditionedGenerator(small("lsft"), None), full, full, "guess")
 
 
 def test_tables_of_known_relevances():
+    """Shares of .25, 0, .75 and .5, 0, .5; on the third image nothing matters."""
     made = torch.tensor([[1.0, 0, 3], [2, 0, 2], [0, 0, 0]])
     assert shares(made)[:2].tolist() == [[0.25, 0, 0.75], [0.5, 0, 0.5]]
-    depth = over_depth(made)
-    assert depth["condition"].tolist() == [1, 2, 3]
-    assert depth["share"].tolist() == pytest.approx([0.375, 0, 0.625])
-    assert ((depth["low"] <= depth["share"]) & (depth["share"] <= depth["high"])).all()
+    assert shares(made)[2].isnan().all()
+    depth = over_depth({("lsft", 0): {"a": made, "b": made.flip(1)}})
+    assert list(depth.columns) == ["condition", "share", "low", "high", "generator", "measure"]
+    assert depth["condition"].tolist() == [1, 2, 3] * 2
+    assert depth["measure"].tolist() == ["a"] * 3 + ["b"] * 3
+    assert depth["share"].tolist() == pytest.approx([0.375, 0, 0.625, 0.625, 0, 0.375])
+    assert depth[["low", "high"]].iloc[0].tolist() == pytest.approx([0.25, 0.5])
     found = first_against_last(made)
     assert found["difference"] == pytest.approx(0.25)
+    assert [found["low"], found["high"]] == pytest.approx([0, 0.5])
     assert found["d"] == pytest.approx(0.25 / (0.5**2 / 2) ** 0.5)
-    assert found["low"] <= 0.25 <= found["high"]
-    assert first_ranked(made, 2) == pytest.approx(1 / 3)
+    assert first_against_last(made.flip(1))["difference"] == pytest.approx(-0.25)
+    assert first_ranked(made, 2) == pytest.approx(1 / 3), "a draw is no first place"
     agreement = rank_agreement({"a": made, "same": 2 * made, "opposite": 5 - made})
     assert agreement.loc["a", "same"] == pytest.approx(1)
     assert agreement.loc["opposite", "a"] == pytest.approx(-1)
 
 
-@pytest.mark.parametrize("kind", ["grad_cams", "last_grad_cam", "features", "planted"])
-def test_alternative_conditions(tiny_net, images, kind):
-    reference = ConditionMaker(tiny_net, (16, 16), 2)
-    maker = condition_maker(kind, tiny_net, (16, 16), 2)
-    made, plain = maker(images), reference(images)
-    assert torch.equal(made.target, plain.target)
-    assert made.cgma.shape == (3, 1 if kind == "last_grad_cam" else 2, 16, 16)
-    assert made.cgma.min() >= 0
-    assert made.cgma.max() <= 1
-    if kind == "grad_cams":
-        assert torch.equal(made.cgma, plain.grad_cams)
-    if kind == "last_grad_cam":
-        assert torch.equal(made.cgma, plain.grad_cams[:, -1:])
-    if kind == "features":
-        activation = tiny_net.features[:1](images).relu().mean(1, keepdim=True)
-        assert torch.allclose(made.cgma[:, :1], min_max(activation), atol=1e-5)
-        assert not torch.equal(made.cgma, plain.grad_cams)
-    if kind == "planted":
-        assert torch.equal(made.cgma[:, :1], plain.target)
-        assert torch.equal(maker(images).cgma, made.cgma)
-        assert not torch.equal(made.cgma[0, 1], made.cgma[1, 1])
-        assert torch.equal(maker(images[1:2]).cgma[0, 1], made.cgma[1, 1])
+def test_agreement_by_hand():
+    """Ranks 1, 2, 3 against 1, 3, 2: 1 - 6 * 2 / (3 * 8) = 0.5; the second image's order is turned round."""
+    first, second = torch.tensor([[1.0, 2, 3], [1, 2, 3]]), torch.tensor([[10.0, 30, 20], [3, 2, 1]])
+    assert rank_agreement({"a": first, "b": second}).loc["a", "b"] == pytest.approx((0.5 - 1) / 2)
 
 
-def test_alternatives_that_there_are_not(tiny_net):
-    with pytest.raises(KeyError, match="grad_cams"):
-        condition_maker("tea leaves", tiny_net, (16, 16), 2)
-    with pytest.raises(ValueError, match=r"0\.\.1"):
-        condition_maker("planted/2", tiny_net, (16, 16), 2)
+def test_seeds_are_averaged_before_images_count():
+    """Two seeds of two images: shares of the first condition .5 and 1, .7 and .6, so .6 and .8."""
+    first = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
+    second = torch.tensor([[0.7, 0.3], [0.6, 0.4]])
+    depth = over_depth({("lsft", 0): {"a": first}, ("gsft", 0): {"a": first}, ("lsft", 1): {"a": second}})
+    assert depth["generator"].tolist() == ["lsft"] * 2 + ["gsft"] * 2
+    assert depth.iloc[0][["share", "low", "high"]].tolist() == pytest.approx([0.7, 0.6, 0.8])
+    assert depth.iloc[2]["share"] == pytest.approx(0.75)
+
+
+def test_tables_of_several_generators():
+    drawn = torch.Generator().manual_seed(0)
+    relevances = {
+        (name, seed): {measure: torch.rand(6, 4, generator=drawn) for measure in ("a", "b")}
+        for name in ("lsft", "gsft")
+        for seed in (0, 3)
+    }
+    ends, depth, agreement = ends_table(relevances), over_depth(relevances), agreement_table(relevances)
+    keys = ends[["generator", "seed", "measure"]].to_numpy().tolist()
+    assert keys == [[*key, measure] for key in relevances for measure in ("a", "b")]
+    row = ends.iloc[5][["difference", "low", "high", "d", "d_low", "d_high"]].to_dict()
+    assert row == first_against_last(relevances["gsft", 0]["b"])
+    for value, low, high in (("difference", "low", "high"), ("d", "d_low", "d_high")):
+        assert (ends[low] <= ends[value]).all()
+        assert (ends[value] <= ends[high]).all()
+    assert (depth["low"] <= depth["share"]).all()
+    assert (depth["share"] <= depth["high"]).all()
+    assert depth.groupby(["generator", "measure"])["share"].sum().to_numpy() == pytest.approx([1] * 4)
+    assert list(agreement.columns) == ["measure", "a", "b", "generator", "seed"]
+    assert agreement["a"].iloc[2] == 1
+
+
+def test_intervals_hold_their_value():
+    """One image in a hundred is different: few resamples reach its large effect."""
+    made = torch.tensor([[1.0, 1.0]]).repeat(100, 1)
+    made[0, 1] = 9.0
+    for given in (made, made.flip(1), made[:1]):
+        found = first_against_last(given)
+        assert found["low"] <= found["difference"] <= found["high"]
+        assert len(given) == 1 or found["d_low"] <= found["d"] <= found["d_high"]
+
+
+def test_nothing_matters_or_nothing_is_there():
+    nothing = torch.zeros(2, 3)
+    assert all(math.isnan(value) for value in first_against_last(nothing).values())
+    assert over_depth({("lsft", 0): {"a": nothing}})["share"].isna().all()
+    one = first_against_last(torch.tensor([[1.0, 3.0]]))
+    assert one["difference"] == pytest.approx(0.5)
+    assert np.isnan([one["d"], one["d_low"], one["d_high"]]).all()
+    with pytest.raises(ValueError, match="images must be at least 1"):
+        first_ranked(nothing[:0], 0)
+    with pytest.raises(ValueError, match="images must be at least 1"):
+        mean_conditions(torch.zeros(0, 3, 4, 4))
+
+
+def test_stand_ins(images):
+    """Of conditions that are the mean themselves nothing is relevant by the mean, but by zeros."""
+    generator = small("lsft")
+    drawn = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    given = drawn.clone()
+    given[:, 1] = drawn[:1, 1]
+    table = stand_in_table({("lsft", 4): generator}, images, {("lsft", 4): given})
+    assert table["in its place"].tolist() == ["mean"] * 2 + ["zero"] * 2 + ["another image's"] * 2
+    assert table["measure"].tolist() == ["leave_one_out", "leave_one_in"] * 3
+    assert set(zip(table["generator"], table["seed"], strict=True)) == {("lsft", 4)}
+    for row, absent in ((0, mean_conditions(given)), (2, zero_conditions(given)), (4, None)):
+        made = relevance(ConditionedGenerator(generator, absent), images, given, "leave_one_out")
+        own = shares(made).mean(0)
+        assert table.loc[row, [f"condition {i}" for i in (1, 2, 3)]].tolist() == pytest.approx(own.tolist())
+    assert table["condition 2"].to_numpy()[[0, 1, 4, 5]].max() < 1e-4 < table["condition 2"][2]
+
+
+def test_counts_that_do_not_fit(images):
+    generator, given = small("lsft"), torch.rand(3, 3, 16, 16)
+    seen = ConditionedGenerator(generator, zero_conditions(given))
+    with pytest.raises(ValueError, match="images must be at least 1"):
+        relevance(seen, images[:0], given[:0], "leave_one_out")
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        relevance_maps(seen, images, given, batch_size=0)
+    with pytest.raises(ValueError, match="3 images and conditions of"):
+        relevance(seen, images, given[:2], "leave_one_out")
+
+
+class ByWeights(torch.nn.Module):
+    """A map that is a weighted mean of its conditions, the same at every place."""
+
+    def __init__(self, *weights):
+        super().__init__()
+        self.weights, self.sizes = torch.tensor(weights).view(1, -1, 1, 1), SimpleNamespace(features=())
+
+    def forward(self, images, conditions):
+        return (self.weights * conditions).sum(1, keepdim=True)
+
+
+def test_measures_by_hand():
+    """Map = .5 a + .25 b + 0 c, with a = b = c = 1 against 0.
+
+    Taken away, a and b lower it by .5 and .25; alone they raise it by as much. The map's mass falls in a
+    straight line, so gradients, over all four pixels, and Shapley values say the same.
+    """
+    given, images = torch.ones(2, 3, 2, 2), torch.zeros(2, 3, 2, 2)
+    seen = ConditionedGenerator(ByWeights(0.5, 0.25, 0.0), zero_conditions(given))
+    for measure in ("integrated_gradients", "shapley", "leave_one_out", "leave_one_in"):
+        made = relevance(seen, images, given, measure, target="mass")
+        assert made[1].tolist() == pytest.approx([0.5, 0.25, 0], abs=1e-6), measure
+    maps = relevance_maps(seen, images, given, target="mass")
+    assert maps[0, :, 1, 1].tolist() == pytest.approx([1, 0.5, 0], abs=1e-6)
+    given = given * torch.tensor([0.0, 1]).view(2, 1, 1, 1)
+    seen = ConditionedGenerator(ByWeights(0.5, 0.25, 0.0), mean_conditions(given))
+    half = relevance(seen, images, given, "leave_one_out")
+    assert half[0].tolist() == pytest.approx([0.25, 0.125, 0]), "half a unit from the mean"
+
+
+def test_modulation_by_hand():
+    """One layer moves by 3 in every channel, the other by 4: the root of 9 + 16."""
+    parts = (torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2))
+
+    class Moved(ConditionedGenerator):
+        def modulations(self, images, given):
+            return [given[0].expand(1, 6, 2, 2), 4 / 3 * given[0].expand(1, 2, 2, 2)]
+
+    seen = Moved(ByWeights(1.0, 1.0), [part + 3 for part in parts])
+    made = relevance(seen, torch.zeros(1, 3, 2, 2), list(parts), "modulation")
+    assert made.tolist() == [pytest.approx([5, 0])]
+
+
+def test_a_measure_from_outside(images, monkeypatch):
+    monkeypatch.setattr(MEASURES, "_things", dict(MEASURES._things))
+    MEASURES.register("brightness", lambda seen, images, parts, target: torch.cat(parts, 1).mean((2, 3)))
+    given = torch.rand(3, 3, 16, 16)
+    found = all_relevances(small("lsft"), images, given)
+    assert torch.allclose(found["brightness"], given.mean((2, 3)))

@@ -146,6 +146,10 @@ class FeatureMaker:
             evidence = self.evidence(captured[self.last], explained)
         return Features((*activations, evidence), logits, embedding, explained)
 
+    def embeddings(self, images: Tensor, batch_size: int = 128) -> Tensor:
+        """What the CNN's last layer sees of images (N, 3, H, W), in batches: (N, D) float32 on the CPU."""
+        return torch.cat([self(some).embedding.float().cpu() for some in images.split(batch_size)])
+
     def evidence(self, features: Tensor, explained: Tensor) -> Tensor:
         """The evidence for classes (B,) at every place of the last features (B, C, h, w).
 

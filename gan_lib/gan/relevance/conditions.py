@@ -10,32 +10,31 @@ from torch import Tensor
 
 from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.options import positive
-from gan_lib.gan.generators import Generator, SFTLayers
+from gan_lib.gan.generators import Generator
+from gan_lib.gan.generators.layers import SFTLayers
 
 Conditions = Tensor | Sequence[Tensor]
+Parts = tuple[Tensor, ...]
 OBJECTIVES = ("mass", "dice")
 
 
-def as_parts(conditions: Conditions) -> tuple[Tensor, ...]:
+def as_parts(conditions: Conditions) -> Parts:
     """Conditions one by one: n maps (B, 1, H, W), or n activations (B, C_l, H_l, W_l)."""
-    if isinstance(conditions, Tensor):
-        return conditions.split(1, dim=1)
-    return tuple(conditions)
+    return conditions.split(1, dim=1) if isinstance(conditions, Tensor) else tuple(conditions)
 
 
-def mean_conditions(conditions: Conditions) -> tuple[Tensor, ...]:
-    """The data set's mean of every condition: n tensors (1, C_l, H_l, W_l).
+def mean_conditions(conditions: Conditions) -> Parts:
+    """The images' mean of every condition: n tensors (1, C_l, H_l, W_l).
 
     Raises:
         ValueError: conditions of no image.
     """
     parts = as_parts(conditions)
-    if not len(parts[0]):
-        raise ValueError("there is no mean over no image")
+    positive(images=len(parts[0]))
     return tuple(part.mean(0, keepdim=True) for part in parts)
 
 
-def zero_conditions(conditions: Conditions) -> tuple[Tensor, ...]:
+def zero_conditions(conditions: Conditions) -> Parts:
     """Zeros in the shape of every condition: n tensors (1, C_l, H_l, W_l)."""
     return tuple(part.new_zeros(1, *part.shape[1:]) for part in as_parts(conditions))
 
@@ -55,50 +54,50 @@ class ConditionedGenerator:
     """
 
     def __init__(self, generator: Generator, absent: Sequence[Tensor] | None) -> None:
-        self.generator = generator
-        self.absent = None if absent is None else tuple(absent)
-        self.takes_maps = not generator.sizes.features
+        self.generator, self.absent = generator, absent
 
-    def nothing(self, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def nothing(self, parts: Sequence[Tensor]) -> Parts:
         """What stands in place of conditions, each of the same shape.
 
         Raises:
             ValueError: it would be another image's condition, and there is no other image.
         """
-        if self.absent is None:
-            if len(parts[0]) == 1:
-                raise ValueError("another image's condition needs at least two images")
-            return tuple(part.roll(1, 0) for part in parts)
-        return tuple(own.to(part).expand_as(part) for own, part in zip(self.absent, parts, strict=True))
+        if self.absent is not None:
+            return tuple(own.to(part).expand_as(part) for own, part in zip(self.absent, parts, strict=True))
+        if len(parts[0]) == 1:
+            raise ValueError("another image's condition needs at least two images")
+        return tuple(part.roll(1, 0) for part in parts)
 
-    def batches(self, parts: Sequence[Tensor], size: int) -> Iterator[tuple[Tensor, Self, list[Tensor]]]:
-        """In batches: the rows, this with what stands in place of their conditions, and their conditions.
+    def batches(
+        self, images: Tensor, conditions: Conditions, size: int
+    ) -> Iterator[tuple[Self, Tensor, Parts]]:
+        """In batches: this with what stands in place of their conditions, the images, their conditions.
 
         Raises:
-            ValueError: no image, or a size below 1.
+            ValueError: no image, not as many conditions as images, or a size below 1.
         """
-        positive(images=len(parts[0]), batch_size=size)
+        parts = as_parts(conditions)
+        positive(images=len(images), batch_size=size)
+        if any(len(part) != len(images) for part in parts):
+            raise ValueError(f"{len(images)} images and conditions of {[len(part) for part in parts]}")
         nothing = self.nothing(parts)
-        for rows in torch.arange(len(parts[0])).split(size):
+        for rows in torch.arange(len(images)).split(size):
             absent = [own[rows] for own in nothing]
-            yield rows, type(self)(self.generator, absent), [part[rows] for part in parts]
+            yield type(self)(self.generator, absent), images[rows], tuple(part[rows] for part in parts)
 
-    def without(self, parts: Sequence[Tensor], index: int) -> list[Tensor]:
+    def without(self, parts: Sequence[Tensor], index: int) -> Parts:
         """Conditions with one of them taken away."""
-        return self.some(parts, [i != index for i in range(len(parts))])
-
-    def only(self, parts: Sequence[Tensor], index: int) -> list[Tensor]:
-        """Conditions with all but one taken away."""
-        return self.some(parts, [i == index for i in range(len(parts))])
-
-    def some(self, parts: Sequence[Tensor], kept: Sequence[bool]) -> list[Tensor]:
-        """Conditions of which only those are there that are kept."""
         nothing = self.nothing(parts)
-        return [own if there else none for own, none, there in zip(parts, nothing, kept, strict=True)]
+        return (*parts[:index], nothing[index], *parts[index + 1 :])
+
+    def only(self, parts: Sequence[Tensor], index: int) -> Parts:
+        """Conditions with all but one taken away."""
+        nothing = self.nothing(parts)
+        return (*nothing[:index], parts[index], *nothing[index + 1 :])
 
     def given(self, parts: Sequence[Tensor]) -> Conditions:
         """Conditions in the form that the generator takes."""
-        return torch.cat(list(parts), dim=1) if self.takes_maps else list(parts)
+        return list(parts) if self.generator.sizes.features else torch.cat(list(parts), dim=1)
 
     def maps(self, images: Tensor, parts: Sequence[Tensor]) -> Tensor:
         """Maps (B, 1, H, W) of images (B, 3, H, W) and conditions one by one."""
@@ -118,8 +117,7 @@ class ConditionedGenerator:
         if not isinstance(transforms, SFTLayers):
             raise ValueError(f"{type(self.generator).__name__} has no SFT layers that conditions could move")
         with evaluation_mode(self.generator):
-            processed = self.generator.condition_network(self.given(parts), images)
-            pairs = transforms(processed)
+            pairs = transforms(self.generator.condition_network(self.given(parts), images))
         return [torch.cat(pair, dim=1) for pair in pairs]
 
 

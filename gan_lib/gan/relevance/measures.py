@@ -1,23 +1,28 @@
 """How much each condition matters to a generator's output, measured in independent ways.
 
-Attribution (Captum, with the conditions as features), ablation (take one away, or leave only one
-there), and the strength of the modulation that a condition causes. All return one number per image and
-condition, not below 0; what is compared between measures is their order and their shares.
+Attribution (Captum, with the conditions as features), ablation (take one away, or leave only one there), and
+the strength of the modulation that a condition causes. All return one number per image and condition, not
+below 0; what is compared between measures is their order and their shares.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from captum.attr import IntegratedGradients, ShapleyValueSampling
 from torch import Tensor
 
 from gan_lib.core.maps import upsample
+from gan_lib.core.registry import Registry
 from gan_lib.core.runtime import quiet, seeded
-from gan_lib.gan.relevance.conditions import ConditionedGenerator, Conditions, as_parts, objective
+from gan_lib.gan.generators import Generator
+from gan_lib.gan.relevance.conditions import ConditionedGenerator, Conditions, mean_conditions, objective
 
 Parts = tuple[Tensor, ...]
+Measure = Callable[[ConditionedGenerator, Tensor, Parts, str], Tensor]
+
+MEASURES: Registry[Measure] = Registry("measure of relevance")
 
 
 def relevance(
@@ -32,34 +37,28 @@ def relevance(
 
         relevance(ConditionedGenerator(generator, mean_conditions(c)), images, c, "leave_one_out")
 
-    Measures:
-
-    * ``integrated_gradients``: Captum's, from the absent conditions to the given ones; absolute values
-      summed over a condition.
-    * ``shapley``: Captum's Shapley value sampling over whole conditions, 10 permutations; absolute.
-    * ``leave_one_out``: the mean absolute change of the map when the condition is taken away.
-    * ``leave_one_in``: the mean absolute change of the map when it alone is added to none.
-    * ``modulation``: how much the condition moves scale and shift of the SFT layers, root mean square
-      over channels and places, against the condition taken away.
-
     Args:
         seen: the generator, and what stands in place of an absent condition.
         images: (N, 3, H, W) in [0, 1].
         conditions: their conditions: (N, n, H, W), or n activations (N, C_l, H_l, W_l).
-        measure: one of ``MEASURES``.
+        measure: ``integrated_gradients``, ``shapley``, ``leave_one_out``, ``leave_one_in`` or ``modulation``.
         target: the objective of the two attributions (:func:`gan_lib.gan.relevance.objective`).
         batch_size: images at a time; the gradients of large generators take much memory.
 
     Raises:
-        ValueError: another measure or objective.
+        KeyError: an unknown measure.
+        ValueError: another objective, no image, or not as many conditions as images.
     """
-    if measure not in MEASURES:
-        raise ValueError(f"measure is one of {MEASURES}, not {measure!r}")
-    made = [
-        _BY_NAME[measure](some, images[rows], tuple(parts), target)
-        for rows, some, parts in seen.batches(as_parts(conditions), batch_size)
-    ]
-    return torch.cat(made).float().cpu()
+    batches = seen.batches(images, conditions, batch_size)
+    return torch.cat([MEASURES[measure](*batch, target) for batch in batches]).float().cpu()
+
+
+def all_relevances(
+    generator: Generator, images: Tensor, conditions: Conditions, batch_size: int = 64
+) -> dict[str, Tensor]:
+    """:func:`relevance` by every measure, with the mean of these images' conditions for an absent one."""
+    seen = ConditionedGenerator(generator, mean_conditions(conditions))
+    return {name: relevance(seen, images, conditions, name, batch_size=batch_size) for name in MEASURES}
 
 
 def relevance_maps(
@@ -78,9 +77,8 @@ def relevance_maps(
     """
     size = (images.shape[-2], images.shape[-1])
     made = []
-    for rows, some, parts in seen.batches(as_parts(conditions), batch_size):
-        gradients = _gradients(some, images[rows], tuple(parts), target)
-        places = [own.abs().sum(1, keepdim=True) for own in gradients]
+    for batch in seen.batches(images, conditions, batch_size):
+        places = [own.abs().sum(1, keepdim=True) for own in _gradients(*batch, target)]
         # Sums are kept when a small activation (B, 1, H_l, W_l) is drawn large.
         drawn = [upsample(own, size) * own[0].numel() / (size[0] * size[1]) for own in places]
         made.append(torch.cat(drawn, dim=1))  # (B, n, H, W)
@@ -110,22 +108,24 @@ def _gradients(
     return tuple(own.detach() for own in made)
 
 
-def _integrated(seen: ConditionedGenerator, images: Tensor, parts: Parts, target: str) -> Tensor:
+@MEASURES.register("integrated_gradients")
+def integrated_gradients(seen: ConditionedGenerator, images: Tensor, parts: Parts, target: str) -> Tensor:
+    """Captum's, from the absent conditions to the given ones; absolute values summed over a condition."""
     return torch.stack([own.abs().sum((1, 2, 3)) for own in _gradients(seen, images, parts, target)], dim=1)
 
 
+@MEASURES.register("shapley")
 @torch.no_grad()
-def _shapley(
+def shapley(
     seen: ConditionedGenerator, images: Tensor, parts: Parts, target: str, samples: int = 10
 ) -> Tensor:
+    """Captum's Shapley value sampling over whole conditions, 10 permutations; absolute."""
     full, nothing = seen.maps(images, parts), seen.nothing(parts)
 
     def forward(present: Tensor) -> Tensor:
         """The objective when of every image those conditions (B, n) are there that are 1."""
-        own = [
-            torch.where(present[:, i, None, None, None] > 0, part, none)
-            for i, (part, none) in enumerate(zip(parts, nothing, strict=True))
-        ]
+        there = present.T[..., None, None, None] > 0  # (n, B, 1, 1, 1)
+        own = [torch.where(*each) for each in zip(there, parts, nothing, strict=True)]
         return objective(seen.maps(images, own), full, target)
 
     everything = torch.ones(len(images), len(parts), device=images.device)
@@ -134,36 +134,34 @@ def _shapley(
     return made.abs()
 
 
+@MEASURES.register("leave_one_out")
 @torch.no_grad()
-def _left_out(seen: ConditionedGenerator, images: Tensor, parts: Parts, target: str) -> Tensor:
-    full = seen.maps(images, parts)
-    changed = [seen.maps(images, seen.without(parts, i)) for i in range(len(parts))]
-    return torch.stack([(maps - full).abs().mean((1, 2, 3)) for maps in changed], dim=1)
+def leave_one_out(seen: ConditionedGenerator, images: Tensor, parts: Parts, target: str) -> Tensor:
+    """The mean absolute change of the map when the condition is taken away."""
+    return _changes(seen, images, parts, (seen.without(parts, i) for i in range(len(parts))))
 
 
+@MEASURES.register("leave_one_in")
 @torch.no_grad()
-def _left_in(seen: ConditionedGenerator, images: Tensor, parts: Parts, target: str) -> Tensor:
-    none = seen.maps(images, seen.nothing(parts))
-    changed = [seen.maps(images, seen.only(parts, i)) for i in range(len(parts))]
-    return torch.stack([(maps - none).abs().mean((1, 2, 3)) for maps in changed], dim=1)
+def leave_one_in(seen: ConditionedGenerator, images: Tensor, parts: Parts, target: str) -> Tensor:
+    """The mean absolute change of the map when the condition alone is added to none."""
+    return _changes(seen, images, seen.nothing(parts), (seen.only(parts, i) for i in range(len(parts))))
 
 
+def _changes(seen: ConditionedGenerator, images: Tensor, parts: Parts, others: Iterable[Parts]) -> Tensor:
+    """Mean absolute change of the map (B, n) when others of the conditions are there."""
+    before = seen.maps(images, parts)
+    return torch.stack([(seen.maps(images, own) - before).abs().mean((1, 2, 3)) for own in others], dim=1)
+
+
+@MEASURES.register("modulation")
 @torch.no_grad()
-def _moved(seen: ConditionedGenerator, images: Tensor, parts: Parts, target: str) -> Tensor:
-    full = seen.modulations(images, parts)
-    rows = []
+def modulation(seen: ConditionedGenerator, images: Tensor, parts: Parts, target: str) -> Tensor:
+    """How far the condition moves scale and shift of the SFT layers: root mean square over channels and
+    places, added up over the layers, against the condition taken away."""
+    full, moved = seen.modulations(images, parts), []
     for index in range(len(parts)):
         other = seen.modulations(images, seen.without(parts, index))
         squares = [(a - b).square().mean((1, 2, 3)) for a, b in zip(other, full, strict=True)]  # (B,) each
-        rows.append(torch.stack(squares).sum(0).sqrt())
-    return torch.stack(rows, dim=1)
-
-
-_BY_NAME: dict[str, Callable[[ConditionedGenerator, Tensor, Parts, str], Tensor]] = {
-    "integrated_gradients": _integrated,
-    "shapley": _shapley,
-    "leave_one_out": _left_out,
-    "leave_one_in": _left_in,
-    "modulation": _moved,
-}
-MEASURES = tuple(_BY_NAME)
+        moved.append(torch.stack(squares).sum(0).sqrt())
+    return torch.stack(moved, dim=1)

@@ -1,6 +1,7 @@
-"""What relevances (N, n) say: over depth, first against last, and whether measures agree.
+"""What relevances say: over depth, first against last, whether measures agree.
 
-An image on which no condition matters does not count; where no image counts, the answer is NaN.
+Tables are made of relevances (N, n) of the same images by generator and training seed, then by measure. An
+image on which no condition matters does not count; where no image counts, the answer is NaN.
 """
 
 from __future__ import annotations
@@ -13,8 +14,19 @@ import torch
 from torch import Tensor
 
 from gan_lib.core.options import positive
+from gan_lib.gan.generators import Generator
+from gan_lib.gan.relevance.conditions import (
+    ConditionedGenerator,
+    Conditions,
+    mean_conditions,
+    zero_conditions,
+)
+from gan_lib.gan.relevance.measures import relevance
 from gan_lib.metrics.base import RESAMPLES, summary
 from gan_lib.metrics.similarity import centred_ranks
+
+Key = tuple[str, int]
+Relevances = Mapping[Key, Mapping[str, Tensor]]
 
 
 def shares(relevance: Tensor) -> Tensor:
@@ -23,12 +35,30 @@ def shares(relevance: Tensor) -> Tensor:
     return torch.where(total > 0, relevance / total.clamp(min=1e-20), torch.nan)
 
 
-def over_depth(relevance: Tensor) -> pd.DataFrame:
-    """Mean share of every condition, from 1, with its 95 % interval: ``condition, share, low, high``."""
-    found = [summary(own)[:3] for own in shares(relevance).T]  # mean, low, high
-    table = pd.DataFrame(found, columns=["share", "low", "high"])
-    table.insert(0, "condition", range(1, len(table) + 1))
-    return table
+def over_depth(relevances: Relevances) -> pd.DataFrame:
+    """Mean share of every condition with its 95 % interval over images; seeds are averaged first.
+
+    Returns:
+        One row per generator, measure and ``condition``, from 1: ``share``, ``low``, ``high``.
+    """
+    tables = []
+    for name in dict.fromkeys(name for name, _ in relevances):
+        runs = [own for (other, _), own in relevances.items() if other == name]
+        for measure in runs[0]:
+            mean = torch.stack([shares(own[measure]) for own in runs]).mean(0)  # (N, n)
+            table = pd.DataFrame([summary(own)[:3] for own in mean.T], columns=["share", "low", "high"])
+            table.insert(0, "condition", range(1, len(table) + 1))
+            tables.append(table.assign(generator=name, measure=measure))
+    return pd.concat(tables)
+
+
+def ends_table(relevances: Relevances) -> pd.DataFrame:
+    """:func:`first_against_last` of every generator, seed and measure, a row each."""
+    return pd.DataFrame(
+        {"generator": name, "seed": seed, "measure": measure, **first_against_last(own)}
+        for (name, seed), runs in relevances.items()
+        for measure, own in runs.items()
+    )
 
 
 def first_against_last(relevance: Tensor, seed: int = 0) -> dict[str, float]:
@@ -45,8 +75,7 @@ def first_against_last(relevance: Tensor, seed: int = 0) -> dict[str, float]:
     made = dict.fromkeys(("difference", "low", "high", "d", "d_low", "d_high"), float("nan"))
     if not len(values):
         return made
-    rng = np.random.default_rng(seed)
-    drawn = values[rng.integers(0, len(values), (RESAMPLES, len(values)))]  # (R, N)
+    drawn = values[np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))]  # (R, N)
     made |= _with_interval("difference", "", values.mean(), drawn.mean(1))
     if len(values) > 1:
         effects = drawn.mean(1) / np.maximum(drawn.std(1, ddof=1), 1e-12)
@@ -55,6 +84,7 @@ def first_against_last(relevance: Tensor, seed: int = 0) -> dict[str, float]:
 
 
 def _with_interval(name: str, prefix: str, value: float, draws: np.ndarray) -> dict[str, float]:
+    """A value, and the interval of its draws, which holds it."""
     low, high = np.quantile(draws, [0.025, 0.975])
     bounds = {f"{prefix}low": float(min(low, value)), f"{prefix}high": float(max(high, value))}
     return {name: float(value), **bounds}
@@ -79,6 +109,40 @@ def rank_agreement(relevances: Mapping[str, Tensor]) -> pd.DataFrame:
             value = float(((a * b).sum(1) / norms)[norms > 0].mean())
             table.loc[first, second] = table.loc[second, first] = value
     return table
+
+
+def agreement_table(relevances: Relevances) -> pd.DataFrame:
+    """:func:`rank_agreement` of every generator and seed: a row per measure, and a column."""
+    return pd.concat(
+        rank_agreement(own).rename_axis("measure").reset_index().assign(generator=name, seed=seed)
+        for (name, seed), own in relevances.items()
+    )
+
+
+def stand_in_table(
+    generators: Mapping[Key, Generator], images: Tensor, conditions: Mapping[Key, Conditions]
+) -> pd.DataFrame:
+    """Mean shares by both ablations when other things stand in place of an absent condition.
+
+    Args:
+        generators: by name and seed.
+        images: (N, 3, H, W), at least two.
+        conditions: of these images, for each generator.
+
+    Returns:
+        A row per generator, seed, ``in its place`` and ``measure``; columns ``condition 1``, ...
+    """
+    rows = []
+    for (name, seed), generator in generators.items():
+        given = conditions[name, seed]
+        absent = {"mean": mean_conditions(given), "zero": zero_conditions(given), "another image's": None}
+        for stand_in, own in absent.items():
+            for measure in ("leave_one_out", "leave_one_in"):
+                row = {"generator": name, "seed": seed, "measure": measure, "in its place": stand_in}
+                found = shares(relevance(ConditionedGenerator(generator, own), images, given, measure))
+                means = found.nanmean(0).tolist()
+                rows.append(row | {f"condition {i}": share for i, share in enumerate(means, 1)})
+    return pd.DataFrame(rows)
 
 
 def first_ranked(relevance: Tensor, index: int) -> float:
