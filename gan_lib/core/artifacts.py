@@ -1,10 +1,8 @@
 """The artifact store: costly results, addressed by what they were made from.
 
-An artifact is a folder ``<root>/<kind>/<hash>``; the hash covers the kind, the parameters, the data
-and the code of the module that makes it. So a changed parameter or a changed algorithm gets a new
-address, and what is unchanged is found again. Work in progress lives in ``<hash>.partial`` and is
-moved into place at the end: a kill leaves nothing that looks finished, and the next run resumes
-from the checkpoints it finds there.
+An artifact is a folder ``<root>/<kind>/<hash>``; the hash covers the kind, the parameters, the data and the
+code of the module that makes it. Work in progress lives in ``<hash>.partial`` and is moved into place at the
+end: a kill leaves nothing that looks finished, and the next run resumes from the checkpoints it finds there.
 """
 
 from __future__ import annotations
@@ -14,7 +12,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -22,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from gan_lib.core.storage import read_json, write_json
+from gan_lib.core.storage import write_json
 
 
 def digest(value: Any) -> str:
@@ -44,7 +41,10 @@ def code_version(module: str) -> str:
     pending = [module]
     while pending:
         name = pending.pop()
-        spec = importlib.util.find_spec(name)
+        try:
+            spec = importlib.util.find_spec(name)
+        except ModuleNotFoundError:  # `from module import name`: no module
+            continue
         if name in sources or spec is None or spec.origin is None:
             continue
         tree = ast.parse(Path(spec.origin).read_text())
@@ -61,14 +61,7 @@ def _imported(tree: ast.AST) -> list[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             # `from gan_lib import capture` imports a module, `from gan_lib.core.capture import x` does not.
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return [name for name in names if name.split(".")[0] == "gan_lib" and _is_module(name)]
-
-
-def _is_module(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
+    return [name for name in names if name.split(".")[0] == "gan_lib"]
 
 
 def _without_docstrings(tree: ast.AST) -> ast.AST:
@@ -86,18 +79,14 @@ class ArtifactStore:
 
     Args:
         root: folder of the store; created when first written to.
-        machine: what results are computed on, if that decides them (:meth:`on`).
+        machine: kind of device, precision, threads: what results are computed on, if that decides them.
     """
 
     def __init__(self, root: str | Path, machine: Mapping[str, Any] | None = None) -> None:
         self.root, self.machine = Path(root), dict(machine or {})
 
     def on(self, machine: Mapping[str, Any]) -> ArtifactStore:
-        """The same store for results that depend on what they were computed on: it is in their address.
-
-        Args:
-            machine: kind of device, precision, threads; JSON values.
-        """
+        """The same store for results that depend on what they were computed on, which is in their address."""
         return ArtifactStore(self.root, machine)
 
     def address(self, kind: str, module: str, made_from: Mapping[str, Any]) -> Path:
@@ -113,27 +102,20 @@ class ArtifactStore:
         module: str,
         made_from: Mapping[str, Any],
         make: Callable[[Path], None],
-        force: bool = False,
     ) -> Path:
         """The artifact's folder, made first when it is not there.
 
         Args:
             kind: what it is; names the sub-folder.
             module: dotted name of the module whose code decides the result.
-            made_from: parameters, seeds and data fingerprints; JSON values.
-            make: fills the folder it is given. The folder keeps what an interrupted call left in
-                it, so ``make`` can resume; files named ``checkpoint*`` are dropped at the end.
-            force: make it again even if it is there.
-
-        Returns:
-            The finished folder. Its ``made_from.json`` says what it was made from.
+            made_from: parameters, seeds and data fingerprints; JSON values, kept in ``made_from.json``.
+            make: fills the folder it is given, which keeps what an interrupted call left in it, so that it
+                can resume; files named ``checkpoint*`` are dropped at the end.
         """
         folder = self.address(kind, module, made_from)
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = folder.with_name(folder.name + ".partial")
         with FileLock(folder.with_name(f".{folder.name}.lock")):
-            if force and folder.is_dir():
-                shutil.rmtree(folder)
             if not folder.is_dir():
                 partial.mkdir(exist_ok=True)
                 make(partial)
@@ -143,8 +125,3 @@ class ArtifactStore:
                 write_json(partial / "made_from.json", about)
                 os.replace(partial, folder)
         return folder
-
-    def find(self, kind: str) -> dict[Path, Any]:
-        """Finished artifacts of a kind with what each was made from."""
-        found = sorted((self.root / kind).glob("*/made_from.json"))
-        return {path.parent: read_json(path) for path in found if path.parent.suffix != ".partial"}

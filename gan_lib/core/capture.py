@@ -51,14 +51,10 @@ def find_layer(model: nn.Module, layer: str) -> tuple[nn.Module, int | None]:
 class Capture(Mapping[str, Tensor]):
     """The activations of some layers during one forward pass.
 
-    Of a module's output the output itself is kept, and the model goes on with a clone. Of its input a clone
-    is kept, and the module gets a clone of that. So no in-place operation, neither one behind the layer
-    (torchvision's ReLUs) nor the module's own, changes the activation or its gradient. The gradient with
-    respect to an input is the one through this call alone, whatever else the same tensor is given to.
-
-    Args:
-        model: any module.
-        layers: names, in the order in which the mapping lists them.
+    Of an output the tensor itself is kept, and the model goes on with a clone; of an input a clone is kept,
+    and the module gets a clone of that. So no in-place operation, behind the layer (torchvision's ReLUs) or
+    its own, changes the activation or its gradient, and an input's gradient is the one through this call
+    alone.
 
     Raises:
         KeyError: an unknown layer, or one that did not run.
@@ -160,16 +156,12 @@ def replaced_activation(
             shifted_logits = cnn(images)
 
     Args:
-        model: any module.
-        layer: dotted name, with call number where the module runs several times; ``"fc@input"`` replaces
-            what the module is given, and nothing else that is made of the same tensor.
+        layer: ``"fc@input"`` replaces what the module is given, and nothing else made of the same tensor.
         replacement: the new activation, or a function of the old one; neither is changed in place.
 
     Raises:
-        KeyError: an unknown layer, or one that did not run within the block.
-        TypeError: as for :class:`Capture`.
-        RuntimeError: a layer named without call number ran twice.
-        ValueError: the replacement has another shape than the activation.
+        KeyError, TypeError, RuntimeError: as :class:`Capture`; also for a layer that did not run in the
+        block. ValueError: the replacement has another shape than the activation.
     """
     module, call = find_layer(model, layer)
     replaced = False
@@ -207,15 +199,10 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 def layers_in_order(
     model: nn.Module, example: Tensor, kind: type[nn.Module] | tuple[type[nn.Module], ...] = nn.Conv2d
 ) -> list[str]:
-    """Names of all layers of a kind in the order in which they run.
+    """Names of all layers of a kind, one class or several, in the order in which they run.
 
-    Args:
-        model: any module.
-        example: an input, for instance (1, 3, H, W), for one forward pass.
-        kind: which modules, one class or several; convolutions by default.
-
-    Returns:
-        Dotted names; a module that runs several times appears once per call, as ``name#0``, ....
+    One forward pass of the example, for instance (1, 3, H, W), tells. A module that runs several times
+    appears once per call, as ``name#0``, ....
 
     Raises:
         ValueError: no such layer ran.
@@ -229,12 +216,8 @@ def layers_in_order(
 def last_places(model: nn.Module, example: Tensor, before: str) -> str:
     """The last layer before another one whose output still has places: (B, C, H, W) with H * W > 1.
 
-    Where a container ends with that output, the layer inside that made it is named.
-
-    Args:
-        model: any module.
-        example: an input, for instance (1, 3, H, W), for one forward pass.
-        before: name of the other layer, for instance of the linear one that gives the logits.
+    Where a container ends with that output, the layer inside that made it is named. One forward pass of the
+    example, for instance (1, 3, H, W), tells.
 
     Raises:
         ValueError: there is none.
@@ -279,11 +262,9 @@ def _numbered(ran: Sequence[str], index: int) -> str:
 def spread_positions(total: int, count: int) -> list[int]:
     """Positions 1..total of ``count`` layers spread evenly over the depth.
 
-    ``ceil(p_i * total / 100)`` with ``p_i = ceil(100 * i / (count - 1))``, i = 0..count-1, and 1 in
-    place of 0 (arXiv 2301.08067, section 3). The last position is always ``total``. Where the rounded
-    percentages make two positions coincide (from 14 positions on), the earlier one moves up by one.
-
-        spread_positions(13, 8)  # VGG16: [1, 2, 4, 6, 8, 10, 12, 13]
+    ``ceil(p_i * total / 100)`` with ``p_i = ceil(100 * i / (count - 1))``, i = 0..count-1, and 1 in place of
+    0 (arXiv 2301.08067, section 3): ``spread_positions(13, 8)``, of VGG16, is [1, 2, 4, 6, 8, 10, 12, 13].
+    Where rounding makes two positions coincide (from 14 on), the earlier one moves towards the input by one.
 
     Raises:
         ValueError: fewer layers than positions, or no position at all.

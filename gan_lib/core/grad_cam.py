@@ -46,23 +46,21 @@ def grad_cam(
         cams.raw["layer4"]        # (B, 1, H_l, W_l)
         cams.maps((224, 224))     # (B, 2, 224, 224) in [0, 1]
 
-    Works with frozen parameters, inside ``no_grad`` and in any mode; leaves modes, ``param.grad``
-    and hooks as they were. Equal to Captum's ``LayerGradCam(relu_attributions=True)``, in-place
-    ReLU included, at the cost of one pass for all layers.
+    Works with frozen parameters, inside ``no_grad`` and in any mode; leaves modes, ``param.grad`` and hooks
+    as they were. Equal to Captum's ``LayerGradCam(relu_attributions=True)``, at the cost of one pass for all.
 
     Args:
-        cnn: module from images to logits (B, K).
-        images: (B, 3, H, W), in the range that the module expects.
+        cnn: from images (B, 3, H, W) to logits (B, K).
         layers: dotted names of layers whose activation is (B, C, H_l, W_l).
         target: ``None`` for the predicted class, one class, or one per image.
-        reshape: from a layer's activation to (B, C, h, w), applied to its gradient as well
-            (:func:`token_grid` for vision transformers).
+        reshape: from a layer's activation, and its gradient, to (B, C, h, w); :func:`token_grid` for vision
+            transformers.
 
     Raises:
-        RuntimeError: called under ``torch.inference_mode``, where no gradient exists.
+        RuntimeError: under ``torch.inference_mode``, where no gradient exists.
         KeyError: an unknown layer; near misses are listed.
-        ValueError: no layer, a wrong number of targets, a layer with no (C, H, W) activation, or one
-            that the logits do not depend on.
+        ValueError: no layer, a wrong number of targets, a layer with no (C, H, W) activation, or one that the
+            logits do not depend on.
     """
     if torch.is_inference_mode_enabled():
         raise RuntimeError("Grad-CAM needs gradients, which torch.inference_mode forbids; use torch.no_grad")
@@ -98,10 +96,10 @@ def token_grid(tokens: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
 
     Args:
         tokens: (B, T, C); other tokens come first.
-        grid: rows h and columns w of the patches; by default the largest square that fits.
+        grid: rows and columns of the patches; by default the largest square that fits.
 
     Raises:
-        ValueError: another number of dimensions, or too few tokens for the grid.
+        ValueError: another number of dimensions, or too few tokens.
     """
     if tokens.ndim != 3:
         raise ValueError(f"tokens are (B, T, C), not {tuple(tokens.shape)}")

@@ -7,14 +7,7 @@ from torch.nn import functional as F
 
 
 def min_max(maps: Tensor) -> Tensor:
-    """Scale every map to [0, 1] by its own minimum and maximum.
-
-    Args:
-        maps: (..., H, W).
-
-    Returns:
-        Maps of the same shape; a constant one, an all-zero one in particular, becomes zero.
-    """
+    """Scale every map (..., H, W) to [0, 1] by its own minimum and maximum; a constant one becomes zero."""
     low = maps.amin((-2, -1), keepdim=True)
     span = maps.amax((-2, -1), keepdim=True) - low
     return ((maps - low) / span.where(span > 0, span.new_ones(()))).clamp(0, 1)

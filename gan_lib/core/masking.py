@@ -59,16 +59,8 @@ def filling(images: Tensor, fill: str) -> Tensor:
 
 
 def masked_images(images: Tensor, maps: Tensor, fill: str = "black") -> Tensor:
-    """Explained images ``x * m + fill * (1 - m)``.
-
-    Args:
-        images: (B, 3, H, W) in [0, 1].
-        maps: (B, 1, H, W) in [0, 1].
-        fill: one of :data:`FILLS`.
-
-    Raises:
-        KeyError, ValueError: as :func:`filling`.
-    """
+    """Explained images ``x * m + fill * (1 - m)`` of images (B, 3, H, W) and maps (B, 1, H, W); see
+    :func:`filling`."""
     return blend(images, filling(images, fill), maps)
 
 
@@ -78,24 +70,16 @@ def blend(images: Tensor, hidden: Tensor, maps: Tensor) -> Tensor:
 
 
 def top_share(maps: Tensor, share: float | Tensor) -> Tensor:
-    """The highest pixels of every map, exactly ``round(share * H * W)`` of them.
+    """The highest pixels (B, 1, H, W) bool of maps (B, 1, H, W), exactly ``round(share * H * W)`` of each.
 
-    Args:
-        maps: (B, 1, H, W); equal values are taken in reading order.
-        share: of the image, 0..1, for all maps or one each (B,).
-
-    Returns:
-        (B, 1, H, W) bool.
+    Equal values are taken in reading order; ``share``, 0..1, is for all maps or one each (B,).
     """
     counts = torch.as_tensor(share, device=maps.device).expand(len(maps)) * maps.shape[1:].numel()
     return pixel_ranks(maps) < counts.round()[:, None, None, None]
 
 
 def pixel_ranks(maps: Tensor) -> Tensor:
-    """Rank (B, 1, H, W), int64, of every pixel of maps (B, 1, H, W): 0 for the highest.
-
-    Equal values are ranked in reading order.
-    """
+    """Rank (B, 1, H, W), int64, of every pixel of maps (B, 1, H, W): 0 the highest, ties in reading order."""
     order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)  # (B, H * W)
     places = torch.arange(order.shape[1], device=maps.device).expand_as(order)
     return torch.empty_like(order).scatter_(1, order, places).view_as(maps)

@@ -40,11 +40,7 @@ def one_of(registry: Registry[Any]) -> AfterValidator:
 
 
 def positive(**counts: int | None) -> None:
-    """Check counts, given by name: whole numbers from 1; ``None`` stands for a default and will do.
-
-    Raises:
-        ValueError: any other.
-    """
+    """Check counts, given by name: at least 1, or ``None`` for a default; any other raises ``ValueError``."""
     for name, count in counts.items():
         if count is not None and not count >= 1:
             raise ValueError(f"{name} must be at least 1, not {count}")

@@ -55,11 +55,7 @@ def versions() -> dict[str, str]:
 
 
 class PeakMemory:
-    """Within the block, watch the memory of this process and of all that it started.
-
-        with PeakMemory() as peak:
-            work()
-        peak.gib
+    """The memory of this process and of all that it started, watched within a block: ``peak.gib`` at its end.
 
     It is the highest sum of proportional set sizes seen, twice a second: memory that several
     processes share counts once. Where the system does not tell them, resident sizes are added up.
@@ -68,21 +64,20 @@ class PeakMemory:
     gib = 0.0
 
     def __enter__(self) -> PeakMemory:
-        self._stop = threading.Event()
+        self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
+        self._end.set()
         self._thread.join()
 
     def _watch(self) -> None:
-        own = psutil.Process()
-        while True:
+        own, over = psutil.Process(), False
+        while not over:
             self.gib = max(self.gib, sum(map(_memory, [own, *own.children(recursive=True)])) / 2**30)
-            if self._stop.wait(0.5):
-                return
+            over = self._end.wait(0.5)
 
 
 def _memory(process: psutil.Process) -> int:
@@ -141,20 +136,12 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def progress(
-    items: Iterable[T], description: str, total: int | None = None, shown: bool = True
-) -> Iterable[T]:
+def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
     """Wrap an iterable in a progress bar: a widget in JupyterLab, a terminal line, or nothing.
 
     Headless runs (no terminal, no frontend) stay silent: a bar that nobody sees only fills logs.
     """
-    if not shown:
-        return items
     options: dict[str, Any] = {"desc": description, "total": total, "leave": False, "mininterval": 0.5}
-    if "ipykernel" in sys.modules and not _is_headless():
+    if "ipykernel" in sys.modules and "GAN_LIB_HEADLESS" not in os.environ:
         return notebook_tqdm(items, **options)
     return plain_tqdm(items, disable=None, **options)
-
-
-def _is_headless() -> bool:
-    return "GAN_LIB_HEADLESS" in os.environ

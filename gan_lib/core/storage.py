@@ -52,29 +52,18 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> 
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read all tensors of a safetensors file.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-    """
+    """Read all tensors of a safetensors file; no such file raises ``FileNotFoundError``."""
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}")
     with safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
 
 
-# -- checkpoints ---------------------------------------------------------------------------------
-
-
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write nested state dictionaries (models, optimisers, counters) as one safetensors file.
+    """Write nested state dictionaries (models, optimisers, counters) as one safetensors file, atomically.
 
-    Tensors anywhere in ``state`` go into the file's tensors, everything else into its JSON metadata.
-
-    Args:
-        path: file to write; replaced atomically.
-        state: nested dictionaries, lists and tuples of tensors and JSON values; dictionary keys are
-            strings or integers.
+    Of nested dictionaries with strings or integers as keys, lists and tuples, the tensors go into the file's
+    tensors, the JSON values into its metadata.
     """
     tensors: dict[str, Tensor] = {}
 
@@ -113,9 +102,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return filled
 
 
-# -- rows of a data set --------------------------------------------------------------------------
-
-
 class Rows(Protocol):
     """N tensors of one shape, in memory (a plain ``Tensor``) or on disk (:class:`ShardedRows`)."""
 
@@ -128,10 +114,7 @@ class Rows(Protocol):
 
 
 class ShardWriter:
-    """Stream batches of named rows to a folder of safetensors shards.
-
-    Use as a context manager; the index, without which the folder does not count as written, comes
-    last.
+    """Stream batches of named rows to shards; the index, without which nothing counts as written, comes last.
 
         with ShardWriter(folder) as writer:
             for images, labels in batches:
@@ -139,14 +122,13 @@ class ShardWriter:
         labels = ShardedRows(folder, "labels")[torch.tensor([5, 3])]
 
     Args:
-        folder: folder to fill.
-        rows_per_shard: rows in every shard but the last.
+        folder: is filled.
+        rows_per_shard: in every shard but the last.
     """
 
     def __init__(self, folder: Path, rows_per_shard: int = 1024) -> None:
         self.folder, self.rows_per_shard = folder, rows_per_shard
         self._pending: dict[str, list[Tensor]] = {}
-        self._pending_rows = 0
         self._shards: list[int] = []
         self._digest = hashlib.sha256()
 
@@ -157,43 +139,36 @@ class ShardWriter:
             raise ValueError(f"every batch needs the same columns with equally many rows: {counts}")
         for name, column in columns.items():
             self._pending.setdefault(name, []).append(column.detach().cpu())
-        self._pending_rows += counts.pop()
-        if self._pending_rows >= self.rows_per_shard:
-            self._flush(keep_remainder=True)
+        self._flush(at_least=self.rows_per_shard)
 
-    def _flush(self, keep_remainder: bool) -> None:
-        whole = {name: torch.cat(parts) for name, parts in self._pending.items()}
-        size, start = self.rows_per_shard, 0
-        while self._pending_rows - start >= size or (not keep_remainder and start < self._pending_rows):
-            shard = {name: column[start : start + size].contiguous() for name, column in whole.items()}
+    def _flush(self, at_least: int) -> None:
+        """Write shards while so many rows are waiting."""
+        size = self.rows_per_shard
+        while sum(map(len, next(iter(self._pending.values()), []))) >= at_least:
+            whole = {name: torch.cat(parts) for name, parts in self._pending.items()}
+            shard = {name: column[:size] for name, column in whole.items()}
+            self._pending = {name: [column[size:]] for name, column in whole.items()}
             save_tensors(self.folder / f"{len(self._shards):05d}.safetensors", shard)
             for name in sorted(shard):
                 self._digest.update(name.encode() + tensor_bytes(shard[name]))
-            self._shards.append(min(size, self._pending_rows - start))
-            start += size
-        self._pending = {name: [column[start:]] for name, column in whole.items()}
-        self._pending_rows = max(0, self._pending_rows - start)
+            self._shards.append(len(next(iter(shard.values()))))
 
     def __enter__(self) -> ShardWriter:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None:
-            return
-        self._flush(keep_remainder=False)
-        write_json(self.folder / "index.json", {"rows": self._shards, "sha256": self._digest.hexdigest()})
+        if kind is None:
+            self._flush(at_least=1)
+            about = {"rows": self._shards, "sha256": self._digest.hexdigest()}
+            write_json(self.folder / "index.json", about)
 
 
 class ShardedRows:
-    """One column of a shard folder, read by memory mapping: only the rows asked for are loaded.
-
-    Args:
-        folder: folder written by :class:`ShardWriter`.
-        column: name of the column.
+    """One column of a folder of shards, read by memory mapping: only the rows asked for are loaded.
 
     Raises:
         FileNotFoundError: the folder was never written to its end.
-        KeyError: the folder has no such column.
+        KeyError: it has no such column.
     """
 
     def __init__(self, folder: Path, column: str) -> None:
@@ -201,12 +176,11 @@ class ShardedRows:
             raise FileNotFoundError(f"no complete shards at {folder}")
         self.folder, self.column = folder, column
         index = read_json(folder / "index.json")
-        counts = index["rows"]
         self.fingerprint = f"{index['sha256']}.{column}"
-        self._ends = torch.tensor(counts).cumsum(0)
+        self._ends = torch.tensor(index["rows"]).cumsum(0)
         self._shards: list[Tensor] = []
-        for index in range(len(counts)):
-            with safe_open(folder / f"{index:05d}.safetensors", framework="pt") as file:
+        for number in range(len(self._ends)):
+            with safe_open(folder / f"{number:05d}.safetensors", framework="pt") as file:
                 names = list(file.keys())
                 if column not in names:
                     raise KeyError(f"{folder} has the columns {names}, not {column!r}")

@@ -4,7 +4,6 @@ Each is a :class:`captum.attr.Attribution` whose ``attribute(inputs, target=None
 (B, 1, H, W) in [0, 1]; so they are interchangeable and feed the same measures.
 """
 
-from gan_lib.explainers.activations import OwnActivations
 from gan_lib.explainers.base import Explainer
 from gan_lib.explainers.baselines import GradCAM, LinearReadout
 from gan_lib.explainers.controls import Edges, RandomMap
@@ -46,7 +45,6 @@ __all__ = [
     "METHODS",
     "Method",
     "Occlusion",
-    "OwnActivations",
     "PerturbationExplainer",
     "RandomMap",
     "Saliency",

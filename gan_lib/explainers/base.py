@@ -1,7 +1,8 @@
-"""The interface of all explainers."""
+"""The interface of all explainers; how another one is added: :mod:`gan_lib.explainers.registry`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -10,7 +11,6 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from gan_lib.core.capture import evaluation_mode
-from gan_lib.core.runtime import progress
 from gan_lib.core.targets import Target, resolve_target
 from gan_lib.explainers.explanation import Explanation
 
@@ -34,22 +34,13 @@ class Explainer(Attribution):
         raise NotImplementedError
 
     @log_usage()  # as Captum's own, without which its noise tunnel takes no method
-    def attribute(
-        self,
-        inputs: Tensor,
-        target: Target = None,
-        batch_size: int | None = None,
-        show_progress: bool = False,
-        mixed_precision: bool = False,
-    ) -> Tensor:
+    def attribute(self, inputs: Tensor, target: Target = None, batch_size: int | None = None) -> Tensor:
         """Maps (B, 1, H, W) in [0, 1] that explain a class.
 
         Args:
             inputs: (B, 3, H, W) in [0, 1]; no image gives no map.
             target: ``None`` for the predicted class, one class, or one per image.
             batch_size: images at a time, to bound the memory; by default all.
-            show_progress: with a bar over the batches.
-            mixed_precision: let torch run products and convolutions in bfloat16.
 
         Raises:
             ValueError: images of another shape, with NaN or infinite values, or a wrong number of targets.
@@ -60,25 +51,21 @@ class Explainer(Attribution):
         self._check(inputs)
         size = batch_size or max(1, len(inputs))
         parts = inputs.split(size)
-        targets: list[Target] = [target] * len(parts)
+        targets: Sequence[Target] = [target] * len(parts)
         if target is not None and torch.as_tensor(target).ndim > 0:
             given = torch.as_tensor(target)
             if given.shape != inputs.shape[:1]:
                 raise ValueError(f"{len(inputs)} images need one target each, got {tuple(given.shape)}")
-            targets = list(given.split(size))
+            targets = given.split(size)
         if not len(inputs):
             return inputs.new_zeros((0, 1, *inputs.shape[-2:]), dtype=torch.float32)
-        example = next(self.cnn.parameters())
-        made = []
-        for part, own in progress(
-            zip(parts, targets, strict=True), type(self).__name__, len(parts), show_progress
-        ):
+        example, made = next(self.cnn.parameters()), []
+        for part, own in zip(parts, targets, strict=True):
             # A copy where needed: tensors made under inference_mode take part in no gradient.
             images = part.clone() if part.is_inference() else part
             # Channels last is the faster layout for convolutions, on a CPU as on a GPU.
             images = images.to(example).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=mixed_precision):
-                made.append(self.maps(images, own).to(inputs.device, torch.float32))
+            made.append(self.maps(images, own).to(inputs.device, torch.float32))
         return torch.cat(made)
 
     def explain(self, images: Tensor, targets: Target = None, batch_size: int = 128) -> Explanation:

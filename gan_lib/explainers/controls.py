@@ -26,15 +26,8 @@ class RandomMap(Explainer):
 
     def maps(self, images: Tensor, target: Target) -> Tensor:
         sums = (255 * images.double()).round().sum((1, 2, 3)).long().tolist()
-        noise = [
-            torch.rand(
-                1,
-                self.grain,
-                self.grain,
-                generator=torch.Generator().manual_seed(1_000_003 * own + self.seed),
-            )
-            for own in sums
-        ]
+        generators = [torch.Generator().manual_seed(1_000_003 * own + self.seed) for own in sums]
+        noise = [torch.rand(1, self.grain, self.grain, generator=own) for own in generators]
         size = (images.shape[-2], images.shape[-1])
         return min_max(F.interpolate(torch.stack(noise), size=size, mode="bicubic")).to(images)
 

@@ -15,8 +15,7 @@ from gan_lib.core.storage import read_json, write_json
 from gan_lib.data import photographs
 from gan_lib.explainers.base import Explainer, Target
 from gan_lib.gan.conditions import ConditionMaker, FeatureMaker, condition_maker
-from gan_lib.gan.generators import Generator, generator_recipe
-from gan_lib.gan.training import load_generator, save_generator
+from gan_lib.gan.generators import Generator, generator_recipe, load_generator, save_generator
 
 CHECKPOINT = "explainer.json"
 SAME_CNN = 0.5  # largest distance from the logits of the CNN that an explainer was trained on, relative

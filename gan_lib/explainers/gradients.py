@@ -1,8 +1,7 @@
 """Captum's gradient methods as explainers.
 
-What they give is one signed value per pixel and channel. A map is the sum of their absolute values
-over the channels, scaled to [0, 1]: these methods say how much a pixel matters, and their signs mix
-within a few pixels.
+What they give is one signed value per pixel and channel. A map is the sum of their absolute values over the
+channels, scaled to [0, 1]: they say how much a pixel matters, and their signs mix within a few pixels.
 """
 
 from __future__ import annotations
@@ -10,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from captum.attr import DeepLift as CaptumDeepLift
 from captum.attr import GradientShap as CaptumGradientShap
-from captum.attr import GuidedBackprop as CaptumGuidedBackprop
 from captum.attr import InputXGradient as CaptumInputXGradient
 from captum.attr import IntegratedGradients as CaptumIntegratedGradients
 from captum.attr import NoiseTunnel
@@ -23,16 +20,15 @@ from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.maps import min_max
 from gan_lib.core.runtime import quiet, seeded
 from gan_lib.core.targets import resolve_target
-from gan_lib.explainers.activations import OwnActivations, own_activations, own_rules
 from gan_lib.explainers.base import Explainer, Target
 from gan_lib.explainers.baselines import GradCAM
+from gan_lib.explainers.rules import DeepLiftRule, guided, ruled
+
+AT_ONCE = 64  # images and steps of a way in one pass
 
 
 class GradientExplainer(Explainer):
-    """Base: a variant overrides :meth:`raw`.
-
-    Works with frozen parameters, inside ``no_grad`` and in any mode.
-    """
+    """Base: a variant overrides :meth:`raw`. Works with frozen parameters, in ``no_grad`` and in any mode."""
 
     needs_gradients = True
 
@@ -64,10 +60,7 @@ class GradientExplainer(Explainer):
 
 
 class Saliency(GradientExplainer):
-    """Gradient of the class's logit (Simonyan et al., 2014).
-
-    maps = Saliency(cnn).attribute(images)
-    """
+    """Gradient of the class's logit (Simonyan et al., 2014)."""
 
     def raw(self, images: Tensor, target: Tensor) -> Tensor:
         made: Tensor = CaptumSaliency(self.logits).attribute(images, target=target, abs=False)
@@ -88,15 +81,14 @@ class IntegratedGradients(GradientExplainer):
     Args:
         cnn: the CNN to be explained.
         steps: of the way.
-        internal_batch_size: images and steps in one pass.
     """
 
-    def __init__(self, cnn: nn.Module, steps: int = 32, internal_batch_size: int = 64) -> None:
+    def __init__(self, cnn: nn.Module, steps: int = 32) -> None:
         super().__init__(cnn)
-        self.steps, self.internal_batch_size = steps, internal_batch_size
+        self.steps = steps
 
     def raw(self, images: Tensor, target: Tensor) -> Tensor:
-        size = max(len(images), self.internal_batch_size)
+        size = max(len(images), AT_ONCE)
         method = CaptumIntegratedGradients(self.logits)
         made: Tensor = method.attribute(images, target=target, n_steps=self.steps, internal_batch_size=size)
         return made.to(images.dtype)
@@ -109,28 +101,19 @@ class SmoothGrad(GradientExplainer):
         cnn: the CNN to be explained.
         samples: noisy copies.
         deviation: of the noise, in units of the images' range [0, 1].
-        copies_at_once: in one pass.
         seed: of the noise; every batch meets the same, so a map depends on the image's place in it.
     """
 
-    def __init__(
-        self,
-        cnn: nn.Module,
-        samples: int = 20,
-        deviation: float = 0.15,
-        copies_at_once: int = 4,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, cnn: nn.Module, samples: int = 20, deviation: float = 0.15, seed: int = 0) -> None:
         super().__init__(cnn)
-        self.samples, self.deviation, self.copies_at_once = samples, deviation, copies_at_once
-        self.seed = seed
+        self.samples, self.deviation, self.seed = samples, deviation, seed
 
     def raw(self, images: Tensor, target: Tensor) -> Tensor:
         with seeded(self.seed):
             made: Tensor = NoiseTunnel(CaptumSaliency(self.logits)).attribute(
                 images,
                 nt_samples=self.samples,
-                nt_samples_batch_size=self.copies_at_once,
+                nt_samples_batch_size=4,
                 stdevs=self.deviation,
                 target=target,
                 abs=False,
@@ -167,40 +150,24 @@ class GradientShap(GradientExplainer):
         return total / self.samples
 
 
-class CopyingExplainer(GradientExplainer):
-    """Base of methods that change the gradient of every nonlinearity: they run on a copy.
-
-    The copy (:class:`gan_lib.explainers.activations.OwnActivations`) shares the CNN's weights. It is made
-    at the first call, and again when the CNN's modules or tensors have been replaced by others.
-    """
-
-    def __init__(self, cnn: nn.Module) -> None:
-        super().__init__(cnn)
-        self._copied: OwnActivations | None = None
-
-    def copied(self, images: Tensor) -> OwnActivations:
-        self._copied = own_activations(self.cnn, images[:1].detach(), self._copied)
-        return self._copied
-
-
-class DeepLift(CopyingExplainer):
+class DeepLift(GradientExplainer):
     """Differences to a black image, carried back by the rescale rule (Shrikumar et al., 2017)."""
 
     def raw(self, images: Tensor, target: Tensor) -> Tensor:
-        with own_rules():
-            made: Tensor = CaptumDeepLift(self.copied(images)).attribute(images, target=target)
+        made: Tensor = DeepLiftRule(self.cnn).attribute(images, target)
         return made
 
 
-class GuidedBackprop(CopyingExplainer):
+class GuidedBackprop(GradientExplainer):
     """Gradients that pass a ReLU only where they are positive (Springenberg et al., 2015)."""
 
     def raw(self, images: Tensor, target: Tensor) -> Tensor:
-        made: Tensor = CaptumGuidedBackprop(self.copied(images)).attribute(images, target=target)
-        return made
+        with ruled(guided):
+            logits = self.cnn(images)
+        return torch.autograd.grad(logits.gather(1, target[:, None]).sum(), images)[0]
 
 
-class GuidedGradCAM(CopyingExplainer):
+class GuidedGradCAM(GuidedBackprop):
     """Guided back-propagation times Grad-CAM (Selvaraju et al., 2017).
 
     Args:
@@ -216,5 +183,5 @@ class GuidedGradCAM(CopyingExplainer):
         self.grad_cam = GradCAM(cnn, layer, reshape)
 
     def raw(self, images: Tensor, target: Tensor) -> Tensor:
-        guided: Tensor = CaptumGuidedBackprop(self.copied(images)).attribute(images, target=target)
-        return guided * self.grad_cam.raw(images, target).to(guided)
+        gradients = super().raw(images, target)
+        return gradients * self.grad_cam.raw(images, target).to(gradients)

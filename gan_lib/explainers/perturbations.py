@@ -47,18 +47,11 @@ class Occlusion(PerturbationExplainer):
         cnn: the CNN to be explained.
         window: side of the window in pixels; by default an eighth of the image's shorter side.
         stride: by default half the window.
-        windows_at_once: in one pass.
     """
 
-    def __init__(
-        self,
-        cnn: nn.Module,
-        window: int | None = None,
-        stride: int | None = None,
-        windows_at_once: int = 1,
-    ) -> None:
+    def __init__(self, cnn: nn.Module, window: int | None = None, stride: int | None = None) -> None:
         super().__init__(cnn)
-        self.window, self.stride, self.windows_at_once = window, stride, windows_at_once
+        self.window, self.stride = window, stride
 
     def raw(self, images: Tensor, target: Tensor) -> Tensor:
         window = min(self.window or max(1, min(images.shape[-2:]) // 8), *images.shape[-2:])
@@ -69,7 +62,6 @@ class Occlusion(PerturbationExplainer):
             strides=(images.shape[1], stride, stride),
             baselines=0.5,
             target=target,
-            perturbations_per_eval=self.windows_at_once,
         )
         return made
 
@@ -81,28 +73,20 @@ class FeatureAblation(PerturbationExplainer):
         cnn: the CNN to be explained.
         parts: ``grid`` or ``superpixels`` (SLIC, scikit-image).
         count: cells a side of the grid; about its square superpixels.
-        parts_at_once: for every image, in one pass; more pay for few images at a time.
 
     Raises:
         ValueError: another kind of parts.
     """
 
-    def __init__(
-        self, cnn: nn.Module, parts: str = "superpixels", count: int = 8, parts_at_once: int = 1
-    ) -> None:
+    def __init__(self, cnn: nn.Module, parts: str = "superpixels", count: int = 8) -> None:
         super().__init__(cnn)
         if parts not in PARTS:
             raise ValueError(f"parts is one of {PARTS}, not {parts!r}")
-        self.parts, self.count, self.parts_at_once = parts, count, parts_at_once
+        self.parts, self.count = parts, count
 
     def raw(self, images: Tensor, target: Tensor) -> Tensor:
-        made: Tensor = CaptumFeatureAblation(self.probabilities).attribute(
-            images,
-            feature_mask=self.masks(images),
-            baselines=0.5,
-            target=target,
-            perturbations_per_eval=self.parts_at_once,
-        )
+        method, parts = CaptumFeatureAblation(self.probabilities), self.masks(images)
+        made: Tensor = method.attribute(images, feature_mask=parts, baselines=0.5, target=target)
         return made
 
     def masks(self, images: Tensor) -> Tensor:
@@ -113,8 +97,6 @@ class FeatureAblation(PerturbationExplainer):
             columns = torch.arange(width, device=images.device) * self.count // width
             return (rows[:, None] * self.count + columns)[None, None]
         pictures = images.permute(0, 2, 3, 1).float().cpu().numpy()  # (B, H, W, 3)
-        segments = [
-            slic(np.ascontiguousarray(picture), n_segments=self.count**2, start_label=0)
-            for picture in pictures
-        ]
+        count = self.count**2
+        segments = [slic(np.ascontiguousarray(own), n_segments=count, start_label=0) for own in pictures]
         return torch.from_numpy(np.stack(segments)).long()[:, None].to(images.device)

@@ -16,7 +16,7 @@ import difflib
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,6 +37,8 @@ Array = NDArray[np.float32]
 Image = str | Path | NDArray[np.generic] | Tensor
 Images = Image | Sequence[Image]
 Label = int | str | None
+Labels = Label | Sequence[Label]
+Shape = tuple[int, int]
 Transforms = Callable[[NDArray[np.uint8]], Tensor]
 
 
@@ -45,6 +47,18 @@ class CNNExplainer:
 
         explainer = CNNExplainer(model, {0: "cat", 1: "dog"})
         explainer.get_grad_cam("photo.jpg", "dog", (224, 224), ["layer3", "layer4"])
+
+    The calls take
+
+    * ``image_path``: a file, an array (H, W, 3) of bytes or in [0, 1], a tensor (3, H, W) in [0, 1]; or
+      several, a sequence of these, (B, H, W, 3) or (B, 3, H, W), of which they return (B, ...);
+    * ``image_label``: number or name of a class, for all images or one each; ``None`` for the predicted one;
+    * ``input_shape``: (height, width) that images are resized to;
+    * ``transforms``: from an array (H, W, 3) of bytes to what the model takes, (3, H, W);
+
+    and raise ``KeyError`` for an unknown class or layer (near misses are listed), ``IndexError`` for a class
+    number that there is not, ``ValueError`` for an unreadable file, an image of another shape, a wrong number
+    of labels, or an ``input_shape`` that is no pair of positive numbers.
 
     Args:
         model: any CNN that gives logits (B, K). A :class:`gan_lib.classifiers.Classifier` takes images in
@@ -71,115 +85,86 @@ class CNNExplainer:
     def get_saliency_map(
         self,
         image_path: Images,
-        image_label: Label | Sequence[Label],
-        input_shape: tuple[int, int],
+        image_label: Labels,
+        input_shape: Shape,
         transforms: Transforms | None = None,
     ) -> Array:
-        """Largest absolute gradient over the colours, (H, W); (B, H, W) of several images.
-
-        Args:
-            image_path: a file, an array (H, W, 3) of bytes or in [0, 1], a tensor (3, H, W) in [0, 1]; or
-                several: a sequence of these, (B, H, W, 3) or (B, 3, H, W).
-            image_label: number or name of a class, one for all images or one each; ``None`` for the
-                predicted class.
-            input_shape: (height, width) that images are resized to.
-            transforms: from an array (H, W, 3) of bytes to what the model takes, (3, H, W).
-
-        Raises:
-            KeyError: no such class, near misses are listed; or no such layer.
-            IndexError: a class number that the model does not have.
-            ValueError: an unreadable file, an image of another shape, a wrong number of labels, or an
-                ``input_shape`` that is no pair of positive numbers.
-        """
-        inputs, _, target, single = self._prepare(image_path, image_label, input_shape, transforms)
-        gradients = Saliency(self.model).attributions(inputs, target).float()
-        return _given(gradients.abs().amax(1), single)
+        """Largest absolute gradient over the colours, (H, W)."""
+        given = self._prepare(image_path, image_label, input_shape, transforms)
+        gradients = Saliency(self.model).attributions(given.inputs, given.target)
+        return given.back(gradients.float().abs().amax(1))
 
     def get_guided_back_propagation(
         self,
         image_path: Images,
-        image_label: Label | Sequence[Label],
-        input_shape: tuple[int, int],
+        image_label: Labels,
+        input_shape: Shape,
         transforms: Transforms | None = None,
     ) -> Array:
-        """Guided gradients, each image's own range as 0..255, (H, W, 3); arguments as for saliency."""
-        inputs, _, target, single = self._prepare(image_path, image_label, input_shape, transforms)
-        return _given(_pixels(GuidedBackprop(self.model).attributions(inputs, target)), single)
+        """Guided gradients, each image's own range as 0..255, (H, W, 3)."""
+        given = self._prepare(image_path, image_label, input_shape, transforms)
+        return given.back(_pixels(GuidedBackprop(self.model).attributions(given.inputs, given.target)))
 
     def get_grad_cam(
         self,
         image_path: Images,
-        image_label: Label | Sequence[Label],
-        input_shape: tuple[int, int],
+        image_label: Labels,
+        input_shape: Shape,
         layers: Sequence[str],
         transforms: Transforms | None = None,
         infuse: bool = True,
     ) -> list[Array]:
-        """Grad-CAM of every layer, from one pass: laid over the image, (H, W, 3) in 0..255.
-
-        Args:
-            image_path, image_label, input_shape, transforms: as for :meth:`get_saliency_map`.
-            layers: dotted names.
-            infuse: false for the maps alone, (H, W) in [0, 1].
-        """
-        inputs, pictures, target, single = self._prepare(image_path, image_label, input_shape, transforms)
-        maps = self._grad_cams(inputs, layers, target)  # (B, L, H, W)
-        made = []
-        for own in maps.split(1, dim=1):
-            shown = own[:, 0]
-            if infuse:
-                shown = 255 * (_coloured(own) + pictures.permute(0, 2, 3, 1)) / 2
-            made.append(_given(shown, single))
-        return made
+        """Grad-CAM of every layer, by dotted name, from one pass: laid over the image, (H, W, 3) in 0..255;
+        without ``infuse`` the maps alone, (H, W) in [0, 1]."""
+        given = self._prepare(image_path, image_label, input_shape, transforms)
+        maps = self._grad_cams(given, layers).unbind(1)  # L times (B, H, W)
+        if not infuse:
+            return [given.back(own) for own in maps]
+        coloured = [torch.from_numpy(colormaps["inferno"](own.cpu().numpy())[..., :3]) for own in maps]
+        pictures = given.pictures.permute(0, 2, 3, 1)  # (B, H, W, 3)
+        return [given.back(255 * (own.to(pictures) + pictures) / 2) for own in coloured]
 
     def get_guided_grad_cam(
         self,
         image_path: Images,
-        image_label: Label | Sequence[Label],
-        input_shape: tuple[int, int],
+        image_label: Labels,
+        input_shape: Shape,
         layers: Sequence[str],
         transforms: Transforms | None = None,
     ) -> list[Array]:
-        """Guided gradients times the Grad-CAM of every layer, as 0..255, (H, W, 3) each.
+        """Guided gradients times the Grad-CAM of every layer, as 0..255, (H, W, 3) each."""
+        given = self._prepare(image_path, image_label, input_shape, transforms)
+        guided = GuidedBackprop(self.model).attributions(given.inputs, given.target).float()
+        return [given.back(_pixels(guided * own)) for own in self._grad_cams(given, layers).split(1, dim=1)]
 
-        Arguments as for :meth:`get_grad_cam`.
-        """
-        inputs, _, target, single = self._prepare(image_path, image_label, input_shape, transforms)
-        guided = GuidedBackprop(self.model).attributions(inputs, target).float()
-        maps = self._grad_cams(inputs, layers, target)
-        return [_given(_pixels(guided * own), single) for own in maps.split(1, dim=1)]
-
-    def _grad_cams(self, inputs: Tensor, layers: Sequence[str], target: list[int] | None) -> Tensor:
-        size = (inputs.shape[-2], inputs.shape[-1])
-        return grad_cam(self.model, inputs, list(layers), target).maps(size)
+    def _grad_cams(self, given: _Given, layers: Sequence[str]) -> Tensor:
+        height, width = given.pictures.shape[-2:]
+        return grad_cam(self.model, given.inputs, list(layers), given.target).maps((height, width))
 
     def _prepare(
-        self,
-        images: Images,
-        labels: Label | Sequence[Label],
-        input_shape: tuple[int, int],
-        transforms: Transforms | None,
-    ) -> tuple[Tensor, Tensor, list[int] | None, bool]:
-        """What the model takes, pictures (B, 3, H, W) in [0, 1], classes, and whether it is one image."""
+        self, images: Images, labels: Labels, input_shape: Shape, transforms: Transforms | None
+    ) -> _Given:
         if len(input_shape) != 2 or min(input_shape) < 1:
             raise ValueError(f"input_shape is (height, width), not {input_shape}")
-        single, several = _as_list(images)
+        single = isinstance(images, str | Path) or getattr(images, "ndim", 4) == 3
+        several: Any = [images] if single else images
+        if getattr(images, "ndim", 4) not in (3, 4):
+            raise ValueError(f"an image has three dimensions, several have four; not {np.shape(several)}")
         pictures = torch.stack([_picture(image, input_shape) for image in several]).to(self.device)
         if transforms is not None:
             arrays = (255 * pictures).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-            inputs = torch.stack([transforms(array) for array in arrays]).to(self.device)
+            inputs = torch.stack([transforms(array) for array in arrays])
         elif isinstance(self.model, Classifier):
             inputs = pictures
         else:
             inputs = transform.normalize(pictures, list(IMAGENET_MEAN), list(IMAGENET_STD))
         inputs = inputs.to(next(self.model.parameters()))
-        return inputs, pictures, self._targets(labels, len(several)), single
+        return _Given(inputs, pictures, self._targets(labels, len(pictures)), single)
 
-    def _targets(self, labels: Label | Sequence[Label], count: int) -> list[int] | None:
+    def _targets(self, labels: Any, count: int) -> list[int] | None:
         if labels is None:
             return None
-        several = isinstance(labels, Sequence | np.ndarray | Tensor) and not isinstance(labels, str)
-        given = list(labels) if several and np.ndim(labels) else [labels] * count  # type: ignore[arg-type]
+        given = [labels] * count if isinstance(labels, str) or not np.ndim(labels) else list(labels)
         if len(given) != count:
             raise ValueError(f"{count} images need one label each, got {len(given)}")
         return [self._class_number(label) for label in given]
@@ -195,20 +180,21 @@ class CNNExplainer:
         return numbers[label]
 
 
-def _as_list(images: Images) -> tuple[bool, list[Image]]:
-    """Whether there is one image only, and the images one by one."""
-    if isinstance(images, str | Path):
-        return True, [images]
-    if isinstance(images, Tensor | np.ndarray):
-        if images.ndim == 3:
-            return True, [images]
-        if images.ndim == 4:
-            return False, list(images)
-        raise ValueError(f"an image has three dimensions, several have four; not {tuple(images.shape)}")
-    return False, list(images)
+class _Given(NamedTuple):
+    """What the model takes, pictures (B, 3, H, W) in [0, 1], classes, and whether it is one image."""
+
+    inputs: Tensor
+    pictures: Tensor
+    target: list[int] | None
+    single: bool
+
+    def back(self, pictures: Tensor) -> Array:
+        """As an array, without the batch where one image was given."""
+        made: Array = pictures.detach().float().cpu().numpy()
+        return made[0] if self.single else made
 
 
-def _picture(image: Image, size: tuple[int, int]) -> Tensor:
+def _picture(image: Image, size: Shape) -> Tensor:
     """One image as (3, H, W) in [0, 1] at a size."""
     if isinstance(image, str | Path):
         return read_image(image, size).float() / 255
@@ -216,9 +202,8 @@ def _picture(image: Image, size: tuple[int, int]) -> Tensor:
     if not isinstance(image, Tensor) and values.ndim == 3:
         values = values.permute(2, 0, 1)
     if values.ndim != 3 or values.shape[0] != 3:
-        raise ValueError(
-            f"an image is (3, H, W) as a tensor and (H, W, 3) as an array; not {tuple(image.shape)}"
-        )
+        shape = tuple(image.shape)
+        raise ValueError(f"an image is (3, H, W) as a tensor and (H, W, 3) as an array; not {shape}")
     picture = values.float() if values.is_floating_point() else values.float() / 255
     if not (picture.min() >= 0 and picture.max() <= 1):
         raise ValueError("an image of floating-point numbers lies in [0, 1], without NaN")
@@ -227,18 +212,7 @@ def _picture(image: Image, size: tuple[int, int]) -> Tensor:
     return F.interpolate(picture[None], size=size, mode="bilinear", antialias=True)[0].clamp(0, 1)
 
 
-def _coloured(maps: Tensor) -> Tensor:
-    """Maps (B, 1, H, W) in [0, 1] in colour, (B, H, W, 3)."""
-    colours = colormaps["inferno"](maps[:, 0].cpu().numpy())[..., :3]
-    return torch.from_numpy(np.ascontiguousarray(colours, dtype=np.float32)).to(maps.device)
-
-
 def _pixels(gradients: Tensor) -> Tensor:
     """Gradients (B, 3, H, W) as pictures (B, H, W, 3), each from 0 at its lowest to 255 at its highest."""
-    flat = gradients.float().permute(0, 2, 3, 1).flatten(1)
-    return (255 * min_max(flat[:, None])[:, 0]).view(gradients.permute(0, 2, 3, 1).shape)
-
-
-def _given(pictures: Tensor, single: bool) -> Array:
-    made: Array = pictures.detach().float().cpu().numpy()
-    return made[0] if single else made
+    placed = gradients.float().permute(0, 2, 3, 1)  # (B, H, W, 3)
+    return (255 * min_max(placed.flatten(1)[:, None])).view(placed.shape)

@@ -6,8 +6,8 @@
 
     METHODS.register("brightness", Method(Brightness))
 
-From then on ``brightness`` is a method like any other: in :func:`make_explainer`, ``gan-lib explain``, recipes,
-the explorer and comparisons.
+From then on ``brightness`` is a method like any other: in :func:`make_explainer`, ``gan-lib explain``,
+recipes, the explorer and comparisons.
 """
 
 from __future__ import annotations

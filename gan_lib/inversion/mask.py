@@ -14,17 +14,8 @@ from gan_lib.core.maps import min_max, upsample
 
 PIXELS_PER_SIGMA = 224 / 11  # as published: sigma 11 on images of 224
 POOLINGS = (nn.MaxPool2d, nn.AvgPool2d)
-PLACED = (
-    nn.Conv2d,
-    nn.BatchNorm2d,
-    nn.ReLU,
-    nn.ReLU6,
-    nn.LeakyReLU,
-    nn.SiLU,
-    nn.GELU,
-    nn.Hardswish,
-    *POOLINGS,
-)
+ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.GELU, nn.Hardswish)
+PLACED = (nn.Conv2d, nn.BatchNorm2d, *ACTIVATIONS, *POOLINGS)
 
 
 class LastLayerReached(Exception):  # noqa: N818  it ends a forward pass, and is no error
@@ -32,20 +23,15 @@ class LastLayerReached(Exception):  # noqa: N818  it ends a forward pass, and is
 
 
 class CaptureUntil(Capture):
-    """The activations of some layers; a forward pass ends with the last of them.
-
-        activations = CaptureUntil(cnn, ["features.35", "features.36"])
-        activations.run(images)
-
-    Arguments and errors as for :class:`gan_lib.core.capture.Capture`.
-    """
+    """As :class:`gan_lib.core.capture.Capture`, but :meth:`run` ends a forward pass when all layers are
+    there."""
 
     def __init__(self, model: nn.Module, layers: Sequence[str]) -> None:
         super().__init__(model, layers)
         self.model = model
 
     def run(self, images: Tensor) -> None:
-        """Run the model on images (B, 3, H, W) until all layers are there; hooks last as long as that."""
+        """Run the model on images (B, 3, H, W) as far as needed; hooks last as long as that."""
         with self, suppress(LastLayerReached):
             self.model(images)
 
@@ -59,12 +45,9 @@ class CaptureUntil(Capture):
 def inversion_layers(cnn: nn.Module, example: Tensor) -> tuple[str, str]:
     """The layer that masks are made of, and the one whose activation is preserved.
 
-    The second is the last layer with places, the first the same or, where that is a pooling, the layer
-    that it pools: VGG19's ``features.35`` and ``features.36``, as published; ResNet18's last block.
-
-    Args:
-        cnn: from images in [0, 1] to logits.
-        example: an input (1, 3, H, W), for one forward pass.
+    The second is the last layer with places, the first the same or, where that is a pooling, the layer that
+    it pools: VGG19's ``features.35`` and ``features.36``, as published; ResNet18's last block. A forward pass
+    of the example (1, 3, H, W) tells.
 
     Raises:
         ValueError: no layer with places, or images that leave none.
@@ -87,14 +70,11 @@ def has_places(activation: Tensor) -> bool:
 
 
 def blurred(images: Tensor, sigma: float | None = None) -> Tensor:
-    """Images (B, 3, H, W) under a Gaussian that is cut off at one sigma (23 pixels for a sigma of 11).
+    """Images (B, 3, H, W) in [0, 1] under a Gaussian that is cut off at one sigma (23 pixels for a sigma of
+    11).
 
-    Args:
-        images: in [0, 1]; the blur is applied here, before any normalisation.
-        sigma: in pixels; by default 11 for a longer side of 224, and in proportion.
-
-    Raises:
-        ValueError: a sigma that is not above 0.
+    ``sigma``, in pixels, is by default 11 for a longer side of 224, and in proportion; one that is not above
+    0 raises ``ValueError``.
     """
     wanted = max(images.shape[-2:]) / PIXELS_PER_SIGMA if sigma is None else sigma
     if wanted <= 0:
@@ -107,15 +87,9 @@ def blurred(images: Tensor, sigma: float | None = None) -> Tensor:
 
 
 def channel_mask(weights: Tensor, activations: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks ``minmax(sum_k w_k A[k])``, upsampled (arXiv 1804.00506, equation 3).
+    """Masks ``minmax(sum_k w_k A[k])`` (B, 1, H, W), upsampled to a size (arXiv 1804.00506, equation 3).
 
-    Args:
-        weights: (B, C), not below 0.
-        activations: (B, C, h, w).
-        size: H, W of the images.
-
-    Returns:
-        (B, 1, H, W) in [0, 1]; where the sum is constant, zero.
+    Of weights (B, C), not below 0, and activations (B, C, h, w); where the sum is constant, the mask is zero.
     """
     summed = torch.einsum("bc,bchw->bhw", weights, activations)[:, None]  # (B, 1, h, w)
     return upsample(min_max(summed), size)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from gan_lib.core.capture import Capture, evaluation_mode
-from gan_lib.core.targets import resolve_target
+from gan_lib.core.targets import Target, resolve_target
 from gan_lib.inversion.mask import CaptureUntil, blurred, has_places, inversion_layers
 from gan_lib.inversion.optimise import (
     STEP_1,
@@ -78,8 +77,7 @@ class GuidedInversion:
 
         Raises:
             KeyError: an unknown layer.
-            RuntimeError: a layer that runs several times, named without the number of the call; or
-                under ``torch.inference_mode``.
+            RuntimeError: a layer that runs several times without call number, or ``torch.inference_mode``.
             ValueError: a layer without places, or images that the CNN cannot run on.
         """
         if torch.is_inference_mode_enabled():
@@ -99,11 +97,7 @@ class GuidedInversion:
         return Base(images, hidden, activations.float(), captured[inverted].float())
 
     def layers(self, images: Tensor) -> tuple[str, str]:
-        """The layer that masks are made of and the one that is preserved.
-
-        Raises:
-            ValueError: images that the CNN cannot run on.
-        """
+        """The layer that masks are made of and the one that is preserved; ``ValueError`` as :meth:`base`."""
         named = self.layer or self.inverted_layer
         if named:
             return self.layer or named, self.inverted_layer or named
@@ -133,11 +127,10 @@ class GuidedInversion:
         first = base.activations.new_full(base.activations.shape[:2], START) if start is None else start
         captured = CaptureUntil(self.cnn, [layer])
 
-        def distance(masks: Tensor, rows: Tensor) -> Tensor:
-            foreground, _ = inside_and_outside(base.images[rows], base.hidden[rows], masks)
+        def distance(masks: Tensor) -> Tensor:
+            foreground, _ = inside_and_outside(base.images, base.hidden, masks)
             captured.run(foreground)
-            apart: Tensor = (captured[layer].float() - base.inverted[rows]).flatten(1)
-            return apart.square().sum(1)
+            return (captured[layer].float() - base.inverted).flatten(1).square().sum(1)
 
         with torch.enable_grad(), evaluation_mode(self.cnn):
             return optimise(distance, first, base.activations, base.size, options)
@@ -146,7 +139,7 @@ class GuidedInversion:
         self,
         base: Base,
         saliency: Inversion,
-        target: int | Sequence[int] | Tensor | None = None,
+        target: Target = None,
         options: InversionOptions = STEP_2,
     ) -> Inversion:
         """Step 2: what of the image speaks for a class (equations 6 and 7).
@@ -167,10 +160,11 @@ class GuidedInversion:
         with torch.no_grad(), evaluation_mode(self.cnn):
             classes = resolve_target(self.cnn(base.images), target)
 
-        def contrast(masks: Tensor, rows: Tensor) -> Tensor:
-            both = torch.cat(inside_and_outside(base.images[rows], base.hidden[rows], masks))
-            logits = self.cnn(both).float()  # (2 b, K)
-            inside, outside = logits.gather(1, classes[rows].repeat(2)[:, None])[:, 0].chunk(2)  # (b,)
+        def contrast(masks: Tensor) -> Tensor:
+            logits = self.cnn(
+                torch.cat(inside_and_outside(base.images, base.hidden, masks))
+            ).float()  # (2B, K)
+            inside, outside = logits.gather(1, classes.repeat(2)[:, None])[:, 0].chunk(2)  # (B,) each
             return outside - inside
 
         with torch.enable_grad(), evaluation_mode(self.cnn):

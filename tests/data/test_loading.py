@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from gan_lib.core.artifacts import ArtifactStore
+from gan_lib.core.storage import read_json
 from gan_lib.data import DATA_SETS, ImageData, ImageSplit, digits_in_scenes, load_data
 
 NAMES = "abcd"
@@ -31,7 +32,7 @@ def classes(tmp_path):
 
 def made(store):
     """What each data set in a store was made from."""
-    return list(store.find("data").values())
+    return [read_json(path) for path in sorted(store.root.glob("data/*/made_from.json"))]
 
 
 def test_a_folder_sorted_by_class_trains_and_tests_on_all_classes(classes, store):

@@ -25,10 +25,10 @@ from gan_lib.explainers import (
     FeatureAblation,
     GradCAM,
     GradientExplainer,
-    OwnActivations,
     make_explainer,
     methods_of,
 )
+from gan_lib.explainers.rules import DeepLiftRule
 from gan_lib.inversion import STEP_1, STEP_2
 
 CHEAP = {
@@ -200,8 +200,6 @@ def test_deep_lift_adds_up_where_captum_does_not(family):
     if any(isinstance(module, nn.LayerNorm) for module in cnn.modules()):
         pytest.skip("layer normalisation is not element-wise: no rule of DeepLift's holds for it")
     cnn, images = copy.deepcopy(cnn).double(), images.double()
-    own = OwnActivations(cnn, images[:1])
-    assert torch.allclose(own(images), cnn(images), atol=1e-9)
     made = make_explainer("deep_lift", cnn).attributions(images, 1)
     change = (cnn(images) - cnn(torch.zeros_like(images)))[:, 1]
     products = any("SqueezeExcitation" in type(module).__name__ for module in cnn.modules())
@@ -232,33 +230,84 @@ def test_guided_backprop_sees_every_relu(images):
 
 
 def test_one_relu_module_under_three_names(images):
-    """``Sequential`` runs it three times; the copy has three modules for it."""
+    """``Sequential`` runs it three times."""
     torch.manual_seed(3)
     relu = nn.ReLU(inplace=True)
     layers = [nn.Conv2d(3, 8, 3), relu, nn.Conv2d(8, 8, 3), relu, nn.Conv2d(8, 8, 3), relu]
     rest = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)]
     shared = nn.Sequential(*layers, *rest).eval()
     separate = nn.Sequential(*(nn.ReLU() if layer is relu else layer for layer in layers), *rest).eval()
-    assert len(OwnActivations(shared, images[:1]).applied) == 3
     expected = GuidedBackprop(separate).attribute(images.clone().requires_grad_(), target=1)
     assert torch.allclose(
         make_explainer("guided_backprop", shared).attributions(images, 1), expected, atol=1e-6
     )
 
 
-def test_a_cnn_that_relies_on_in_place_changes_is_refused(images):
-    class InPlace(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+class ByChange(nn.Module):
+    """Goes on with an activation that a nonlinearity has changed in place, and not with what it returned."""
 
+    def __init__(self, change):
+        super().__init__()
+        self.conv, self.head, self.change = nn.Conv2d(3, 8, 3), nn.Linear(8, 4), change
+
+    def forward(self, pictures):
+        activation = self.conv(pictures)
+        self.change(activation)
+        return self.head(activation.mean((2, 3)))
+
+
+CHANGES = {
+    "relu_": lambda x: x.relu_(),
+    "relu": lambda x: nn.functional.relu(x, inplace=True),
+    "silu": lambda x: nn.functional.silu(x, inplace=True),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_activations_that_change_in_place(images, change):
+    torch.manual_seed(4)
+    changed = ByChange(CHANGES[change]).eval()
+    plain = [changed.conv, nn.SiLU() if change == "silu" else nn.ReLU(), nn.AdaptiveAvgPool2d(1)]
+    plain = nn.Sequential(*plain, nn.Flatten(), changed.head).eval()
+    for name in ("deep_lift", "guided_backprop"):
+        made, expected = (make_explainer(name, cnn).attributions(images, 1) for cnn in (changed, plain))
+        assert torch.allclose(made, expected, atol=1e-7)
+        assert expected.abs().max() > 0
+
+
+def test_the_rescale_rule_by_hand():
+    """One pixel of 3 before a ReLU at 1: the baseline gives 0, the image 2, so that the multiplier is 2 / 3."""
+
+    class Net(nn.Module):
         def forward(self, pictures):
-            activation = self.conv(pictures)
-            activation.relu_()  # the result is not used, only the change
-            return self.head(activation.mean((2, 3)))
+            return (pictures.sum((1, 2, 3)) - 1).relu()[:, None]
 
-    with pytest.raises(ValueError, match="in place"):
-        make_explainer("deep_lift", InPlace().eval()).attribute(images, target=1)
+    picture = torch.zeros(1, 3, 2, 2)
+    picture[0, 1, 0, 1] = 3.0
+    made = DeepLiftRule(Net()).attribute(picture, torch.tensor([0]))
+    assert made.sum().item() == pytest.approx(2.0)
+    assert made[0, 1, 0, 1].item() == pytest.approx(2.0)
+    white = DeepLiftRule(Net(), baseline=1.0).attribute(
+        picture, torch.tensor([0])
+    )  # 12 - 1 -> 11; 3 - 1 -> 2
+    assert white.sum().item() == pytest.approx(2.0 - 11.0)
+
+
+def test_relu6_is_a_relu_to_guided_back_propagation():
+    """A negative gradient passes neither; a plain function passes it."""
+    picture = torch.full((1, 3, 1, 1), 0.5)
+    for nonlinearity, passes in ((nn.ReLU6(), False), (nn.functional.relu6, False), (nn.Hardtanh(), True)):
+
+        class Net(nn.Module):
+            def __init__(self, apply):
+                super().__init__()
+                self.scale, self.apply_ = nn.Parameter(torch.ones(1)), apply
+
+            def forward(self, pictures):
+                return -self.scale * self.apply_(pictures).mean((2, 3))
+
+        made = make_explainer("guided_backprop", Net(nonlinearity)).attributions(picture, 1)
+        assert (made[0, 1] != 0).item() is passes
 
 
 # -- names, nesting, transformers --------------------------------------------------------------------
@@ -267,7 +316,7 @@ def test_a_cnn_that_relies_on_in_place_changes_is_refused(images):
 def test_unknown_names_list_near_misses(tiny_net):
     with pytest.raises(KeyError, match="integrated_gradients"):
         make_explainer("integrated-gradient", tiny_net)
-    with pytest.raises(KeyError, match="there are saliency"):
+    with pytest.raises(KeyError, match="unknown method 'tea leaves'; there are saliency"):
         make_explainer("tea leaves", tiny_net)
     with pytest.raises(ValueError, match="which folder"):
         make_explainer("contrastive-lsft", tiny_net)

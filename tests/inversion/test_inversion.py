@@ -62,7 +62,7 @@ def repeated(inversion, step, base, start, options, target=None):
         if step == 1:
             made = inversion.saliency(base, once, weights)
         else:
-            made = inversion.discriminate(base, Inversion(weights, *[weights] * 3), target, once)
+            made = inversion.discriminate(base, Inversion(weights, weights, weights), target, once)
         objectives.append(made.trace[0, 0])
         weights = made.weights
     return weights, torch.stack(objectives)
@@ -147,16 +147,13 @@ def test_objective_never_ends_above_its_start(small_vgg, pictures, seed):
         assert found.masks.amax() <= 1
 
 
-def test_area_and_total_variation_do_what_they_say(small_vgg, pictures):
+def test_a_penalty_on_the_area_makes_masks_smaller(small_vgg, pictures):
     inversion = GuidedInversion(small_vgg, *LAYERS)
     base = inversion.base(pictures)
     plain = replace(STEP_1, iterations=30, learning_rate=0.05, sparsity=0.0)
     masks = inversion.saliency(base, plain).masks
     smaller = inversion.saliency(base, replace(plain, area=1e3)).masks
-    smoother = inversion.saliency(base, replace(plain, total_variation=1e3)).masks
     assert (smaller.mean((1, 2, 3)) < masks.mean((1, 2, 3))).all()
-    variations = [own.diff(dim=2).abs().mean() + own.diff(dim=3).abs().mean() for own in (masks, smoother)]
-    assert variations[1] < variations[0]
 
 
 def test_images_do_not_know_of_each_other(small_vgg, pictures):
@@ -171,27 +168,11 @@ def test_images_do_not_know_of_each_other(small_vgg, pictures):
         assert torch.allclose(alone.masks[0], together.masks[row], atol=1e-2)
 
 
-def test_an_image_that_has_stopped_stays_and_the_others_go_on(small_vgg, pictures):
-    inversion = GuidedInversion(small_vgg, *LAYERS)
-    base = inversion.base(pictures)
-    whole = inversion.saliency(base, replace(STEP_1, iterations=40))
-    drops = (whole.trace[:, 0] - whole.trace[:, 5]) / whole.trace[:, 0].abs()
-    between = float(drops.sort().values[:2].mean())  # the slowest image stops, the others do not
-    stopping = replace(STEP_1, iterations=40, tolerance=between, patience=5)
-    found = inversion.saliency(base, stopping)
-    slowest = int(drops.argmin())
-    assert found.iterations[slowest] == 5
-    assert found.trace[slowest, 6:].isnan().all()
-    others = [row for row in range(3) if row != slowest]
-    assert (found.iterations[others] > 5).all()
-    for row in others:
-        taken = int(found.iterations[row]) + 1
-        assert torch.allclose(found.trace[row, :taken], whole.trace[row, :taken], rtol=1e-4)
-
-
 def test_mixed_precision_gives_nearly_the_same(small_vgg, pictures):
     explainer = GuidedFeatureInversion(small_vgg, *LAYERS)
-    exact, coarse = (explainer.attribute(pictures, 1, mixed_precision=mixed) for mixed in (False, True))
+    exact = explainer.attribute(pictures, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        coarse = explainer.attribute(pictures, 1)
     assert torch.cosine_similarity(exact.flatten(1), coarse.flatten(1), dim=1).min() > 0.98
 
 
@@ -253,7 +234,7 @@ def test_bad_input(small_vgg, pictures):
         GuidedFeatureInversion(small_vgg, "backbone.features.7").attribute(torch.rand(1, 3, 4, 4))
     with pytest.raises(ValueError, match="sigma"):
         blurred(pictures, 0.0)
-    for wrong in ({"iterations": 0}, {"learning_rate": -1.0}, {"keep": "first"}, {"patience": 0}):
+    for wrong in ({"iterations": 0}, {"learning_rate": -1.0}, {"keep": "first"}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             InversionOptions(**wrong)
     inversion = GuidedInversion(small_vgg, *LAYERS)
