@@ -14,9 +14,10 @@ import itertools
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,11 +25,15 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from gan_lib.explorer.state import Choice, Explorer
+from gan_lib.explorer import Choice, Explorer
+from gan_lib.workbench.recipes import StudyRecipe
 
-KINDS = ("preference", "forward", "attention")
 CHOICES = 4  # classes to choose from in forward simulation
 NOTHING = "(no map)"  # what an attention check has on its other side
+COLUMNS = (  # of the answers' file
+    *("participant", "stimuli", "number", "kind", "item", "label", "left", "right"),
+    *("answer", "chosen", "correct", "seconds", "time"),
+)
 
 
 @dataclass(frozen=True)
@@ -56,34 +61,27 @@ class Trial:
         return tuple(map(str, self.options)) if self.kind == "forward" else ("A", "B")
 
 
-@dataclass(frozen=True)
-class Answer:
-    """One answered question: the columns of the answers' file."""
+def answered(
+    trial: Trial, participant: str, number: int, answer: str, seconds: float, stimuli: str = ""
+) -> dict[str, Any]:
+    """An answer by :data:`COLUMNS`, with what it means.
 
-    participant: str
-    stimuli: str
-    number: int
-    kind: str
-    item: int
-    label: int
-    left: str
-    right: str
-    answer: str
-    chosen: str
-    correct: str
-    seconds: float
-    time: str
+    ``chosen`` is the method, in forward simulation the class; ``correct`` is empty where nothing is right
+    or wrong.
+    """
+    if trial.kind == "forward":
+        chosen, correct = answer, str(int(answer) == trial.label)
+    else:
+        chosen = trial.left if answer == "A" else trial.right
+        correct = str(chosen != NOTHING) if trial.kind == "attention" else ""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    about = (trial.kind, trial.item, trial.label, trial.left, trial.right)
+    values = (participant, stimuli, number, *about, answer, chosen, correct, round(seconds, 3), now)
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 def plan_trials(
-    labels: Sequence[int],
-    methods: Sequence[str],
-    participant: int,
-    pairs: int = 20,
-    forward: int = 5,
-    attention: int = 2,
-    classes: int = 10,
-    seed: int = 0,
+    recipe: StudyRecipe, labels: Sequence[int], participant: int, classes: int = 10, seed: int = 0
 ) -> list[Trial]:
     """The questions of one participant, in the order in which they are asked.
 
@@ -93,29 +91,26 @@ def plan_trials(
     which would give their class away. The same seed and participant give the same questions.
 
     Args:
+        recipe: the methods, and how many questions of each kind.
         labels: per image the class that the CNN predicts.
-        methods: at least two.
         participant: number, from 0.
-        pairs, forward, attention: questions of each kind.
         classes: number of classes.
         seed: of the study.
 
     Raises:
         ValueError: fewer than two methods, or too few images.
     """
-    if len(set(methods)) < 2 or len(labels) < 1 + bool(forward):
-        raise ValueError(
-            f"a study needs two methods and an image for each kind of question, got {list(methods)} and "
-            f"{len(labels)}"
-        )
+    methods, pairs, forward = list(dict.fromkeys(recipe.methods)), recipe.pairs, recipe.forward_questions
+    if len(methods) < 2 or len(labels) < 1 + bool(forward):
+        told = f"got {methods} and {len(labels)}"
+        raise ValueError(f"a study needs two methods and an image for each kind of question, {told}")
     rng = np.random.default_rng([seed, participant])
-    every = list(itertools.combinations(dict.fromkeys(methods), 2))
+    every = list(itertools.combinations(methods, 2))
     drawn_items = rng.permutation(len(labels))
     cut = min(forward, len(labels) // 2)  # images that are kept for forward simulation
     alone, compared = drawn_items[:cut], drawn_items[cut:]
     trials = []
-    for asked in range(pairs):
-        turn = participant * pairs + asked  # goes on where the participant before has ended
+    for turn in range(participant * pairs, (participant + 1) * pairs):  # goes on where the one before ended
         pair = every[turn % len(every)]
         left, right = pair if (turn // len(every)) % 2 == 0 else pair[::-1]
         item = int(rng.choice(compared))
@@ -124,10 +119,10 @@ def plan_trials(
         item = int(alone[asked % cut])
         others = [label for label in range(classes) if label != labels[item]]
         drawn = rng.permutation(others)[: min(CHOICES, classes) - 1].tolist()
-        options = rng.permutation([labels[item], *drawn]).tolist()
-        method = list(dict.fromkeys(methods))[(participant * forward + asked) % len(set(methods))]
-        trials.append(Trial("forward", item, labels[item], method, options=tuple(options)))
-    for asked in range(attention):
+        options = tuple(rng.permutation([labels[item], *drawn]).tolist())
+        method = methods[(participant * forward + asked) % len(methods)]
+        trials.append(Trial("forward", item, labels[item], method, options=options))
+    for asked in range(recipe.attention_checks):
         item = int(rng.choice(compared))
         sides = (methods[0], NOTHING) if asked % 2 == 0 else (NOTHING, methods[0])
         trials.append(Trial("attention", item, labels[item], *sides))
@@ -137,14 +132,11 @@ def plan_trials(
 class AnswerFile:
     """Answers in a CSV file, one line each, on the disk before the next question is asked.
 
-    A process that is killed loses at most the line that it was writing; what is left of such a line is
-    put aside when the next one is written, and not read.
+    A process that is killed loses at most the line that it was writing; what is left of it is not read.
 
     Args:
         path: of the file; made when the first answer comes.
     """
-
-    columns = tuple(field.name for field in fields(Answer))
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -153,48 +145,38 @@ class AnswerFile:
         """The number of one more participant, from 0; no two get the same, also at once."""
         counter = self.path.with_suffix(".participants")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self.path}.lock"), open(counter, "a+") as file:
-            file.seek(0)
-            number = len(file.readlines())
-            file.write(f"{number}\n")
-        return number
+        with FileLock(f"{self.path}.lock"), open(counter, "ab") as file:
+            file.write(b"\n")
+            return file.tell() - 1
 
-    def append(self, answer: Answer) -> None:
-        """Write one answer; several processes may do so at once.
+    def append(self, answer: Mapping[str, Any]) -> None:
+        """Write one answer, from :func:`answered`; several processes may do so at once.
 
         Raises:
             ValueError: a line break in one of its texts.
         """
-        texts = [value for value in asdict(answer).values() if isinstance(value, str)]
-        if any(len(text.splitlines()) > 1 or text.endswith(("\n", "\r")) for text in texts):
-            raise ValueError(f"answers are lines: no line breaks in {texts}")
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(answer.values())
+        if len(line.getvalue().splitlines()) != 1:
+            raise ValueError(f"answers are lines: no line breaks in {list(answer.values())}")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self.path}.lock"), open(self.path, "ab+") as file:
-            text = io.StringIO()
-            writer = csv.writer(text, lineterminator="\n")
-            if file.seek(0, os.SEEK_END) == 0:
-                writer.writerow(self.columns)
-            else:
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":  # what a killed process has left
-                    text.write("\n")
-            writer.writerow(asdict(answer).values())
-            file.write(text.getvalue().encode())
+        with FileLock(f"{self.path}.lock"), open(self.path, "ab") as file:
+            # The break comes first, so that it also ends what a killed process has left.
+            before = "" if file.tell() else ",".join(COLUMNS)
+            file.write(f"{before}\n{line.getvalue()}".encode())
             file.flush()
             os.fsync(file.fileno())
 
     def read(self) -> pd.DataFrame:
         """All whole answers; empty where there is no file."""
-        if not self.path.is_file():
-            return pd.DataFrame(columns=list(self.columns))
-        lines = self.path.read_bytes().decode(errors="replace").split("\n")
+        lines = self.path.read_bytes().decode(errors="replace").split("\n") if self.path.is_file() else []
         # Line by line: what is left of a torn one must not swallow those behind it.
         rows = [next(csv.reader([line]), []) for line in lines if len(line) < csv.field_size_limit()]
-        whole = [row for row in rows if len(row) == len(self.columns) and tuple(row) != self.columns]
-        table = pd.DataFrame(whole, columns=list(self.columns))
-        for name in ("number", "item", "label", "seconds"):
-            table[name] = pd.to_numeric(table[name], errors="coerce")
-        return table.dropna(subset=["number", "seconds"]).reset_index(drop=True)
+        whole = [row for row in rows if len(row) == len(COLUMNS) and tuple(row) != COLUMNS]
+        table = pd.DataFrame(whole, columns=list(COLUMNS))
+        numbers = ["number", "item", "label", "seconds"]
+        table[numbers] = table[numbers].apply(pd.to_numeric, errors="coerce")
+        return table.dropna(subset=["number", "seconds"], ignore_index=True)
 
 
 class Study:
@@ -214,10 +196,8 @@ class Study:
     def __init__(
         self, trials: Sequence[Trial], file: AnswerFile, participant: str, stimuli: str = ""
     ) -> None:
-        self.trials, self.file = list(trials), file
-        self.participant, self.stimuli = participant, stimuli
-        self.position = 0
-        self._asked = time.perf_counter()
+        self.trials, self.file, self.participant, self.stimuli = list(trials), file, participant, stimuli
+        self.position, self._asked = 0, time.perf_counter()
 
     @property
     def current(self) -> Trial | None:
@@ -237,22 +217,7 @@ class Study:
             raise ValueError(f"the answer is one of {trial.answers}, not {answer!r}")
         seconds = time.perf_counter() - self._asked
         self.file.append(answered(trial, self.participant, self.position, answer, seconds, self.stimuli))
-        self.position += 1
-        self._asked = time.perf_counter()
-
-
-def answered(
-    trial: Trial, participant: str, number: int, answer: str, seconds: float, stimuli: str = ""
-) -> Answer:
-    """An answer with what it means: the chosen method, and whether it is right where there is a right one."""
-    if trial.kind == "forward":
-        chosen, correct = answer, str(int(answer) == trial.label)
-    else:
-        chosen = trial.left if answer == "A" else trial.right
-        correct = str(chosen != NOTHING) if trial.kind == "attention" else ""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    values = (trial.kind, trial.item, trial.label, trial.left, trial.right, answer, chosen, correct)
-    return Answer(participant, stimuli, number, *values, round(seconds, 3), now)
+        self.position, self._asked = self.position + 1, time.perf_counter()
 
 
 @dataclass(frozen=True)
@@ -280,23 +245,15 @@ class Stimuli:
         return total.hexdigest()[:12]
 
     @classmethod
-    def of(cls, explorer: Explorer, cnn: str, methods: Sequence[str], count: int) -> Stimuli:
-        """Maps of the first images of an explorer's gallery, each for the class that the CNN predicts."""
-        names = list(explorer.gallery)[:count]
-        views = {
-            method: [explorer.view(Choice(name, cnn, method)) for name in names]
-            for method in dict.fromkeys(methods)
-        }
-        first = next(iter(views.values()))
-        return cls(
-            torch.stack([view.image for view in first]),
-            tuple(int(view.choice.target or 0) for view in first),
-            {method: torch.stack([view.maps[method] for view in own]) for method, own in views.items()},
-            explorer.models.cnn(cnn).class_names,
-        )
+    def of(cls, explorer: Explorer, cnn: str, methods: Sequence[str], count: int, seed: int = 0) -> Stimuli:
+        """Maps of images drawn from an explorer's gallery, each for the class that the CNN predicts."""
+        names, methods = explorer.gallery.sample(count, seed), list(dict.fromkeys(methods))
+        views = {own: [explorer.view(Choice(name, cnn, own)) for name in names] for own in methods}
+        maps = {own: torch.stack([view.maps[own] for view in made]) for own, made in views.items()}
+        first = views[methods[0]]
+        images, labels = torch.stack([view.image for view in first]), tuple(view.label for view in first)
+        return cls(images, labels, maps, explorer.models.cnn(cnn).class_names)
 
     def map(self, method: str, item: int) -> Tensor:
         """One map (1, H, W); of :data:`NOTHING` zeros."""
-        if method == NOTHING:
-            return self.images.new_zeros((1, *self.images.shape[-2:]))
-        return self.maps[method][item]
+        return self.images[item, :1] * 0 if method == NOTHING else self.maps[method][item]
