@@ -1,8 +1,8 @@
-"""Boxes: thresholded maps, their largest region, its bounding box, compared with the annotated one."""
+"""Boxes (N, 4): left, top, right, bottom in pixels, right and bottom exclusive; NaN where there is none."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,30 +13,23 @@ from torch import Tensor
 from gan_lib.core.options import positive
 
 ALPHAS = tuple(np.arange(0, 5.5, 0.5).tolist())  # as published
-NEIGHBOURS = np.ones((3, 3), dtype=int)  # eight: corners touch
+NEIGHBOURS = np.ones((3, 3))  # eight: corners touch
+NOWHERE = (slice(np.nan, np.nan), slice(np.nan, np.nan))
 LOCALISED = 0.5  # IoU
 
 
 def map_boxes(maps: Tensor, alpha: float = 1.0) -> Tensor:
-    """Bounding boxes of the largest connected region above ``alpha`` times the map's mean.
+    """Boxes (B, 4) of the largest connected region of maps (B, 1, H, W) above ``alpha`` times their mean.
 
-    arXiv 1804.00506, section 4.3.
-
-    Args:
-        maps: (B, 1, H, W) in [0, 1].
-        alpha: of the threshold.
-
-    Returns:
-        (B, 4) float: left, top, right, bottom in pixels, right and bottom exclusive; NaN where no pixel
-        is above the threshold. Of regions of the same size the first in reading order is taken.
+    arXiv 1804.00506, section 4.3. Of regions of the same size the first in reading order is taken.
     """
     above = maps > alpha * maps.mean((2, 3), keepdim=True)
-    return _stacked([_largest_box(own) for own in above[:, 0].cpu().numpy()], maps)
+    return _boxes(_largest(own) for own in above[:, 0].cpu().numpy()).to(maps.device)
 
 
 def evidence_boxes(evidence: Tensor) -> Tensor:
-    """Bounding boxes (B, 4) of evidence (B, 1, H, W) bool, in one piece or not; NaN where there is none."""
-    return _stacked([_box(own) for own in evidence[:, 0].cpu().numpy()], evidence)
+    """Boxes (B, 4) around evidence (B, 1, H, W) bool, in one piece or not."""
+    return _boxes(evidence[:, 0].cpu().numpy()).to(evidence.device)
 
 
 def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
@@ -72,11 +65,13 @@ def box_scores(
         ValueError: no map or no threshold, or evidence of another number or size.
     """
     positive(maps=len(maps), alphas=len(alphas))
-    tables = []
+    boxes, tables = evidence if evidence.ndim == 2 else evidence_boxes(evidence), []
     for (method, seed), own in maps.items():
-        boxes, undefined = _boxes(evidence, own), own.flatten(1).isnan().any(1)
+        if evidence.shape not in (own.shape, (len(own), 4)):
+            raise ValueError(f"maps {(*own.shape,)} and evidence {(*evidence.shape,)} do not belong together")
+        undefined = own.flatten(1).isnan().any(1)
         for alpha in alphas:
-            found = box_iou(map_boxes(own, alpha), boxes).masked_fill(undefined, torch.nan)
+            found = box_iou(map_boxes(own, alpha), boxes.to(own.device)).masked_fill(undefined, torch.nan)
             iou = found.cpu().numpy()
             error = np.where(np.isnan(iou), np.nan, 100.0 * (iou < LOCALISED))
             scores = {"image": range(len(iou)), "iou": iou, "error": error}
@@ -94,30 +89,14 @@ def best_alphas(chosen_on: pd.DataFrame) -> pd.Series:
     return means.dropna(how="all").idxmax(axis=1)
 
 
-def _boxes(evidence: Tensor, maps: Tensor) -> Tensor:
-    """Boxes (B, 4) of evidence that belongs to maps (B, 1, H, W)."""
-    fits = evidence.shape in (maps.shape, (len(maps), 4))
-    if not fits:
-        raise ValueError(
-            f"maps {tuple(maps.shape)} and evidence {tuple(evidence.shape)} do not belong together"
-        )
-    return (evidence if evidence.ndim == 2 else evidence_boxes(evidence)).to(maps.device)
-
-
-def _stacked(boxes: list[Tensor], like: Tensor) -> Tensor:
-    return torch.stack(boxes).to(like.device) if boxes else torch.zeros(0, 4, device=like.device)
-
-
-def _largest_box(above: np.ndarray) -> Tensor:
-    """Box (4,) of the largest connected region of (H, W) bool."""
+def _largest(above: np.ndarray) -> np.ndarray:
+    """The largest connected region of (H, W) bool, as one of the same kind."""
     labels, count = ndimage.label(above, NEIGHBOURS)
-    if not count:
-        return torch.full((4,), torch.nan)
-    return _box(labels == 1 + np.bincount(labels.flat)[1:].argmax())
+    return labels == 1 + np.bincount(labels.flat)[1:].argmax() if count else above
 
 
-def _box(inside: np.ndarray) -> Tensor:
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    if not len(rows):
-        return torch.full((4,), torch.nan)
-    return torch.tensor([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], dtype=torch.float32)
+def _boxes(regions: Iterable[np.ndarray]) -> Tensor:
+    """Boxes (B, 4) around regions (H, W) bool."""
+    found = [(ndimage.find_objects(own.astype(int)) or [NOWHERE])[0] for own in regions]
+    boxes = [[columns.start, rows.start, columns.stop, rows.stop] for rows, columns in found]
+    return torch.tensor(boxes, dtype=torch.float32).view(-1, 4)

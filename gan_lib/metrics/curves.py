@@ -26,21 +26,14 @@ class Probe:
 
     Args:
         cnn: from images in [0, 1] to logits.
-        batch_size: images in one pass; by default as many as the caches of a CPU serve, 64 of 64 x 64.
-        mixed_precision: let torch run products and convolutions in bfloat16: up to three times as fast
-            with large CNNs where the hardware can, slower with some small ones; probabilities are off by
-            thousandths, at times by hundredths.
-
-    Raises:
-        ValueError: no image in a pass.
+        mixed_precision: run products and convolutions in bfloat16: up to three times as fast with large CNNs
+            where the hardware can; probabilities are off by thousandths, at times by hundredths.
     """
 
-    def __init__(self, cnn: nn.Module, batch_size: int | None = None, mixed_precision: bool = False) -> None:
-        positive(batch_size=batch_size)
+    def __init__(self, cnn: nn.Module, mixed_precision: bool = False) -> None:
         copied = folded(cnn)
         self.net = cnn if copied is None else copied.requires_grad_(False)
-        self.dtype = next(cnn.parameters()).dtype
-        self.batch_size, self.mixed_precision = batch_size, mixed_precision
+        self.dtype, self.mixed_precision = next(cnn.parameters()).dtype, mixed_precision
         if mixed_precision:
             if copied is None:
                 self.net = follow(copy.deepcopy(cnn), cnn, copy.deepcopy).requires_grad_(False)
@@ -51,9 +44,7 @@ class Probe:
                     module.to(torch.bfloat16)  # once, and not in every pass
 
     def at_once(self, images: Tensor) -> int:
-        """How many of such images (..., H, W) go into one pass."""
-        if self.batch_size is not None:
-            return self.batch_size
+        """How many of such images (..., H, W) go into one pass: on a CPU, 64 of 64 x 64."""
         if next(self.net.parameters()).device.type != "cpu":
             return ON_GPU
         return max(1, CACHED * (1 + self.mixed_precision) // (images.shape[-2] * images.shape[-1]))
@@ -95,8 +86,7 @@ def perturbation_curves(
         curves = perturbation_curves(Probe(cnn), images, maps, classes)
         area_under(curves.insertion, curves.shares)  # (B,)
 
-    The number of pixels per step, and with it the shares, is torch-cam's: rounded up, the last step
-    takes what is left. Both curves share their ends, which are computed once.
+    As torch-cam has it, the pixels per step are rounded up, and the last step takes what is left.
 
     Args:
         probe: asks the CNN.
@@ -104,7 +94,7 @@ def perturbation_curves(
         maps: (B, 1, H, W); equal values go in reading order.
         target: (B,) the explained class.
         steps: S of the curves; fewer where the image has fewer pixels.
-        fill: what stands in place of hidden pixels, see :func:`gan_lib.core.masking.filling`.
+        fill: what stands in place of hidden pixels, one of :data:`gan_lib.core.masking.FILLS`.
 
     Raises:
         ValueError: no step.

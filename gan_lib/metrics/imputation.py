@@ -1,8 +1,7 @@
-"""Removed pixels filled in from their neighbours (ROAD's noisy linear imputation).
+"""Removed pixels filled in from their neighbours, as ROAD has it (Rong et al., ICML 2022, section 4).
 
-Every unknown pixel shall be the weighted mean of its neighbours, 1/6 for the four beside it and 1/12
-for the four across (Rong et al., ICML 2022, section 4). That is one sparse linear system per image,
-symmetric and positive definite. All are solved at once, in place of a sparse direct solver per image:
+Every unknown pixel shall be the weighted mean of its neighbours, 1/6 for the four beside it and 1/12 for
+the four across: one sparse linear system per image, symmetric and positive definite. All are solved at once:
 full multigrid, from images of a few pixels up to the whole, makes a first guess, and conjugate gradients
 with a multigrid cycle as preconditioner do the rest (Trottenberg, Oosterlee and Schueller, Multigrid, 2001).
 """
@@ -17,13 +16,8 @@ DAMPING = 0.8  # of the Jacobi smoother
 COARSEST = 8  # pixels a side: few enough for a matrix of all pairs of pixels
 AT_ONCE = 110_000  # pixels: more do not fit into the cache of a CPU
 ON_GPU = 64  # images
+ITERATIONS = 200  # of conjugate gradients, at most
 FAINT = 1e-4  # root mean square of a right side that counts as none: images are in [0, 1]
-
-
-def imputation_noise(images: Tensor, noise: float, seed: int = 0) -> Tensor:
-    """Normal noise of this standard deviation for images (B, C, H, W), the same on all devices."""
-    drawn = noise * torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
-    return drawn.to(images.device)
 
 
 class Imputer:
@@ -34,39 +28,34 @@ class Imputer:
 
     Args:
         tolerance: relative residual at which the solver stops.
-        iterations: at most.
     """
 
-    def __init__(self, tolerance: float = 1e-5, iterations: int = 200) -> None:
-        self.tolerance, self.iterations = tolerance, iterations
+    def __init__(self, tolerance: float = 1e-5) -> None:
+        self.tolerance = tolerance
         self.levels: dict[tuple[object, ...], _Level] = {}
 
     @torch.no_grad()
     def __call__(self, images: Tensor, known: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Images filled in.
+        """Images (B, C, H, W) filled in.
 
         Args:
             images: (B, C, H, W).
-            known: (B, 1, H, W) or (1, 1, H, W), bool; an image without any known pixel becomes its mean
-                colour.
+            known: (B, 1, H, W) bool; an image without any known pixel becomes its mean colour.
             noise: (B, C, H, W), added where pixels are unknown.
-
-        Returns:
-            (B, C, H, W).
         """
         if not len(images):
             return images.clone()
-        unknown = ~known.expand(len(images), 1, *images.shape[-2:])
+        unknown = ~known
         blind = unknown.flatten(1).all(1)  # (B,)
         mask = (unknown & ~blind[:, None, None, None]).float()
         pixels = images.float()
         filled = pixels * (1 - mask)
         at_once = self.at_once(images)
         for seen, here in zip(filled.split(at_once), mask.split(at_once), strict=True):
-            finest = self._level(seen)
+            key = (*seen.shape, seen.device)
+            finest = self.levels[key] = self.levels.get(key) or _Level(seen)
             finest.set(here)
-            guess = finest.guess(seen)
-            seen += _conjugate_gradients(finest, finest.right(seen), guess, self.tolerance, self.iterations)
+            seen += _conjugate_gradients(finest, finest.right(seen), finest.guess(seen), self.tolerance)
         if blind.any():
             filled[blind] = pixels[blind].mean((2, 3), keepdim=True).expand_as(pixels[blind])
         if noise is not None:
@@ -78,23 +67,13 @@ class Imputer:
         pixels = images.shape[-2] * images.shape[-1]
         return max(1, AT_ONCE // pixels) if images.device.type == "cpu" else ON_GPU
 
-    def _level(self, pixels: Tensor) -> _Level:
-        key = (*pixels.shape, pixels.device)
-        if key not in self.levels:
-            self.levels[key] = _Level(pixels)
-        return self.levels[key]
-
 
 class _Level:
     """The equations of masks (B, 1, h, w), 1 where a pixel is unknown, and coarser ones below them.
 
     A coarser pixel is unknown where all four pixels that it stands for are. Where known pixels lie
     scattered there is nothing for it to correct, and nothing to be corrected: no error is smooth.
-
-    Memory of the finer levels is taken once: fresh memory costs more than the sums written to it.
-
-    Args:
-        like: of the shape (B, C, h, w) of the images.
+    Memory, of images like those given (B, C, h, w), is taken once: fresh memory costs more than the sums.
     """
 
     def __init__(self, like: Tensor) -> None:
@@ -113,7 +92,7 @@ class _Level:
             self.matrix = torch.diag((self.around + 1 / 3).flatten()) - pairs
 
     def set(self, mask: Tensor) -> None:
-        """Take the equations of a mask (B, 1, h, w)."""
+        """Take the equations of another mask (B, 1, h, w)."""
         self.mask = mask
         torch.mul(mask, self.around + 1 / 3, out=self.own)
         torch.div(mask, 12, out=self.others)
@@ -128,10 +107,7 @@ class _Level:
             self.inverse = torch.linalg.inv(unknown[:, :, None] * self.matrix * unknown[:, None] + known)
 
     def binomial(self, values: Tensor) -> Tensor:
-        """Values (B, C, h, w) under the kernel (1, 2, 1) down and across, zeros around the image.
-
-        That is 12 times the weights of the neighbours, and 4 in the middle.
-        """
+        """Values (B, C, h, w) under the kernel (1, 2, 1) down and across: 12 times the weights, 4 within."""
         down = torch.mul(values, 2, out=self.down)
         down[..., 1:, :] += values[..., :-1, :]
         down[..., :-1, :] += values[..., 1:, :]
@@ -153,29 +129,20 @@ class _Level:
         product = torch.mul(self.own, values, out=self.product)
         return product.addcmul_(self.others, self.binomial(values), value=-1)
 
-    def rest(self, residual: Tensor, solution: Tensor) -> Tensor:
-        """What a solution leaves of a residual."""
-        return torch.sub(residual, self.multiply(solution), out=self.product)
-
     def precondition(self, residual: Tensor) -> Tensor:
-        """About the solution for a residual (B, C, h, w): one V-cycle, symmetric.
-
-        The residual must not lie in this level's own memory, nor may the result be kept there.
-        """
+        """About the solution for a residual (B, C, h, w) from elsewhere: one symmetric V-cycle."""
         if self.coarser is None:
             return torch.bmm(residual.flatten(2), self.inverse).view_as(residual)
         solution = torch.mul(self.smoother, residual, out=self.solution)
-        coarse = self.rows.mT @ self.rest(residual, solution) @ self.columns
-        step = self.coarser.precondition(coarse.mul_(self.coarser.mask))
+        rest = torch.sub(residual, self.multiply(solution), out=self.product)
+        coarse = (self.rows.mT @ rest @ self.columns).mul_(self.coarser.mask)
+        step = self.coarser.precondition(coarse)
         solution.addcmul_(self.mask, self.doubled(step))
-        return solution.addcmul_(self.smoother, self.rest(residual, solution))
+        rest = torch.sub(residual, self.multiply(solution), out=self.product)
+        return solution.addcmul_(self.smoother, rest)
 
     def guess(self, pixels: Tensor) -> Tensor:
-        """A first guess (B, C, h, w) at the unknown pixels, from a smaller image already filled in.
-
-        Args:
-            pixels: (B, C, h, w), zero where they are unknown.
-        """
+        """A first guess at the unknown pixels, zero so far, of pixels (B, C, h, w), from a smaller image."""
         if self.coarser is None:
             return self.precondition(self.right(pixels))
         fewer = F.avg_pool2d(_even(pixels), 2) / self.seen  # the mean of what is known
@@ -209,9 +176,7 @@ def _tridiagonal(like: Tensor, side: int) -> Tensor:
     return torch.diag(2 * ones) + torch.diag(ones[1:], 1) + torch.diag(ones[1:], -1)
 
 
-def _conjugate_gradients(
-    system: _Level, right: Tensor, solution: Tensor, tolerance: float, iterations: int
-) -> Tensor:
+def _conjugate_gradients(system: _Level, right: Tensor, solution: Tensor, tolerance: float) -> Tensor:
     """Solutions (B, C, H, W) of all systems, from a guess; every channel is a system of its own."""
 
     def inner(first: Tensor, second: Tensor) -> Tensor:
@@ -222,7 +187,7 @@ def _conjugate_gradients(
     wanted = tolerance**2 * inner(right, right).clamp(min=FAINT**2 * right[0, 0].numel())
     direction = torch.zeros_like(right)
     before = torch.ones_like(wanted)
-    for _ in range(iterations):
+    for _ in range(ITERATIONS):
         if bool((inner(residual, residual) <= wanted).all()):
             break
         conditioned = system.precondition(residual)

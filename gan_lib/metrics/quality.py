@@ -8,9 +8,10 @@ import torch
 from captum.metrics import sensitivity_max
 from torch import Tensor
 
-from gan_lib.core.options import positive
 from gan_lib.core.runtime import quiet, seeded
 from gan_lib.metrics.similarity import correlation
+
+RADIUS, COPIES = 0.02, 4  # largest change of a pixel, in the images' range, and noisy copies of an image
 
 
 def entropy(maps: Tensor) -> Tensor:
@@ -28,15 +29,12 @@ def adcc(maps: Tensor, maps_of_shown: Tensor, before: Tensor, after: Tensor) -> 
     """Average DCC (Poppi et al., CVPR workshops 2021), 0..1: three properties in one number.
 
     The harmonic mean of *coherency* (the map of the image that the map shows is the same map: Pearson's
-    correlation, from [-1, 1] to [0, 1]), of 1 - *complexity* (the map's mean) and of 1 - *drop* (of the
-    class's probability when only the explained part is left, on black).
+    correlation, from [-1, 1] to [0, 1]; 0 where either is constant), of 1 - *complexity* (the map's mean) and
+    of 1 - *drop* (of the class's probability when only the explained part is left, on black).
 
     Args:
-        maps: (B, 1, H, W) in [0, 1] of the images.
-        maps_of_shown: (B, 1, H, W) in [0, 1] of the images under their own maps, for the same class; where
-            either is constant, coherency is 0.
-        before, after: (B,) probability of the class on the images, and under their maps; NaN where there
-            was none before.
+        maps, maps_of_shown: (B, 1, H, W) in [0, 1], of the images and of the images under these maps.
+        before, after: (B,) probability of the class on either; NaN where there was none before.
     """
     alike = correlation(maps.flatten(1), maps_of_shown.flatten(1))
     coherency = ((alike + 1) / 2).nan_to_num(0.0).to(before)
@@ -48,29 +46,17 @@ def adcc(maps: Tensor, maps_of_shown: Tensor, before: Tensor, after: Tensor) -> 
     return torch.where(before > 0, scores, torch.nan)
 
 
-def max_sensitivity(
-    explain: Callable[[Tensor, Tensor], Tensor],
-    images: Tensor,
-    target: Tensor,
-    radius: float = 0.02,
-    copies: int = 4,
-) -> Tensor:
+def max_sensitivity(explain: Callable[[Tensor, Tensor], Tensor], images: Tensor, target: Tensor) -> Tensor:
     """How far a map moves when the image hardly does (Yeh et al., NeurIPS 2019): Captum's measure.
 
     Args:
         explain: from images (B, 3, H, W) and classes (B,) to maps (B, 1, H, W).
         images: (B, 3, H, W) in [0, 1].
         target: (B,) the explained class.
-        radius: largest change of a pixel, in the images' range.
-        copies: noisy ones per image.
 
     Returns:
-        (B,) the largest relative change, in the Frobenius norm; NaN for a map of zeros.
-
-    Raises:
-        ValueError: no copy.
+        (B,) the largest relative change, in the Frobenius norm, over noisy copies; NaN for a map of zeros.
     """
-    positive(copies=copies)
     if not len(images):
         return images.new_empty(0)
 
@@ -82,8 +68,8 @@ def max_sensitivity(
         moved = sensitivity_max(
             explained,
             images,
-            perturb_radius=radius,
-            n_perturb_samples=copies,
+            perturb_radius=RADIUS,
+            n_perturb_samples=COPIES,
             max_examples_per_batch=len(images),
             target=target,
         )

@@ -10,7 +10,7 @@ from torch import Tensor
 from gan_lib.core.masking import pixel_ranks
 from gan_lib.core.options import positive
 from gan_lib.metrics.curves import Probe
-from gan_lib.metrics.imputation import Imputer, imputation_noise
+from gan_lib.metrics.imputation import Imputer
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 NOISE = 0.01
@@ -30,29 +30,26 @@ def road_curves(
 
         highest_gone, lowest_gone = road_curves(Probe(cnn), images, maps, classes)
 
-    Removed pixels are filled in by noisy linear imputation (:class:`gan_lib.metrics.imputation.Imputer`), so
-    that no sharp border gives the removed shape away. pytorch-grad-cam's ROAD differs in this: it
-    removes by a threshold at the percentile, so that of equal values all or none go, where here exactly
-    the share goes, equal values in reading order.
+    Removed pixels are filled in from their neighbours (:class:`gan_lib.metrics.imputation.Imputer`), so that
+    no sharp border gives the removed shape away. Exactly a share goes, equal values in reading order, where
+    pytorch-grad-cam removes by a threshold at the percentile: of equal values all or none.
 
     Args:
-        probe: asks the CNN.
-        images: (B, 3, H, W) in [0, 1].
-        maps: (B, 1, H, W).
-        target: (B,) the explained class.
-        shares: of the pixels, that are removed.
+        probe, images, maps, target: as for :func:`gan_lib.metrics.perturbation_curves`.
+        shares: S of the pixels, that are removed.
         noise: standard deviation of what is added to imputed pixels, in the images' range.
         seed: of the noise.
 
     Returns:
-        Two tensors (B, len(shares)).
+        Two tensors (B, S).
 
     Raises:
         ValueError: no share.
     """
     positive(shares=len(shares))
     impute = Imputer(tolerance=UNDONE if noise >= NOISE else 1e-5)
-    drawn = imputation_noise(images, noise, seed)  # (B, C, H, W), the same for all shares
+    generator = torch.Generator().manual_seed(seed)
+    drawn = (noise * torch.randn(images.shape, generator=generator)).to(images.device)  # for all shares
     counts = [round(share * maps.shape[1:].numel()) for share in shares]
     orders = pixel_ranks(maps), pixel_ranks(-maps)
     found = []

@@ -17,17 +17,12 @@ Explain = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 def randomisation_check(
-    methods: Mapping[str, Explain],
-    cnn: nn.Module,
-    images: Tensor,
-    target: Tensor,
-    stages: int = 6,
-    seed: int = 0,
+    methods: Mapping[str, Explain], cnn: nn.Module, images: Tensor, target: Tensor, stages: int, seed: int = 0
 ) -> pd.DataFrame:
     """Maps while ever more of the CNN's layers, from the last to the first, are drawn anew.
 
         methods = {"saliency": lambda net, x, y: Saliency(net).attribute(x, y)}
-        randomisation_check(methods, cnn, images, classes)
+        randomisation_check(methods, cnn, images, classes, stages=6)
 
     Args:
         methods: by name, from a CNN, images (B, 3, H, W) and classes (B,) to maps (B, 1, H, W).
@@ -38,9 +33,9 @@ def randomisation_check(
         seed: of the new weights.
 
     Returns:
-        One row per method and stage: ``method``, ``share`` of the layers drawn anew, and mean and 95 %
-        interval of rank correlation (``rank``, ``rank_low``, ``rank_high``), the images that it counts
-        (``rank_n``; a constant map has no ranks), and the same for SSIM (``ssim``, ...).
+        One row per method and stage: ``method``, ``share`` of the layers drawn anew; mean, 95 % interval and
+        counted images of rank correlation (``rank``, ``rank_low``, ``rank_high``, ``rank_n``; a constant map
+        has no ranks), and the same for SSIM (``ssim``, ...).
 
     Raises:
         ValueError: no method, no image or no stage.
@@ -63,14 +58,11 @@ def random_logit_check(
     classes: int,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Maps for the explained class and for a random other one (Sixt et al., ICML 2020).
-
-    A map that is the same for both does not explain the class.
+    """Maps for the explained class and for a random other one (Sixt et al., ICML 2020): are they the same?
 
     Args:
         methods, cnn, images, target: as for :func:`randomisation_check`.
-        classes: number K of the CNN's classes.
-        seed: of the choice of the other class.
+        classes: number K of the CNN's classes; seed: of the choice among the other ones.
 
     Returns:
         One row per method, with the columns of :func:`randomisation_check` but ``share``.

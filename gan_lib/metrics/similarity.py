@@ -30,11 +30,7 @@ def centred_ranks(maps: Tensor) -> Tensor:
 
 
 def rank_correlation(maps: Tensor, others: Tensor) -> Tensor:
-    """Spearman's correlation (B,) of the pixels of two maps (B, 1, H, W), -1..1; NaN where one is constant.
-
-    After the CNN's weights were randomised it should be low: a map that stays the same does not
-    explain the CNN (Adebayo et al., NeurIPS 2018).
-    """
+    """Spearman's correlation (B,) of the pixels of two maps (B, 1, H, W), -1..1; NaN if one is constant."""
     return correlation(centred_ranks(maps), centred_ranks(others)).float()
 
 
@@ -95,12 +91,10 @@ def _mean(total: Tensor, number: Tensor) -> Tensor:
 
 
 def similarity_table(embeddings: Mapping[str, Tensor], classes: Tensor, count: int) -> pd.DataFrame:
-    """Cosine similarities within and between classes, of several kinds of images.
+    """Cosine similarities within and between classes (:func:`class_similarity`), of several kinds of images.
 
     Args:
-        embeddings: by kind, (N, D).
-        classes: (N,) class of each image.
-        count: number of classes.
+        embeddings: by kind, (N, D); classes: (N,) of the images, ``count`` in all.
 
     Returns:
         Two rows per kind, ``embeddings of``: ``similarity`` (``within classes`` or ``between classes``),
@@ -123,9 +117,7 @@ def region_table(
         region_table({("Grad-CAM", 0): maps}, masks, top=True, place="digit")
 
     Args:
-        maps: by method and training seed, (N, 1, H, W) in [0, 1].
-        region: (N, 1, H, W) bool, or (1, 1, H, W) for one that all images share.
-        top: look at the highest pixels only, as many as the region has.
+        maps: by method and training seed, as ``region`` and ``top`` for :func:`mass_inside`.
         labels: further columns, the same in every row.
 
     Returns:

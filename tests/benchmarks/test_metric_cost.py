@@ -17,7 +17,8 @@ from gan_lib.classifiers import load_classifier
 from gan_lib.core.masking import top_share
 from gan_lib.data import photographs
 from gan_lib.explainers import GradCAM, Saliency
-from gan_lib.metrics import Probe, impute, perturbation_curves, road_curves
+from gan_lib.metrics import Probe, perturbation_curves, road_curves
+from gan_lib.metrics.imputation import Imputer
 
 ROOT = Path(__file__).parent.parent.parent
 ROUNDS = 5
@@ -85,7 +86,7 @@ def test_imputation(record, benchmark, kind, share):
     known = ~top_share(maps, share)
 
     def ours():
-        return impute(images, known, tolerance=1e-6)
+        return Imputer(tolerance=1e-6)(images, known)
 
     def theirs():
         imputer = NoisyLinearImputer(noise=0)

@@ -9,12 +9,13 @@ from torch.nn import functional as F
 
 from gan_lib.core.masking import top_share
 from gan_lib.metrics import Probe, imputation, road_curves, road_score
-from gan_lib.metrics.imputation import Imputer, imputation_noise
+from gan_lib.metrics.imputation import Imputer
 from gan_lib.metrics.road import NOISE, UNDONE
 
 
 def impute(images, known, noise=0.0, seed=0):
-    return Imputer()(images, known, imputation_noise(images, noise, seed) if noise else None)
+    drawn = noise * torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
+    return Imputer()(images, known, drawn if noise else None)
 
 
 @pytest.fixture
