@@ -48,9 +48,6 @@ class Colours(nn.Module):
         return self.scale * self.layer(images).mean((2, 3))
 
 
-TINY_LAYERS = ["features.0", "features.2", "features.5"]
-
-
 @pytest.fixture
 def tiny_net() -> nn.Module:
     torch.manual_seed(0)

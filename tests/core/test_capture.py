@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import TINY_LAYERS
 from torch import nn
 from torchvision.models import resnet18, vgg16
 
@@ -14,6 +13,8 @@ from gan_lib.core.capture import (
     spread,
     spread_positions,
 )
+
+TINY_LAYERS = ["features.0", "features.2", "features.5"]  # of the fixture tiny_net
 
 
 def hook_count(model: nn.Module) -> int:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 import torch
 from captum.attr import LayerGradCam
-from conftest import TINY_LAYERS
 from torch import nn
 from torchvision.models import resnet18
 
@@ -11,6 +10,8 @@ from gan_lib.classifiers import make_classifier
 from gan_lib.core.capture import layers_in_order, spread
 from gan_lib.core.grad_cam import grad_cam
 from gan_lib.core.maps import min_max, upsample
+
+TINY_LAYERS = ["features.0", "features.2", "features.5"]  # of the fixture tiny_net
 
 
 def captum_maps(model, images, layers, target):

@@ -3,12 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 from captum.attr import Attribution, LayerGradCam
-from conftest import TINY_LAYERS
 
 from gan_lib.core.maps import min_max, upsample
 from gan_lib.explainers import Edges, GANExplainer, GradCAM, LinearReadout, RandomMap
 from gan_lib.gan.conditions import ConditionMaker
 from gan_lib.gan.generators import make_generator
+
+TINY_LAYERS = ["features.0", "features.2", "features.5"]  # of the fixture tiny_net
 
 
 @pytest.fixture

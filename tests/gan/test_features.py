@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import TINY_LAYERS
 from torch import nn
 
 from gan_lib.classifiers import folded, make_classifier
 from gan_lib.core.capture import INPUT, Capture, last_places
 from gan_lib.gan.conditions import FeatureMaker, pooled
+
+TINY_LAYERS = ["features.0", "features.2", "features.5"]  # of the fixture tiny_net
+
 
 CLASSES = ["a", "b", "c"]
 
