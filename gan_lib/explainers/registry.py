@@ -4,7 +4,7 @@
         def maps(self, images, target):
             return min_max(images.mean(1, keepdim=True))
 
-    METHODS.register("brightness", Method(Brightness))
+    METHODS.register("brightness", Method(Brightness, kind="control"))    # it does not look at the CNN
 
 From then on ``brightness`` is a method like any other: in :func:`make_explainer`, ``gan-lib explain``,
 recipes, the explorer and comparisons.
