@@ -6,10 +6,10 @@ applies all registered ones (:data:`MEASURES`, where the recipe for one's own is
 :class:`torchmetrics.Metric` of one, whose scores add up over batches and processes.
 """
 
-from gan_lib.core.masking import FILLS, filling, masked_images
-from gan_lib.metrics.base import PerImage, Summary, stated, summarise, summary
-from gan_lib.metrics.boxes import ALPHAS, best_alphas, box_iou, box_scores, evidence_boxes, map_boxes
-from gan_lib.metrics.curves import Curves, Probe, area_under, perturbation_curves
+from gan_lib.core.masking import masked_images
+from gan_lib.metrics.base import PerImage, stated, summarise, summary
+from gan_lib.metrics.boxes import best_alphas, box_scores, evidence_boxes, map_boxes
+from gan_lib.metrics.curves import Probe, area_under, perturbation_curves
 from gan_lib.metrics.faithfulness import average_drop, class_probability, increase_in_confidence
 from gan_lib.metrics.localisation import (
     dice,
@@ -19,12 +19,12 @@ from gan_lib.metrics.localisation import (
     mass_inside,
     pointing_game,
 )
-from gan_lib.metrics.measures import MEASURES, Measure, column, headings
+from gan_lib.metrics.measures import MEASURES, Measure, headings
 from gan_lib.metrics.pairs import paired_tests, verdicts, win_shares, wins_against
 from gan_lib.metrics.quality import adcc, entropy, max_sensitivity
 from gan_lib.metrics.road import road_curves, road_score
-from gan_lib.metrics.sanity import random_logit_check, randomisation_check
-from gan_lib.metrics.scores import Judgement, judge
+from gan_lib.metrics.sanity import sanity_checks
+from gan_lib.metrics.scores import judge
 from gan_lib.metrics.similarity import (
     agreement,
     class_similarity,
@@ -35,31 +35,23 @@ from gan_lib.metrics.similarity import (
 )
 
 __all__ = [
-    "ALPHAS",
-    "FILLS",
     "MEASURES",
-    "Curves",
-    "Judgement",
     "Measure",
     "PerImage",
     "Probe",
-    "Summary",
     "adcc",
     "agreement",
     "area_under",
     "average_drop",
     "best_alphas",
-    "box_iou",
     "box_scores",
     "class_probability",
     "class_similarity",
-    "column",
     "dice",
     "dice_at_area",
     "distinct_values",
     "entropy",
     "evidence_boxes",
-    "filling",
     "headings",
     "increase_in_confidence",
     "iou_at_area",
@@ -71,12 +63,11 @@ __all__ = [
     "paired_tests",
     "perturbation_curves",
     "pointing_game",
-    "random_logit_check",
-    "randomisation_check",
     "rank_correlation",
     "region_table",
     "road_curves",
     "road_score",
+    "sanity_checks",
     "similarity_table",
     "stated",
     "structural_similarity",

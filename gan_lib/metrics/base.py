@@ -19,14 +19,8 @@ RESAMPLES = 1000
 
 
 class Summary(NamedTuple):
-    """Mean of the per-image scores.
-
-    Attributes:
-        mean: over the images that count; NaN when none does.
-        low, high: seeded percentile bootstrap 95 % interval of the mean; ``low <= mean <= high``.
-        n: images that count.
-        skipped: images for which the score is not defined.
-    """
+    """Mean of per-image scores over the ``n`` images that count (NaN when none does), its seeded percentile
+    bootstrap 95 % interval, ``low <= mean <= high``, and how many images were ``skipped``."""
 
     mean: float
     low: float
@@ -41,10 +35,7 @@ class Summary(NamedTuple):
 def summary(scores: Tensor, seed: int = 0, resamples: int = RESAMPLES) -> Summary:
     """Mean, interval and counts of scores (N,) of images; NaN means not defined.
 
-        summary(dice(maps, reference))
-
-    Raises:
-        ValueError: no resample.
+    summary(dice(maps, reference))
     """
     positive(resamples=resamples)
     counted = scores.detach()[~scores.isnan()].cpu()
@@ -73,16 +64,15 @@ class PerImage(Metric):
         metric.compute()                # the summary of all images
 
     Args:
-        score: from what ``update`` is given to scores (B,); NaN means not defined.
-        seed: of the bootstrap.
+        score: from what ``update`` is given to scores (B,).
     """
 
     scores: list[Tensor]
     full_state_update = False
 
-    def __init__(self, score: Callable[..., Tensor], seed: int = 0) -> None:
+    def __init__(self, score: Callable[..., Tensor]) -> None:
         super().__init__()
-        self.score, self.seed = score, seed
+        self.score = score
         self.add_state("scores", default=[], dist_reduce_fx="cat")
 
     def update(self, *given: Any, **named: Any) -> None:
@@ -96,20 +86,20 @@ class PerImage(Metric):
 
     def compute(self) -> Summary:
         """Mean, interval and counts of all scores."""
-        return summary(self.per_image, self.seed)
+        return summary(self.per_image)
 
 
 def summarise(scores: pd.DataFrame, by: str = "method", resamples: int = RESAMPLES) -> pd.DataFrame:
     """Means with bootstrap 95 % intervals, over images and, for what was learned, over seeds.
 
-    The bootstrap has two levels: it draws seeds, then images, the same images for all drawn seeds, so
-    that the interval covers both another training run and other images.
+    The bootstrap draws seeds, then images, the same ones for all drawn seeds: the interval covers both
+    another training run and other images.
 
     Args:
-        scores: one row per image and seed; columns ``by``, ``seed``, ``image``, and the measures.
-            Methods without a seed carry one and the same value.
+        scores: one row per image and seed; columns ``by``, ``seed`` (any one value for what learned
+            nothing), ``image``, and the measures.
         by: the column that names the methods.
-        resamples: bootstrap resamples.
+        resamples: of the bootstrap.
 
     Returns:
         One row per method and measure: ``mean``, ``low``, ``high``, ``n`` (images that count, for which
@@ -157,9 +147,8 @@ def stated(
     """A table to be read: ``mean [low, high]``, one row per method and one column per measure.
 
     Args:
-        table: what :func:`summarise` returns.
+        table: what :func:`summarise` returns; by: its column that names the methods.
         measures: per measure to be shown, its heading.
-        by: the column that names the methods.
         digits: after the point.
     """
     own = table[table["measure"].isin(measures)]

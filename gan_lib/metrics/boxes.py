@@ -33,10 +33,8 @@ def evidence_boxes(evidence: Tensor) -> Tensor:
 
 
 def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Intersection over union (B,) of boxes (B, 4) with others, pair by pair.
-
-    Where a map has no box it is 0; where there is none to be found it is NaN.
-    """
+    """Intersection over union (B,) of boxes (B, 4) with others, pair by pair: 0 without a box, NaN without
+    another one."""
     low, high = torch.maximum(boxes[:, :2], others[:, :2]), torch.minimum(boxes[:, 2:], others[:, 2:])
     both = (high - low).clamp(min=0).prod(1)
     areas = [(given[:, 2:] - given[:, :2]).prod(1) for given in (boxes, others)]
@@ -57,9 +55,8 @@ def box_scores(
         alphas: of the thresholds.
 
     Returns:
-        One row per method, seed, threshold and image: ``method``, ``seed``, ``alpha``, ``image``, ``iou``,
-        and ``error``, 100 where the IoU is below 0.5 and 0 elsewhere; NaN where there is no evidence, or
-        NaN in the map.
+        One row per ``method``, ``seed``, ``alpha`` and ``image``: ``iou``, and ``error``, 100 where that is
+        below 0.5 and 0 elsewhere; NaN where there is no evidence, or NaN in the map.
 
     Raises:
         ValueError: no map or no threshold, or evidence of another number or size.
@@ -80,10 +77,9 @@ def box_scores(
 
 
 def best_alphas(chosen_on: pd.DataFrame) -> pd.Series:
-    """Each method's best threshold by mean IoU: a series by method, without those that have no IoU.
+    """Each method's best threshold by mean IoU, by method, without those that have no IoU.
 
-    Args:
-        chosen_on: from :func:`box_scores`, of images that are not the ones to be reported.
+    Choose on :func:`box_scores` of other images than those to be reported.
     """
     means = chosen_on.groupby(["method", "alpha"], sort=False)["iou"].mean().unstack()
     return means.dropna(how="all").idxmax(axis=1)

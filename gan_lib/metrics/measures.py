@@ -55,7 +55,7 @@ class Measure:
         main: whether a paper's main table has it.
 
     Raises:
-        ValueError: ``score`` asks for something that is not in :data:`GIVEN`.
+        ValueError: ``score`` asks for anything else.
     """
 
     score: Callable[..., Tensor]
@@ -135,9 +135,9 @@ def headings(columns: Iterable[str], variants: Collection[str] = ()) -> dict[str
         columns: of registered measures; those that are not for the main table are left out.
         variants: of measures with a column for each fill and area, those to be shown; by default all.
     """
-    found = {name: column(name) for name in columns}
     return {
         name: (label, measure.higher_is_better)
-        for name, (measure, label) in found.items()
+        for name in columns
+        for measure, label in [column(name)]
         if measure.main and (measure.stage != 1 or not variants or name in variants)
     }

@@ -21,9 +21,8 @@ def _sign(measure: str) -> int:
 def win_shares(scores: pd.DataFrame, measure: str = "drop_black") -> pd.DataFrame:
     """Share of the images, in per cent, on which the method of a row is better than that of a column.
 
-    Draws count for neither; images on which either has no score do not count; the diagonal is NaN, and so
-    are methods that share no image. With ``drop_black`` this is the *win %* of arXiv 2301.08067. Where a
-    method has several seeds, each is compared with each.
+    With ``drop_black`` this is the *win %* of arXiv 2301.08067. Draws count for neither, images without
+    either score not at all; NaN where none counts, as on the diagonal. Each seed is compared with each.
 
     Args:
         scores: as :func:`gan_lib.metrics.judge` gives them.
@@ -49,16 +48,14 @@ def wins_against(scores: pd.DataFrame, measure: str, other: str) -> pd.DataFrame
     """Per image, whether every method was better or worse than another one; equal counts for neither.
 
     Args:
-        scores: as :func:`gan_lib.metrics.judge` gives them.
-        measure: one of its columns.
+        scores, measure: as for :func:`win_shares`.
         other: the method that the others compete with, of one seed.
 
     Returns:
         ``method``, ``seed``, ``image``, ``won`` and ``lost``, 100 or 0; NaN where a score is missing.
 
     Raises:
-        KeyError: a column of no registered measure.
-        ValueError: several seeds of the other method.
+        KeyError: a column of no registered measure; ValueError: several seeds of the other method.
     """
     reference = scores[scores["method"] == other].pivot(index="image", columns="method", values=measure)
     difference = scores[measure].to_numpy() - reference[other].reindex(scores["image"]).to_numpy()
@@ -76,13 +73,13 @@ def paired_tests(
 
         paired_tests(scores, ["road", "adcc"], ["contrastive_lsft"], ["grad_cam", "saliency"])
 
+    Scores of a method's seeds are averaged first, where all have one, so that the images are the only
+    sample: the tests speak of these trained generators, not of other trainings.
+
     Args:
-        scores: as :func:`gan_lib.metrics.judge` gives them. The scores of a method's seeds are averaged
-            first, where all have one, so that the images are the only sample: the tests speak of these
-            trained generators, not of other trainings.
+        scores: as :func:`gan_lib.metrics.judge` gives them.
         measures: one of its columns, or several.
-        methods: one side of the comparisons.
-        against: the other side; none is compared with itself.
+        methods, against: both sides of the comparisons; none is compared with itself.
 
     Returns:
         One row per measure and pair: ``measure``, ``method``, ``against``, ``difference`` (mean of
@@ -91,7 +88,7 @@ def paired_tests(
     rows = []
     for measure in [measures] if isinstance(measures, str) else measures:
         runs = scores.pivot(index="image", columns=["method", "seed"], values=measure)
-        means = {method: runs[method].mean(axis=1, skipna=False) for method in {*methods, *against}}
+        means = {method: runs[[method]].mean(axis=1, skipna=False) for method in {*methods, *against}}
         for method, other in product(methods, against):
             if method != other:
                 # In float32 small p-values become 0.
@@ -104,15 +101,8 @@ def paired_tests(
 
 
 def verdicts(tests: pd.DataFrame, level: float = 0.05) -> pd.DataFrame:
-    """On how many opponents a method is ``better``, ``level`` or ``worse``, at this level of ``p_holm``.
-
-    Args:
-        tests: of registered measures, as :func:`paired_tests` gives them.
-        level: of significance, over all tests.
-
-    Returns:
-        One row per measure and method.
-    """
+    """Against how many a method is ``better``, ``level`` or ``worse``, at this level of ``p_holm``: a row per
+    measure and method of tests that :func:`paired_tests` made."""
     better = np.sign(tests["difference"]) * tests["measure"].map(_sign)
     found = better.where(tests["p_holm"] < level, 0.0)
     named = tests.assign(verdict=found.map({1.0: "better", 0.0: "level", -1.0: "worse"}))

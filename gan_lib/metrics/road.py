@@ -12,7 +12,6 @@ from gan_lib.core.options import positive
 from gan_lib.metrics.curves import Probe
 from gan_lib.metrics.imputation import Imputer
 
-SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 NOISE = 0.01
 UNDONE = 3e-3  # relative residual at which what the solver leaves undone is, root mean square, a third of it
 
@@ -22,13 +21,13 @@ def road_curves(
     images: Tensor,
     maps: Tensor,
     target: Tensor,
-    shares: Sequence[float] = SHARES,
+    shares: Sequence[float],
     noise: float = NOISE,
     seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Probability of the class when the highest, and when the lowest, pixels are removed (Rong et al., 2022).
 
-        highest_gone, lowest_gone = road_curves(Probe(cnn), images, maps, classes)
+        highest_gone, lowest_gone = road_curves(Probe(cnn), images, maps, classes, [0.3, 0.7])
 
     Removed pixels are filled in from their neighbours (:class:`gan_lib.metrics.imputation.Imputer`), so that
     no sharp border gives the removed shape away. Exactly a share goes, equal values in reading order, where

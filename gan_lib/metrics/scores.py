@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -20,6 +19,7 @@ from gan_lib.metrics.measures import MEASURES
 from gan_lib.metrics.road import road_curves
 
 EXPLAINED_AT_ONCE = 32  # images
+RANKED_BY = ("probe", "images", "maps", "target")
 Key = tuple[str, int]
 Explain = Callable[[Tensor, Tensor], Tensor]
 
@@ -28,54 +28,30 @@ class Judgement(NamedTuple):
     """What became of several methods' maps.
 
     Attributes:
-        scores: one row per method, seed and image: ``method``, ``seed``, ``image``, and a column for each
-            measure, NaN where it is not defined.
-        curves: the mean insertion and deletion curves: ``method``, ``seed``, ``share`` of the pixels,
-            ``insertion``, ``deletion``; empty where none were asked for.
+        scores: one row per ``method``, ``seed`` and ``image``; a column for each measure, NaN where it is
+            not defined.
+        curves: the mean curves: ``method``, ``seed``, ``share`` of the pixels, ``insertion``, ``deletion``;
+            empty where none were asked for.
     """
 
     scores: pd.DataFrame
     curves: pd.DataFrame
 
 
-@dataclass
-class _Case:
-    """A batch of images with one method's maps; attributes are those that a measure may ask for."""
+class _Case(dict[str, Any]):
+    """A batch of images with one method's maps: what measures ask for, which is made when they do."""
 
-    probe: Probe
-    ask: Callable[[Tensor, Tensor], Tensor]  # the classes' probability on images
-    images: Tensor
-    target: Tensor
-    before: Tensor
-    maps: Tensor
-    shown: Tensor
-    evidence: Tensor | None
-    reference: Tensor | None
-    explain: Explain | None
-    steps: int
-    shares: Sequence[float]
+    def __missing__(self, name: str) -> Any:
+        self[name] = MADE[name](self)
+        return self[name]
 
-    @cached_property
-    def after(self) -> Tensor:
-        return self.ask(self.shown, self.target)
 
-    @cached_property
-    def curves(self) -> Curves:
-        return perturbation_curves(self.probe, self.images, self.maps, self.target, self.steps)
-
-    @cached_property
-    def road(self) -> tuple[Tensor, Tensor]:
-        return road_curves(self.probe, self.images, self.maps, self.target, self.shares)
-
-    @property
-    def maps_of_shown(self) -> Tensor | None:
-        return self.explain and self.explain(self.shown, self.target)
-
-    def score(self, names: Iterable[str], columns: dict[str, PerImage], variant: str = "") -> None:
-        """Score by these measures, in columns of their names with the variant's behind."""
-        for name in names:
-            column = columns.setdefault(f"{name}{variant}", PerImage(MEASURES[name].score))
-            column.update(**{given: getattr(self, given) for given in MEASURES[name].needs})
+MADE: dict[str, Callable[[_Case], Any]] = {
+    "after": lambda own: own["ask"](own["shown"], own["target"]),
+    "curves": lambda own: perturbation_curves(*(own[name] for name in (*RANKED_BY, "steps"))),
+    "road": lambda own: road_curves(*(own[name] for name in (*RANKED_BY, "shares"))),
+    "maps_of_shown": lambda own: own["explain"](own["shown"], own["target"]),
+}
 
 
 def judge(
@@ -105,14 +81,13 @@ def judge(
         images: (N, 3, H, W) in [0, 1].
         maps: by method and training seed, (N, 1, H, W) in [0, 1].
         explained: (N,) the class that the maps explain.
-        evidence: (N, 1, H, W) bool, where the evidence is known to be: for ``evidence_dice`` (the relevance
-            rank accuracy), ``mass`` (the relevance mass accuracy), ``pointing`` (the highest pixel may miss
-            by 3 % of the side, as published), ``pointing_exact`` and others.
+        evidence: (N, 1, H, W) bool, where the evidence is known to be: for ``evidence_dice``, ``mass``,
+            ``pointing`` (the highest pixel may miss by 3 % of the side, as published) and others.
         reference: (N, 1, H, W) in [0, 1], maps that the column ``dice`` compares with.
         explain: by method and seed, from images (B, 3, H, W) and classes (B,) to maps (B, 1, H, W): for
             measures that explain again, ``adcc`` and ``sensitivity``.
-        fills: what stands in place of what a map hides (:func:`gan_lib.core.masking.filling`); for each
-            there are ``drop_black``, ``increase_black``, ..., in per cent.
+        fills: what stands in place of what a map hides (:data:`gan_lib.core.masking.FILLS`); for each there
+            are ``drop_black``, ``increase_black``, ..., in per cent.
         areas: shares of the image. At each, all maps are reduced to their highest pixels, equally many, and
             measured again, ``drop_black@5``: drops are comparable at matched area only.
         steps: of the insertion and deletion curves, on black; with 0 they are left out.
@@ -122,8 +97,7 @@ def judge(
         batch_size: images per pass.
 
     Raises:
-        ValueError: no image, no map or maps of another number, a batch of none, a count below 0, or an area
-            that is not between 0 and 1.
+        ValueError: no image, no map or maps of another number, a count or a share out of its range.
         KeyError: an unknown fill, or in ``first`` an unknown measure.
     """
     positive(images=len(images), maps=len(maps), batch_size=batch_size)
@@ -133,44 +107,50 @@ def judge(
     if wrong := [key for key, own in maps.items() if len(own) != len(images)]:
         raise ValueError(f"{len(images)} images, but not as many maps of {wrong}")
     device, probe = next(cnn.parameters()).device, Probe(cnn)
-    there = {"evidence": evidence is not None, "reference": reference is not None, "curves": steps > 0}
-    there |= {"road": bool(road), "explain": bool(explain), "maps_of_shown": bool(explain)}
-    lacking = {name for name, given in there.items() if not given}
-    stages: list[list[str]] = [[], [], [], []]
-    for name, measure in MEASURES.items():
-        if not measure.needs & lacking:
-            stages[measure.stage].append(name)
-    plain, seen, ranked, again = stages
+    masks = {"evidence": evidence, "reference": reference}
+    costly = {"explain": explain, "maps_of_shown": explain, "curves": steps, "road": road}
+    lacking = {name for name, own in masks.items() if own is None} | {
+        n for n, own in costly.items() if not own
+    }
+    asked = [name for name, measure in MEASURES.items() if not measure.needs & lacking]
+    plain, seen, ranked, again = ([name for name in asked if MEASURES[name].stage == i] for i in range(4))
     columns: dict[Key, dict[str, PerImage]] = {key: {} for key in maps}
     curves: dict[Key, list[Curves]] = {}
 
     def cases(rows: Tensor, ask: Callable[[Tensor, Tensor], Tensor]) -> Iterator[tuple[Key, _Case]]:
         pictures, target = images[rows].to(device), explained[rows].to(device)
-        before, black = ask(pictures, target), filling(pictures, "black")
-        masks, others = (None if own is None else own[rows].to(device) for own in (evidence, reference))
+        shared = {"images": pictures, "target": target, "before": ask(pictures, target), "ask": ask}
+        shared |= {name: own[rows].to(device) for name, own in masks.items() if own is not None}
+        shared |= {"probe": probe, "steps": steps, "shares": road}
+        black = filling(pictures, "black")
         for key, all_maps in maps.items():
-            own, call = all_maps[rows].to(device), explain[key] if explain else None
-            given = (pictures, target, before, own, blend(pictures, black, own), masks, others, call)
-            yield key, _Case(probe, ask, *given, steps, road)
+            own = all_maps[rows].to(device)
+            call = explain[key] if explain else None
+            yield key, _Case(shared, maps=own, shown=blend(pictures, black, own), explain=call)
+
+    def score(names: Iterable[str], key: Key, case: _Case, variant: str = "") -> None:
+        for name in names:
+            column = columns[key].setdefault(f"{name}{variant}", PerImage(MEASURES[name].score))
+            column.update(**{given: case[given] for given in MEASURES[name].needs})
 
     for rows in torch.arange(len(images)).split(batch_size):
         hidden = {fill: filling(images[rows].to(device), fill) for fill in fills}
         for key, case in cases(rows, probe):
-            case.score(plain, columns[key])
-            ranks, pixels = pixel_ranks(case.maps), case.maps.shape[1:].numel()
+            score(plain, key, case)
+            ranks, pixels = pixel_ranks(case["maps"]), case["maps"].shape[1:].numel()
             top = {f"@{100 * area:g}": (ranks < round(area * pixels)).float() for area in areas}
-            for suffix, own in {"": case.maps, **top}.items():
+            for suffix, own in {"": case["maps"], **top}.items():
                 for fill in fills:
-                    varied = replace(case, maps=own, shown=blend(case.images, hidden[fill], own))
-                    varied.score(seen, columns[key], f"_{fill}{suffix}")
-            case.score(ranked, columns[key])
+                    shown = blend(case["images"], hidden[fill], own)
+                    score(seen, key, _Case({**case, "maps": own, "shown": shown}), f"_{fill}{suffix}")
+            score(ranked, key, case)
             if steps:
-                curves.setdefault(key, []).append(case.curves)
+                curves.setdefault(key, []).append(case["curves"])
     for name in again:
         count = min(limits.get(name, len(images)), len(images))
         for rows in torch.arange(count).split(EXPLAINED_AT_ONCE) if count else ():
             for key, case in cases(rows, partial(class_probability, cnn)):
-                case.score([name], columns[key])
+                score([name], key, case)
     tables = [_table(key, own, len(images)) for key, own in columns.items()]
     return Judgement(pd.concat(tables, ignore_index=True), _mean_curves(curves, len(images)))
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 import torchvision
 
-from gan_lib.metrics import best_alphas, box_iou, box_scores, evidence_boxes, map_boxes
+from gan_lib.metrics import best_alphas, box_scores, evidence_boxes, map_boxes
+from gan_lib.metrics.boxes import box_iou
 
 
 def blob(rows, columns, value=1.0, size=(12, 16)):

@@ -25,9 +25,8 @@ from gan_lib.metrics import (
     max_sensitivity,
     perturbation_curves,
     pointing_game,
-    random_logit_check,
-    randomisation_check,
     rank_correlation,
+    sanity_checks,
     structural_similarity,
 )
 
@@ -178,7 +177,7 @@ def test_sanity_checks_tell_what_looks_at_the_cnn(tiny_net, images, target):
         "edges": lambda net, x, y: Edges(net).attribute(x, y),
     }
     before = copy.deepcopy(tiny_net.state_dict())
-    table = randomisation_check(methods, tiny_net, images, target, stages=2)
+    table, logits = sanity_checks(methods, tiny_net, images, target, stages=2, classes=4)
     assert len(table) == 4  # two methods, two stages
     assert table["share"].is_monotonic_increasing
     assert table["share"].max() == 1
@@ -189,7 +188,7 @@ def test_sanity_checks_tell_what_looks_at_the_cnn(tiny_net, images, target):
     assert all(
         torch.equal(a, b) for a, b in zip(before.values(), tiny_net.state_dict().values(), strict=True)
     )
-    logits = random_logit_check(methods, tiny_net, images, target, classes=4).set_index("method")
+    logits = logits.set_index("method")
     assert logits.loc["edges", "rank"] == pytest.approx(1)
     assert logits.loc["grad_cam", "rank_n"] > 0  # maps of zeros have no ranks
     assert logits.loc["grad_cam", "rank"] < 0.99

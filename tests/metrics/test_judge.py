@@ -13,7 +13,6 @@ from gan_lib.metrics import (
     Probe,
     adcc,
     class_probability,
-    column,
     dice,
     headings,
     judge,
@@ -22,6 +21,7 @@ from gan_lib.metrics import (
     road_curves,
     summarise,
 )
+from gan_lib.metrics.measures import column
 
 TARGET = torch.tensor([0, 2, 3])  # not what the net predicts
 EVIDENCE = torch.zeros(3, 1, 16, 16, dtype=torch.bool)

@@ -120,8 +120,9 @@ def test_what_roads_solver_leaves_undone_is_below_a_third_of_its_noise(share, si
 
 def test_road_does_not_depend_on_how_many_images_are_solved_together(tiny_net, images, maps, monkeypatch):
     probe, target = Probe(tiny_net), torch.tensor([0, 2, 3])
-    whole = torch.stack(road_curves(probe, images, maps, target))
+    shares = (0.1, 0.5, 0.9)
+    whole = torch.stack(road_curves(probe, images, maps, target, shares))
     monkeypatch.setattr(imputation, "AT_ONCE", 1)
-    assert torch.allclose(torch.stack(road_curves(probe, images, maps, target)), whole, atol=1e-3)
+    assert torch.allclose(torch.stack(road_curves(probe, images, maps, target, shares)), whole, atol=1e-3)
     nothing = road_curves(probe, images[:0], maps[:0], target[:0], shares=(0.5,))
     assert [part.shape for part in nothing] == [(0, 1), (0, 1)]
