@@ -29,7 +29,7 @@ from gan_lib.data import ImageSplit
 from gan_lib.data import read_images as pictures_at
 from gan_lib.data.images import as_uint8
 from gan_lib.explainers import METHODS, ContrastiveExplainer, Explainer, make_explainer
-from gan_lib.metrics import headings, judge, random_logit_check, randomisation_check, stated, summarise
+from gan_lib.metrics import headings, judge, sanity_checks, stated, summarise
 from gan_lib.workbench import Places, Profile, Recipe
 from gan_lib.workbench.jobs import train_by_contrast
 
@@ -154,7 +154,7 @@ def compare(
     given |= {"areas": [0.1], "steps": 10, "road": (0.3, 0.7), "first": {"adcc": 60, "sensitivity": 0}}
     results = summarise(judge(cnn, images, maps, classes, **given).scores)
     shown = headings(results["measure"].unique(), COMPARED)
-    return stated(results, {measure: heading for measure, (heading, _) in shown.items()})
+    return stated(results, {name: heading.replace("\n", " ") for name, (heading, _) in shown.items()})
 
 
 def train_explainer(
@@ -204,9 +204,9 @@ def sanity(explainer: Explainer, images: Tensor, targets: Target = None, stages:
             return explainer.attribute(pictures, target, batch_size=64)
 
     methods: Any = {explainer.name: explain}
-    randomised = randomisation_check(methods, cnn, images, classes, stages).assign(check="randomised")
-    other = random_logit_check(methods, cnn, images, classes, logits.shape[1]).assign(check="another class")
-    table = pd.concat([randomised, other], ignore_index=True)
+    checks = sanity_checks(methods, cnn, images, classes, stages, logits.shape[1])
+    named = zip(checks, ("randomised", "another class"), strict=True)
+    table = pd.concat([own.assign(check=check) for own, check in named], ignore_index=True)
     return table[["method", "check", *table.columns.difference(["method", "check"], sort=False)]]
 
 
