@@ -71,7 +71,7 @@ def image_grid(
 
 
 def map_grid(
-    columns: Mapping[str, Tensor],
+    columns: Mapping[str, Tensor | None],
     row_labels: Sequence[str] = (),
     cell: float = CELL,
     colour_bar: bool = True,
@@ -81,17 +81,19 @@ def map_grid(
     """One row per image, one named column per kind of picture.
 
     Args:
-        columns: per title, images (N, 3, H, W), maps (N, 1, H, W) in [0, 1] or masks (bool).
+        columns: per title, images (N, 3, H, W), maps (N, 1, H, W) in [0, 1] or masks (bool); ``None`` for
+            what is not known is left out.
         row_labels: N labels for the left edge.
         cell: height of a picture in inches.
         colour_bar: draw the scale of the maps' colours at the right.
         captions: per title, N numbers or words to be written into the pictures.
         frames: per title, boxes (N, 4) to be drawn into the pictures: left, top, right, bottom, in pixels.
     """
-    first = next(iter(columns.values()))
+    known = {title: pictures for title, pictures in columns.items() if pictures is not None}
+    first = next(iter(known.values()))
     count = len(first)
-    figure, axes = _grid(count, len(columns), cell, first.shape[-1] / first.shape[-2])
-    for column, (title, pictures) in enumerate(columns.items()):
+    figure, axes = _grid(count, len(known), cell, first.shape[-1] / first.shape[-2])
+    for column, (title, pictures) in enumerate(known.items()):
         wide = int(12 * cell * first.shape[-1] / first.shape[-2])
         axes[0, column].set_title(textwrap.fill(title, wide), fontsize=8, pad=3)
         for row in range(count):
