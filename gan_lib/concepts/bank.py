@@ -181,11 +181,7 @@ def importance_table(
     images_per_class: int = 60,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Mean :func:`importance` over the images that concepts were learned from (:func:`learn_concepts`).
-
-    Returns:
-        A row per class: ``class``, and ``concept 0`` to ``concept k - 1``, shares of the probability.
-    """
+    """Mean :func:`importance` of each ``concept k`` of a ``class`` over the images it was learned from."""
     rows = []
     for label, basis in bank.basis.items():
         images = split.batch(predicted_images(predictions, label, images_per_class, seed)).images
@@ -205,15 +201,12 @@ def how_many(data: Tensor, counts: Sequence[int], seeds: Sequence[int] = (0, 1, 
 
     Args:
         data: (N, C), non-negative: :func:`weighted_activations`.
-        counts: numbers k, each at most the data's rows and columns.
+        counts: numbers k, each at most the data's rows and columns; others raise a ValueError.
         seeds: of random starts.
 
     Returns:
         ``components``, ``seed``, ``error``, ``stability``: the mean of :func:`matched_similarity` with the
         other seeds' bases; NaN for a single seed.
-
-    Raises:
-        ValueError: no count or no seed, or what :func:`nmf` refuses.
     """
     positive(counts=len(counts), seeds=len(seeds))
     rows = []

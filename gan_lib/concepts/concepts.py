@@ -95,13 +95,8 @@ class Concepts:
     def transform(self, images: Tensor, target: Target = None) -> Tensor:
         """How much of each concept of a class is where in images (B, 3, H, W): (B, k, h, w), not below 0.
 
-        Args:
-            images: in [0, 1].
-            target: ``None`` for the predicted class, one class, or one per image.
-
-        Raises:
-            ValueError: a class without concepts.
-            RuntimeError: before :meth:`fit`.
+        The class is the predicted one, one class, or one per image. A class without concepts raises a
+        ValueError; before :meth:`fit` it is a RuntimeError.
         """
         classes = resolve_target(probabilities(self.cnn, images), target)  # (B,)
         self._check(classes.unique().tolist())

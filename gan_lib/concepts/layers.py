@@ -77,11 +77,7 @@ class HiddenLayer:
         return next(self.cnn.parameters()).device
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Activations (B, C, h, w), on the CNN's device, of images (B, 3, H, W); without gradients.
-
-        Raises:
-            ValueError: activations below 0.
-        """
+        """Activations (B, C, h, w), on the CNN's device, of images (B, 3, H, W); below 0 is a ValueError."""
         with torch.no_grad():
             return self.with_gradient(images.to(self.device).contiguous(memory_format=torch.channels_last))
 
@@ -147,10 +143,7 @@ class LayerRelevance:
     def __call__(self, images: Tensor, target: int | Tensor | None = None) -> Tensor:
         """Relevance (B, 1, h, w), not below 0, of images (B, 3, H, W); target ``None`` is the prediction.
 
-        Raises:
-            ValueError: a wrong number of targets.
-            IndexError: a class that the CNN does not have.
-            RuntimeError: under ``torch.inference_mode``.
+        Raises: as :func:`resolve_target`, and a RuntimeError under ``torch.inference_mode``.
         """
         cnn = self.hidden.cnn
         if torch.is_inference_mode_enabled():

@@ -33,21 +33,18 @@ def prediction_test(
         tests, pictures = prediction_test(bank, pooled, predictions, [4, 6], [1, 40])
         prediction_summary(tests)
 
-    The test of arXiv 2502.03422 (tables 1 and 2) in all forms: with every count of crops and of candidates;
-    *strict*, all crops from images that are not predicted as the class, and not; and with two controls that
-    its authors do not report: random crops, among which nothing is chosen, and another class's prototypes,
-    where there is another class.
+    The test of arXiv 2502.03422 (tables 1 and 2): with every count of crops and of candidates; *strict*, all
+    crops from images that are not predicted as the class, and not; and with two controls that its authors do
+    not report: random crops, and another class's prototypes, where there is another class.
 
     Args:
         bank: the concepts.
-        pooled: activations of the images that crops are cut from.
-        predictions: what the CNN predicts for these images.
+        pooled, predictions: of the images that crops are cut from.
         crop_counts: how many crops, of the first concepts; with more crops than concepts, further prototypes
             of the first ones. Where no image is left to cut from a crop stays black.
         candidates: so many of the nearest cells are put in order by themselves
             (:meth:`PooledActivations.best`), and the first is taken; 1 takes the nearest cell, as published.
         runs: of the controls, with the seeds ``seed``, ``seed + 1`` and so on.
-        seed: of the first run.
 
     Returns:
         A row per class and test: ``class``, ``prediction``, ``probability`` of the class, ``won``; ``form``

@@ -20,12 +20,9 @@ from gan_lib.data.rows import batch_rows
 
 @dataclass(frozen=True)
 class Places:
-    """Crops, per vector the nearest first.
+    """Crops (V, T), per vector the nearest first; where there were fewer, image and place are -1.
 
-    Attributes:
-        image: (V, T) rows of the split; -1 where there were fewer crops than asked for.
-        place: (V, T) number of the place, row by row.
-        similarity: (V, T) cosine with the vector.
+    Attributes: rows of the split, numbers of the places row by row, and cosines with the vector.
     """
 
     image: Tensor
@@ -80,12 +77,10 @@ class PooledActivations:
         return len(self.vectors)
 
     def nearest(self, vectors: Tensor, top: int = 1, allowed: Tensor | None = None) -> Places:
-        """The crops with the highest cosine similarity to vectors (V, C), at most one of an image each.
+        """The ``top`` crops of highest cosine with vectors (V, C), at most one of an image each.
 
-        ``allowed``, (V, N) or (N,) bool, are the images that a vector may take crops from.
-
-        Raises:
-            ValueError: vectors of another number of channels, or fewer than one crop asked for.
+        ``allowed``, (V, N) or (N,) bool, are the images that a vector may take crops from. Vectors of another
+        number of channels, and ``top`` below 1, raise a ValueError.
         """
         positive(top=top)
         if vectors.shape[1] != self.vectors.shape[2]:

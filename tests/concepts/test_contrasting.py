@@ -31,6 +31,7 @@ from gan_lib.concepts.contrasting import (
     shifting_summary,
     shifting_test,
 )
+from gan_lib.concepts.contrasting import evidence as evidence_module
 from gan_lib.concepts.contrasting.insertion import freest, insertion_test, paste
 from gan_lib.data import ImageSplit
 
@@ -158,16 +159,16 @@ def test_evidence_is_where_the_relevance_is(colours):
         assert len(own.of_images(torch.tensor([0, 3]))) == 24
 
 
-def test_evidence_of_images_in_batches(colours):
-    made = gather_evidence(colours.relevance, colours.split, colours.table, [2, 0], 6, batch_size=4)
+def test_evidence_of_images_in_batches(colours, monkeypatch):
+    monkeypatch.setattr(evidence_module, "BATCH", 4)
+    made = gather_evidence(colours.relevance, colours.split, colours.table, [2, 0], 6)
     assert list(made) == [2, 0]
     for label, own in made.items():
         assert torch.equal(own.rows, colours.evidence[label].rows)
         assert torch.equal(own.image, colours.evidence[label].image)
         assert torch.allclose(own.vectors, colours.evidence[label].vectors)
-    for counts in ({"images_per_class": 0}, {"batch_size": 0}):
-        with pytest.raises(ValueError, match="must be at least 1, not 0"):
-            gather_evidence(colours.relevance, colours.split, colours.table, [0], **counts)
+    with pytest.raises(ValueError, match="must be at least 1, not 0"):
+        gather_evidence(colours.relevance, colours.split, colours.table, [0], 0)
 
 
 def test_held_out_accuracy(colours):

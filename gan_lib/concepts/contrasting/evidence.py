@@ -16,6 +16,7 @@ from gan_lib.core.options import positive
 from gan_lib.core.runtime import progress
 from gan_lib.data import ImageSplit
 
+BATCH = 32  # images at a time
 THRESHOLD = 0.25  # share of an image's largest relevance
 HELD_OUT = 0.25  # share of a class's images
 
@@ -46,7 +47,6 @@ def gather_evidence(
     classes: Iterable[int],
     images_per_class: int = 60,
     seed: int = 0,
-    batch_size: int = 32,
 ) -> dict[int, Evidence]:
     """Of images predicted as each class, the activations where the relevance is high.
 
@@ -54,25 +54,20 @@ def gather_evidence(
     (arXiv 2502.03422, section 3.3).
 
     Args:
-        relevance: how much the places of a layer matter.
-        split: images.
-        predictions: what the CNN predicts for them.
+        relevance, split, predictions, images_per_class, seed: as for :func:`gan_lib.concepts.learn_concepts`.
         classes: class numbers. One that is never predicted, or for which nothing is relevant, is left out.
-        images_per_class: at most so many.
-        seed: of the choice of images.
-        batch_size: images at a time.
 
     Raises:
         ValueError: a count below 1.
     """
-    positive(images_per_class=images_per_class, batch_size=batch_size)
+    positive(images_per_class=images_per_class)
     found = {}
     for label in progress(list(classes), "evidence"):
         rows = predicted_images(predictions, label, images_per_class, seed)
         if not len(rows):
             continue
         vectors, images = [], []
-        for part in torch.arange(len(rows)).split(batch_size):
+        for part in torch.arange(len(rows)).split(BATCH):
             pictures = split.batch(rows[part]).images
             weights = relevance(pictures, label).flatten(1)  # (B, h * w)
             keep = weights > THRESHOLD * weights.amax(1, keepdim=True)
@@ -84,14 +79,9 @@ def gather_evidence(
 
 
 def held_out_accuracy(evidence: Mapping[int, Evidence], strength: float = 1.0, seed: int = 0) -> pd.DataFrame:
-    """How well hyperplanes separate vectors of images that they were not fitted to.
+    """How well :class:`Hyperplanes` separate vectors of images that they were not fitted to.
 
-    A quarter of each class's images is held out, at least one.
-
-    Args:
-        evidence: by class.
-        strength: as for :class:`Hyperplanes`.
-        seed: of the choice.
+    A quarter of each class's images is held out, at least one, by a seeded choice.
 
     Returns:
         A row per ordered pair: ``class``, ``other``, ``accuracy`` and ``training_accuracy`` (0..1, the

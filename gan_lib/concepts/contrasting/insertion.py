@@ -29,15 +29,12 @@ def insertion_test(
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
     """Paste patches into images of another class, and compare both classes' probabilities.
 
-        table, pasted = insertion_test(cnn, images_of_b, a, b, {"evidence": crops}, {"evidence": corners})
-
     The test of arXiv 2502.03422 (table 4), with as many controls as there are further patches.
 
     Args:
         cnn: from images in [0, 1] to logits.
         images: (B, 3, H, W) of class ``other``.
-        one: the class whose evidence is pasted.
-        other: the images' own class.
+        one, other: the class whose evidence is pasted, and the images' own.
         patches: by name, one per image: (B, 3, h, w); all of one size.
         corners: by name, where their top left corners go: (B, 2) row and column.
 
@@ -47,8 +44,7 @@ def insertion_test(
         class ``one``); and the images with patches, by name.
 
     Raises:
-        ValueError: patches of different sizes, another number of them than of images, or one that
-            reaches beyond its image.
+        ValueError: patches of different sizes or not one per image, or one that reaches beyond its image.
     """
     sizes = {tuple(patch.shape) for patch in patches.values()}
     if len(sizes) != 1 or len(images) not in {size[0] for size in sizes}:
@@ -80,29 +76,26 @@ def insertion_round(
     candidates: int = 40,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, dict[tuple[int, int], dict[str, Tensor]]]:
-    """Every class's evidence in images of the class after it, the last one's in images of the first.
+    """:func:`insertion_test` of every class in images of the class after it, of the last in the first.
 
-    Pasted are cells that show what speaks most for the class rather than the images' own (a contrasting
-    concept alone) best by themselves (:meth:`gan_lib.concepts.PooledActivations.best`). A cell keeps its
-    place, because CNNs tell the places of an image apart, by their strides and by the border's padding: of
-    the best cells, each image takes the one whose place is the freest (:func:`freest`). Controls of the
-    same size: the cell's ``mean colour``, at its place, and a cell of a ``third class``, chosen in the same
-    way, where there is one.
+    Pasted are cells that show the first contrasting concept best (:meth:`PooledActivations.best`). A cell
+    keeps its place, for CNNs tell places apart, by their strides and the border's padding: of the best
+    ``images_per_class`` cells, each image takes the one whose place is the :func:`freest`. Controls: the
+    cell's ``mean colour``, and a cell of a ``third class``, chosen in the same way, where there is one.
 
     Args:
-        relevance: of the images, decides where they are free.
+        relevance: decides where images are free.
         planes: between the classes.
         pooled: activations of the images that cells are cut from.
-        images: those that are pasted into.
-        predictions: what the CNN predicts for them.
-        images_per_class: at most so many, and as many of the best cells.
+        images, predictions: those that are pasted into, and what the CNN predicts for them.
+        images_per_class: at most so many.
         candidates: nearest cells that are looked at by themselves.
         seed: of the choice of images and of the factorisations.
 
     Returns:
-        The rows of :func:`insertion_test`, with ``class`` (pasted), ``other`` (the images' own) and an
-        ``image`` that is its own for every pair; and per pair the pictures by name, ``image`` first. A
-        pair is left out where no image is predicted as ``other``, or where nothing speaks for the class.
+        The rows with ``class`` (pasted), ``other`` (the images' own) and an ``image`` that is its own for
+        every pair; and per pair the pictures by name, ``image`` first. Pairs are left out where no image is
+        predicted as ``other``, or where nothing speaks for the class.
 
     Raises:
         ValueError: every pair is left out, or a count below 1.
@@ -152,13 +145,9 @@ def insertion_summary(inserted: pd.DataFrame) -> pd.DataFrame:
 def inserted_page(
     cnn: nn.Module, shown: Mapping[tuple[int, int], Mapping[str, Tensor]], names: Sequence[str], most: int = 4
 ) -> dict[str, Any]:
-    """The first image of the first pairs with all its patches, as arguments of ``figures.map_grid``.
+    """The first image of the first pairs of :func:`insertion_round`, as arguments of ``figures.map_grid``.
 
-    Args:
-        cnn: whose predictions are written into the pictures.
-        shown: pictures by pair, of :func:`insertion_round`; of the first pair's kinds those that all have.
-        names: of the classes.
-        most: pairs.
+    Shown are the patches that all these pairs have, with what the CNN predicts.
     """
     pairs = list(shown)[:most]
     kinds = [kind for kind in shown[pairs[0]] if all(kind in shown[pair] for pair in pairs)]
@@ -172,14 +161,9 @@ def inserted_page(
 
 
 def freest(relevance: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Which of the boxes (T, 4), in pixels, covers the least relevance (B, 1, h, w) of each image: (B,).
+    """Which box covers the least relevance (B, 1, h, w) of each image of a size (H, W): (B,).
 
-    Of equal ones the first.
-
-    Args:
-        relevance: at least 0.
-        boxes: left, top, right, bottom; int64.
-        size: H, W of the images.
+    Boxes (T, 4) are left, top, right, bottom in pixels; of equal ones it is the first.
 
     Raises:
         ValueError: no box, or one that reaches beyond the image.

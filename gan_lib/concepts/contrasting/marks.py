@@ -20,12 +20,7 @@ RELIED = 50.0  # per cent
 def carried_marks(known: ImageSplit, split: ImageSplit) -> Tensor:
     """The class (N,) whose mark each image of a split carries: the one of the nearest mean colour.
 
-    Args:
-        known: images that carry the marks of their own classes.
-        split: images with any class's mark.
-
-    Raises:
-        ValueError: images without a mark.
+    ``known`` are images that carry the marks of their own classes; images without a mark raise a ValueError.
     """
     colours, classes = _colours(known), known.labels.unique()
     means = torch.stack([colours[known.labels == label].mean(0) for label in classes])  # (K, 3)
@@ -48,9 +43,8 @@ def mark_reliance(
     """How often each class is predicted where its mark is, and where there is no mark.
 
     Args:
-        without: predictions for images without marks.
-        conflicting: predictions for images with another class's mark.
-        carried: (N,) whose mark each of these carries (:func:`carried_marks`).
+        without, conflicting: predictions for images without marks, and with another class's mark.
+        carried: (N,) whose mark each of the latter carries (:func:`carried_marks`).
         classes: how many there are.
 
     Returns:
@@ -73,13 +67,9 @@ def marks_found(
     seed: int = 0,
     top: int = 10,
 ) -> pd.DataFrame:
-    """Of the cells that show each contrasting concept, how many contain the mark.
+    """Of the ``top`` cells that show each contrasting concept, how many contain the mark.
 
-    Args:
-        planes, components, seed: as for :func:`contrasting_concepts`.
-        pooled: activations of images with marks.
-        candidates: nearest cells, to be put in order by themselves as well.
-        top: so many cells count.
+    Cells are the nearest ones of images with marks, and of the nearest ``candidates`` the best by themselves.
 
     Returns:
         A row per way to choose ``cells`` (``nearest``, ``by themselves``), ordered pair of classes

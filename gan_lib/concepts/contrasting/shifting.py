@@ -34,21 +34,17 @@ def shifting_test(
 ) -> pd.DataFrame:
     """Move the activations of one class's images towards another class, and run the rest of the network.
 
-    The test of arXiv 2502.03422 (table 3): every place of the layer is moved by the same vector, ReLU
-    after, in three directions: the hyperplane's normal, the difference of both classes' mean activations,
-    and random ones.
+    The test of arXiv 2502.03422 (table 3): every place is moved by the same vector, ReLU after, in three
+    directions: the hyperplane's normal, the difference of the classes' mean activations, and random ones.
 
     Args:
-        hidden: the layer.
-        planes: between the classes.
-        evidence: by class; it names the images and gives the means.
-        split: the images.
+        hidden, planes: the layer, and the hyperplanes in it.
+        evidence, split: by class, its mean activation and its images' rows; the images.
         pairs: from the first class to the second.
         offsets: lengths of the move, in units of the distance between both classes' mean activations.
         absolute: offsets are lengths as they are (:data:`PUBLISHED_OFFSETS`).
         images_per_class: at most so many.
-        draws: random directions per pair.
-        seed: of the random directions.
+        draws, seed: random directions per pair.
 
     Returns:
         A row per pair, image, direction and offset: ``class``, ``other``, ``image`` (its row),
@@ -101,9 +97,8 @@ def shifting_summary(shifted: pd.DataFrame) -> pd.DataFrame:
 def shifting_curves(shifted: pd.DataFrame) -> pd.DataFrame:
     """``reached`` [%] and ``growth`` of :func:`shifting_test` at every offset, for ``figures.method_curves``.
 
-    Returns:
-        A row per direction, called ``method``, and ``offset``: the means, and ``reached_low``,
-        ``reached_high``, ``growth_low``, ``growth_high``, 1.96 standard errors on either side.
+    A row per direction, called ``method``, and ``offset``: means, and 1.96 standard errors on either side as
+    ``reached_low``, ``reached_high``, ``growth_low``, ``growth_high``.
     """
     rows = shifted.rename(columns={"direction": "method"}).assign(reached=100.0 * shifted["reached"])
     groups = rows.groupby(["method", "offset"], sort=False)[["reached", "growth"]]
