@@ -82,7 +82,7 @@ def test_data() -> Path:
 TINY = """
 seeds: [0]
 machine: {workers: 1}
-data: {train_images: 40, test_images: 20, image_size: 32}
+data: {train_images: 40, validation_images: 6, test_images: 20, image_size: 32}
 cnn: {epochs: 1, batch_size: 8}
 gan: {images: 12, test_images: 8, variants: [lsft]}
 generator: {conditions: 3, width: 8, condition_hidden: 8, condition_channels: 8, sft_hidden: 8, stem_stride: 8}

@@ -8,9 +8,9 @@ A data set of one's own is a function in :data:`DATA_SETS`, and from then on a n
         ...
         return ImageData.from_arrays((images, labels), (test_images, test_labels), class_names)
 
-It takes those of ``root`` (the folder of the data sets), ``size``, ``train``, ``test``, ``seed`` and ``into``
-(where to write its shards, as :meth:`ImageData.save` does) that it needs, by these names. Any other name is
-an image folder.
+It takes those of ``root`` (the folder of the data sets), ``size``, ``train``, ``test``, ``validation``, ``seed`` and
+``into`` (where to write its shards, as :meth:`ImageData.save` does) that it needs, by these names. Any other
+name is an image folder.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def load_data(
     train: int | None = None,
     test: int | None = None,
     seed: int = 0,
+    validation: int | None = None,
 ) -> ImageData:
     """A data set by name, built or decoded once and then read from the store.
 
@@ -58,6 +59,7 @@ def load_data(
             most so many are drawn with the classes in proportion, by default all.
         test: how many test images, likewise.
         seed: decides everything random: what is made, drawn, or held out for testing.
+        validation: how many images an embedded set puts aside for choosing settings; others do not.
 
     Raises:
         FileNotFoundError: neither a known name nor a folder; the known names are listed.
@@ -68,7 +70,7 @@ def load_data(
     build: Callable[..., ImageData] = DATA_SETS[name] if known else image_folder
     takes = inspect.signature(build).parameters
     counts = {split: count for split, count in (("train", train), ("test", test)) if count is not None}
-    wanted = {"size": size, "seed": seed, **counts}
+    wanted = {"size": size, "seed": seed, **counts, **({"validation": validation} if validation else {})}
     options = {option: value for option, value in wanted.items() if option in takes}
     made_from: dict[str, Any] = {"name": DATA_SETS.name(name) if known else name, **options}
     if not known:  # a folder's images may change under the same name

@@ -27,7 +27,12 @@ CHUNK = 500
 
 
 def digits_in_scenes(
-    train: int = 2000, test: int = 1000, size: int = 64, seed: int = 0, confounded: bool = False
+    train: int = 2000,
+    test: int = 1000,
+    size: int = 64,
+    seed: int = 0,
+    confounded: bool = False,
+    validation: int = 0,
 ) -> ImageData:
     """Build the data set.
 
@@ -42,21 +47,25 @@ def digits_in_scenes(
         confounded: put a small square, its colour decided by the class, into a background corner of
             every training image. Test images stay clean, and a third split ``conflict`` holds test
             images with the square of another class: a CNN that relies on the square fails there.
+        validation: number of images of a split ``validation``, to choose settings on; images like those of
+            the test split, and none of them.
 
     Returns:
         Data of 10 classes with ``masks`` (and ``marks`` when confounded).
 
     Raises:
-        ValueError: fewer than 10 training images, no test image, or a side under 16 pixels.
+        ValueError: fewer than 10 training images, no test image, a negative number of validation images, or
+            a side under 16 pixels.
     """
-    if train < 10 or test < 1 or size < 16:
-        raise ValueError(f"needs train >= 10, test >= 1, size >= 16; got {train}, {test}, {size}")
+    if train < 10 or test < 1 or size < 16 or validation < 0:
+        given = f"{train}, {test}, {size}, {validation}"
+        raise ValueError(f"needs train >= 10, test >= 1, size >= 16, validation >= 0; got {given}")
     generator = torch.Generator().manual_seed(seed)
     digits, labels = digit_samples()
     held_out, rest = digit_pools(len(labels), generator)
-    parts = {"train": (train, rest), "test": (test, held_out)}
+    parts = {"train": (train, rest), "test": (validation + test, held_out)}
     if confounded:
-        parts["conflict"] = (test, held_out)
+        parts["conflict"] = (validation + test, held_out)
     splits = {}
     for name, (count, pool) in parts.items():
         rows = _balanced_rows(labels, pool, count, generator)
@@ -72,12 +81,18 @@ def digits_in_scenes(
             colours = _class_colours()[marked][:, :, None, None]  # (N, 3, 1, 1)
             images = torch.where(marks, colours, images)
         splits[name] = ImageSplit((images * 255).round().to(torch.uint8), labels[rows], masks, marks)
+    if validation:
+        made = splits["test"]
+        splits["validation"] = made.subset(range(validation))
+        splits["test"] = made.subset(range(validation, len(made)))
     return ImageData("confounded digits in scenes" if confounded else "digits in scenes", CLASS_NAMES, splits)
 
 
-def confounded_digits(train: int = 2000, test: int = 1000, size: int = 64, seed: int = 0) -> ImageData:
+def confounded_digits(
+    train: int = 2000, test: int = 1000, size: int = 64, seed: int = 0, validation: int = 0
+) -> ImageData:
     """:func:`digits_in_scenes` whose training images carry a square that gives the class away."""
-    return digits_in_scenes(train, test, size, seed, confounded=True)
+    return digits_in_scenes(train, test, size, seed, confounded=True, validation=validation)
 
 
 def digit_pools(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -154,7 +169,8 @@ def _scene_crops(count: int, size: int, generator: torch.Generator) -> Tensor:
     choice = torch.randint(len(scenes), (count,), generator=generator)
     crops = torch.empty(count, 3, size, size)
     for index, photograph in enumerate(scenes):  # (1, 3, h, w)
-        for rows in (choice == index).nonzero()[:, 0].split(CHUNK):
+        own = (choice == index).nonzero()[:, 0]
+        for rows in own.split(CHUNK) if len(own) else ():  # few images may all be of one photograph
             crops[rows] = _random_crops(photograph, len(rows), size, generator)
     return crops
 

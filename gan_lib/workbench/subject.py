@@ -89,7 +89,7 @@ class Subject:
     ) -> None:
         self.recipe, self.places, self.fabric, self.device = recipe, places, fabric, fabric.device
         own = recipe.data
-        counts = {"train": own.train_images, "test": own.test_images}
+        counts = {"train": own.train_images, "test": own.test_images, "validation": own.validation_images}
         self.data: ImageData = load_data(
             own.name, store, places.data, size=own.image_size, seed=recipe.seed, **counts
         )

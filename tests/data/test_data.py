@@ -47,6 +47,11 @@ def test_digits_in_scenes_has_exact_masks_and_is_seeded(scenes):
     assert share.max() < 0.5
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_single_test_image_is_on_one_of_two_photographs(seed):
+    assert digits_in_scenes(train=10, test=1, size=16, seed=seed).test.images.shape == (1, 3, 16, 16)
+
+
 def test_the_mask_is_where_the_digit_is():
     """A digit has one colour: well inside the mask an image hardly varies, outside it does."""
     data = digits_in_scenes(train=200, test=10, seed=1)
@@ -298,3 +303,15 @@ def test_real_folders(test_data, tmp_path):
     chinese = image_folder(tmp_path / "chinese", size=64, into=tmp_path / "cache")
     assert len(chinese.class_names) == 15
     assert not chinese.skipped
+
+
+def test_validation_images_are_the_first_of_those_held_out():
+    whole = digits_in_scenes(train=20, test=12, size=32, seed=5, confounded=True)
+    parted = digits_in_scenes(train=20, test=8, validation=4, size=32, seed=5, confounded=True)
+    for split, rows in (("validation", range(4)), ("test", range(4, 12))):
+        assert parted[split].fingerprint == whole.test.subset(rows).fingerprint
+    assert parted.train.fingerprint == whole.train.fingerprint
+    assert parted["conflict"].fingerprint == whole["conflict"].fingerprint
+    assert "validation" not in whole.splits
+    with pytest.raises(ValueError, match="validation >= 0"):
+        digits_in_scenes(train=20, test=8, validation=-1, size=32)
