@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from gan_lib import api
 from gan_lib.classifiers import load_classifier
 from gan_lib.data import digits_in_scenes
 from gan_lib.data.folders import read_image
@@ -18,7 +19,6 @@ from gan_lib.explainers import (
     methods_of,
 )
 from gan_lib.metrics import dice_at_area, judge, mass_inside, pointing_game
-from gan_lib.workbench.explain import load_explainers
 
 PRETRAINED = Path(__file__).parent.parent.parent / "data" / "pretrained"
 METHODS = {
@@ -44,14 +44,17 @@ def test_they_are_small_and_safe():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_digits(fresh, method):
-    loaded = load_explainers(PRETRAINED, "slim_vgg", method, device="cpu")
-    assert isinstance(loaded.by_folder["gan"], METHODS[method])
+    cnn = api.load_cnn("slim_vgg", pretrained=PRETRAINED)
+    explainer = api.explainer(method, cnn, PRETRAINED)
+    assert isinstance(explainer, METHODS[method])
     with torch.no_grad():
-        right = loaded.cnn(fresh.images).argmax(1) == fresh.labels
+        right = cnn(fresh.images).argmax(1) == fresh.labels
     assert right.float().mean() > 0.85
-    maps = loaded.by_folder["gan"].attribute(fresh.images)
+    maps = explainer.attribute(fresh.images)
     dice = float(dice_at_area(maps, fresh.masks).mean())
-    reference = float(dice_at_area(loaded.by_folder["gradcam"].attribute(fresh.images), fresh.masks).mean())
+    reference = float(
+        dice_at_area(api.explainer("grad_cam", cnn).attribute(fresh.images), fresh.masks).mean()
+    )
     if method.startswith("contrastive"):
         assert dice > reference + 0.1
         assert pointing_game(maps, fresh.masks, tolerance=2).mean() > 0.9
