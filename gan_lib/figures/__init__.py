@@ -1,6 +1,7 @@
 """Every plot, and the saving of plots and tables with their provenance."""
 
 from gan_lib.figures.comparison import (
+    area_curves,
     cost_scatter,
     depth_curves,
     matrix_panels,
@@ -10,8 +11,8 @@ from gan_lib.figures.comparison import (
     shares_table,
 )
 from gan_lib.figures.images import image_grid, map_grid, overlay
+from gan_lib.figures.labels import LABELS
 from gan_lib.figures.plots import (
-    area_curves,
     confusion,
     curve,
     interval_bars,
@@ -21,6 +22,7 @@ from gan_lib.figures.plots import (
 from gan_lib.figures.save import FigureFolder, check_manifest, read_manifest
 
 __all__ = [
+    "LABELS",
     "FigureFolder",
     "area_curves",
     "check_manifest",

@@ -75,6 +75,26 @@ def method_curves(
     return figure
 
 
+def area_curves(table: pd.DataFrame, panels: Mapping[str, str]) -> Figure:
+    """Measures at matched area, with bands for 95 % intervals.
+
+    Args:
+        table: columns ``method``, ``measure``, ``mean``, ``low``, ``high``; measures are named ``NAME@AREA``
+            with the area in per cent of the image.
+        panels: per NAME, its axis label.
+    """
+    named = table["measure"].str.extract(r"^(?P<name>.*)@(?P<area>.*)$").astype({"area": float})
+    wide = table.join(named).pivot(index=["method", "area"], columns="name", values=["mean", "low", "high"])
+    wide.columns = [name if part == "mean" else f"{name}_{part}" for part, name in wide.columns]
+    styles = method_styles(list(dict.fromkeys(table["method"])))
+    marked = {method: {**style, "marker": "o", "markersize": 4} for method, style in styles.items()}
+    shown = "shown: highest pixels [% of the image]"
+    figure = method_curves(wide.reset_index(), "area", panels, marked, shown, intervals=True)
+    for axis in figure.axes:
+        axis.set_ylim(0, None)
+    return figure
+
+
 def cost_scatter(
     table: pd.DataFrame, panels: Mapping[str, str], styles: Mapping[str, Mapping[str, Any]]
 ) -> Figure:
@@ -106,7 +126,6 @@ def ranked_table(
     results: pd.DataFrame,
     measures: Mapping[str, tuple[str, bool]],
     controls: Collection[str] = (),
-    digits: int = 2,
 ) -> Figure:
     """Methods by measures: means as numbers, each column coloured from its worst to its best, best framed.
 
@@ -116,7 +135,6 @@ def ranked_table(
         results: columns ``method``, ``measure``, ``mean``, ``low``, ``high``.
         measures: per measure, its heading and whether higher is better.
         controls: methods that compete with none.
-        digits: after the point.
     """
     methods = sorted(dict.fromkeys(results["method"]), key=lambda method: method in controls)
     serious = [method for method in methods if method not in controls]
@@ -124,7 +142,7 @@ def ranked_table(
     signed = means * [1 if higher else -1 for _, higher in measures.values()]
     ranks = (signed.rank() - 1) / (signed.notna().sum() - 1).clip(lower=1)  # 0 the worst, 1 the best
     figure, axis = plt.subplots(figsize=(2.0 + 0.92 * len(measures), 0.9 + 0.3 * len(methods)))
-    text = means.map(lambda value: "" if np.isnan(value) else f"{value:.{digits}f}")
+    text = means.map(lambda value: "" if np.isnan(value) else f"{value:.2f}")
     sns.heatmap(
         ranks, annot=text, fmt="", cmap="crest_r", vmin=-0.2, vmax=1.2, cbar=False, ax=axis,
         annot_kws={"size": 8}, linewidths=0.6,
@@ -148,12 +166,12 @@ def _frame(row: int, column: int) -> plt.Rectangle:
     return plt.Rectangle((column, row), 1, 1, fill=False, edgecolor="black", linewidth=2)
 
 
-def shares_table(table: pd.DataFrame, label: str, low: float = 0.0, high: float = 100.0) -> Figure:
-    """A square table, row against column, as numbers in colour; NaN stays empty."""
+def shares_table(table: pd.DataFrame, label: str) -> Figure:
+    """A square table of per cents, row against column, as numbers in colour; NaN stays empty."""
     side = 1.9 + 0.5 * len(table)
     figure, axis = plt.subplots(figsize=(side + 0.8, side * 0.86))
     sns.heatmap(
-        table.astype(float), annot=True, fmt=".0f", annot_kws={"size": 7}, cmap="vlag", vmin=low, vmax=high,
+        table.astype(float), annot=True, fmt=".0f", annot_kws={"size": 7}, cmap="vlag", vmin=0, vmax=100,
         linewidths=0.5, cbar_kws={"shrink": 0.7, "label": label}, ax=axis,
     )  # fmt: skip
     axis.set(xlabel="than", ylabel="")
@@ -165,20 +183,15 @@ def shares_table(table: pd.DataFrame, label: str, low: float = 0.0, high: float 
     return figure
 
 
-def depth_curves(table: pd.DataFrame, by: str = "generator", height: float = 2.9) -> Figure:
-    """Relevance over depth: one panel per generator, one line per measure, with 95 % intervals.
-
-    Args:
-        table: columns ``by``, ``measure``, ``condition``, ``share``, ``low``, ``high``.
-        by: the column that names the panels.
-        height: of a panel in inches.
-    """
-    names, measures = list(dict.fromkeys(table[by])), list(dict.fromkeys(table["measure"]))
-    size = (min(3.2, 13 / len(names)) * len(names), height)
+def depth_curves(table: pd.DataFrame) -> Figure:
+    """Relevance over depth: one panel per generator, one line per measure, with 95 % intervals; a table of
+    ``generator``, ``measure``, ``condition``, ``share``, ``low``, ``high``."""
+    names, measures = list(dict.fromkeys(table["generator"])), list(dict.fromkeys(table["measure"]))
+    size = (min(3.2, 13 / len(names)) * len(names), 2.9)
     figure, axes = plt.subplots(1, len(names), figsize=size, sharey=True, squeeze=False)
     colours = dict(zip(measures, sns.color_palette(PALETTE, len(measures)), strict=True))
     for axis, name in zip(axes[0], names, strict=True):
-        own = table[table[by] == name]
+        own = table[table["generator"] == name]
         for index, measure in enumerate(measures):
             line = own[own["measure"] == measure]
             places = line["condition"] + 0.07 * (index - (len(measures) - 1) / 2)  # beside each other
@@ -196,16 +209,10 @@ def depth_curves(table: pd.DataFrame, by: str = "generator", height: float = 2.9
 
 
 def matrix_panels(
-    panels: Mapping[str, pd.DataFrame], framed: pd.DataFrame | None = None, columns: int = 3, digits: int = 2
+    panels: Mapping[str, pd.DataFrame], framed: pd.DataFrame | None = None, columns: int = 3
 ) -> Figure:
-    """Tables of the same rows and columns side by side, numbers in colour, some cells framed.
-
-    Args:
-        panels: per title, a table of numbers.
-        framed: of the same shape, true for cells that get a frame; by default none.
-        columns: panels in a row.
-        digits: after the point; one less for numbers over 10.
-    """
+    """Tables of the same rows and columns by title, ``columns`` in a row, as numbers in colour; cells get a frame
+    for which ``framed``, of the same shape, is true."""
     first = next(iter(panels.values()))
     rows = -(-len(panels) // columns)
     size = (columns * (1.6 + 0.95 * first.shape[1]), rows * (0.9 + 0.45 * first.shape[0]))
@@ -213,7 +220,7 @@ def matrix_panels(
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
     for axis, (title, table) in zip(axes.flat, panels.items(), strict=False):
-        form = f".{digits}f" if table.abs().max().max() <= 10 else ".1f"
+        form = ".2f" if table.abs().max().max() <= 10 else ".1f"
         sns.heatmap(table, ax=axis, cmap="crest_r", annot=True, fmt=form, cbar=False, linewidths=1)
         for row, column in [] if framed is None else np.argwhere(framed.loc[table.index, table.columns]):
             axis.add_patch(_frame(row, column))

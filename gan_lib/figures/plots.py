@@ -38,20 +38,15 @@ def _class_matrix(axis: Axes, matrix: np.ndarray, class_names: Sequence[str], **
     axis.tick_params(axis="y", rotation=0)
 
 
-def training_curves(logs: Mapping[str, pd.DataFrame], columns: Mapping[str, str], window: int = 15) -> Figure:
-    """Training logs side by side: one panel per column, one line per run, its moving mean over steps.
-
-    Args:
-        logs: per run, a table with a ``step`` column.
-        columns: per column of the tables, the axis label.
-        window: steps of the moving mean.
-    """
+def training_curves(logs: Mapping[str, pd.DataFrame], columns: Mapping[str, str]) -> Figure:
+    """Training logs, tables with a ``step``: a panel per column, with its axis label, and a line per run, its
+    moving mean over 15 steps."""
     figure, axes = plt.subplots(1, len(columns), figsize=(3.6 * len(columns), 2.9), squeeze=False)
     colours = sns.color_palette(PALETTE, len(logs))
     for axis, (column, label) in zip(axes[0], columns.items(), strict=True):
         for (run, log), colour in zip(logs.items(), colours, strict=True):
             axis.plot(log["step"], log[column], color=colour, alpha=0.15, linewidth=0.6)
-            smooth = log[column].rolling(window, min_periods=1, center=True).mean()
+            smooth = log[column].rolling(15, min_periods=1, center=True).mean()
             axis.plot(log["step"], smooth, color=colour, label=run, linewidth=1.4)
         axis.set(xlabel="step", ylabel=label)
         sns.despine(ax=axis)
@@ -71,15 +66,14 @@ def whiskers(table: pd.DataFrame, mean: str = "mean", low: str = "low", high: st
     return np.fmax([table[mean] - table[low], table[high] - table[mean]], 0)
 
 
-def interval_bars(table: pd.DataFrame, panels: Mapping[str, str], by: str = "method") -> Figure:
+def interval_bars(table: pd.DataFrame, panels: Mapping[str, str]) -> Figure:
     """Horizontal points with 95 % intervals: one panel per measure, one row per method.
 
     Args:
-        table: columns ``by``, ``measure``, ``mean``, ``low``, ``high``.
+        table: columns ``method``, ``measure``, ``mean``, ``low``, ``high``.
         panels: per measure, its axis label.
-        by: the column that names the rows.
     """
-    methods = list(dict.fromkeys(table[by]))
+    methods = list(dict.fromkeys(table["method"]))
     colours = dict(zip(methods, sns.color_palette(PALETTE, len(methods)), strict=True))
     columns = len(panels) if len(panels) == PANELS_PER_ROW + 1 else min(len(panels), PANELS_PER_ROW)
     rows = -(-len(panels) // columns)  # no panel in a row of its own
@@ -88,7 +82,7 @@ def interval_bars(table: pd.DataFrame, panels: Mapping[str, str], by: str = "met
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
     for axis, (measure, label) in zip(axes.flat, panels.items(), strict=False):
-        for method, row in table[table["measure"] == measure].groupby(by, sort=False):
+        for method, row in table[table["measure"] == measure].groupby("method", sort=False):
             style = {"fmt": "o", "markersize": 5, "capsize": 3, "color": colours[method]}
             axis.errorbar(row["mean"], [methods.index(method)] * len(row), xerr=whiskers(row), **style)
         axis.set(xlabel=label, yticks=range(len(methods)), yticklabels=methods)
@@ -97,33 +91,6 @@ def interval_bars(table: pd.DataFrame, panels: Mapping[str, str], by: str = "met
         axis.tick_params(axis="y", length=0)
     axes[0, 0].set_ylim(len(methods) - 0.5, -0.5)
     figure.tight_layout()
-    return figure
-
-
-def area_curves(table: pd.DataFrame, panels: Mapping[str, str], by: str = "method") -> Figure:
-    """Measures at matched area: one panel per measure, one line per method, bands are 95 % intervals.
-
-    Args:
-        table: columns ``by``, ``measure``, ``mean``, ``low``, ``high``; measures are named
-            ``NAME@AREA`` with the area in per cent of the image.
-        panels: per NAME, its axis label.
-        by: the column that names the lines.
-    """
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 3.0), squeeze=False)
-    methods = list(dict.fromkeys(table[by]))
-    colours = dict(zip(methods, sns.color_palette(PALETTE, len(methods)), strict=True))
-    for axis, (name, label) in zip(axes[0], panels.items(), strict=True):
-        own = table[table["measure"].str.startswith(f"{name}@")]
-        own = own.assign(area=own["measure"].str.split("@").str[1].astype(float)).sort_values("area")
-        for method in methods:
-            line = own[own[by] == method]
-            style = {"marker": "o", "markersize": 4, "color": colours[method]}
-            axis.plot(line["area"], line["mean"], label=method, **style)
-            axis.fill_between(line["area"], line["low"], line["high"], color=colours[method], alpha=0.15)
-        axis.set(xlabel="shown: highest pixels [% of the image]", ylabel=label, ylim=(0, None))
-        axis.grid(alpha=0.3)
-        sns.despine(ax=axis)
-    legend_below(figure, axes[0, 0], ncols=6)
     return figure
 
 

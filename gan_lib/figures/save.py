@@ -35,11 +35,8 @@ class FigureFolder:
     provenance: Mapping[str, Any]
 
     def save_figure(self, figure: Figure, name: str, caption: str, data: pd.DataFrame | None = None) -> Path:
-        """Write ``name.png``, its data as ``name.csv`` when given, and their manifest rows.
-
-        Returns:
-            Path of the picture.
-        """
+        """Write ``name.png``, its data as ``name.csv`` when given, and their manifest rows; returns its
+        path."""
         path = self.root / self.run / f"{name}.png"
         with atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=DPI, bbox_inches="tight", format="png", metadata={"Software": None})
@@ -72,9 +69,8 @@ def compact(path: Path) -> None:
     with Image.open(path) as opened:
         picture = opened.convert("RGB")
     if size > HUGE:
-        picture = picture.resize(
-            (7 * picture.width // 10, 7 * picture.height // 10), Image.Resampling.LANCZOS
-        )
+        smaller = (7 * picture.width // 10, 7 * picture.height // 10)
+        picture = picture.resize(smaller, Image.Resampling.LANCZOS)
     small = picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     small.save(path, format="PNG", optimize=True)
 
@@ -88,16 +84,9 @@ def read_manifest(root: Path) -> dict[str, Any]:
 def merge_manifest(
     root: Path, files: Mapping[str, Any], runs: Mapping[str, Any], replaces_runs: bool = False
 ) -> list[str]:
-    """Add rows to the manifest of a figure folder.
+    """Add rows, by path relative to a figure folder, and the provenance of runs to its manifest.
 
-    Args:
-        root: the figure folder.
-        files: rows by path relative to ``root``.
-        runs: provenance by run.
-        replaces_runs: drop the rows that these runs had before.
-
-    Returns:
-        Paths whose rows were dropped and not set again.
+    With ``replaces_runs`` the rows that these runs had before go; returns paths of those not set again.
     """
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f".{MANIFEST}.lock"):

@@ -10,6 +10,7 @@ from gan_lib.inversion.optimise import (
     STEP_2,
     Inversion,
     InversionOptions,
+    convergence,
     inside_and_outside,
 )
 from gan_lib.inversion.steps import GuidedInversion
@@ -23,6 +24,7 @@ __all__ = [
     "STEP_2",
     "blurred",
     "channel_mask",
+    "convergence",
     "inside_and_outside",
     "inversion_layers",
 ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
+import pandas as pd
 import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor
@@ -116,3 +117,20 @@ def optimise(
             weights.clamp_(min=0)
     chosen = best if options.keep == "best" else weights
     return Inversion(chosen, channel_mask(chosen, activations, size), torch.stack(trace, 1))
+
+
+def convergence(found: Mapping[str, Inversion]) -> pd.DataFrame:
+    """Objectives over the iterations, as shares of the size that they started at, by what was optimised.
+
+    Returns:
+        Columns ``method``, ``iteration``, ``objective`` (the images' median), ``objective_low`` and
+        ``objective_high`` (quartiles).
+    """
+    tables = []
+    for title, own in found.items():
+        shares = own.trace / own.trace[:, :1].abs()  # (B, T + 1)
+        quartiles = shares.quantile(shares.new_tensor([0.25, 0.5, 0.75]), dim=0).T.cpu().numpy()
+        table = pd.DataFrame(quartiles, columns=["objective_low", "objective", "objective_high"])
+        tables.append(table.assign(method=title).rename_axis("iteration").reset_index())
+    columns = ["method", "iteration", "objective", "objective_low", "objective_high"]
+    return pd.concat(tables, ignore_index=True)[columns]

@@ -169,3 +169,8 @@ class GuidedInversion:
 
         with torch.enable_grad(), evaluation_mode(self.cnn):
             return optimise(contrast, saliency.weights, base.activations, base.size, options)
+
+    def masks(self, images: Tensor, target: Target = None, second: InversionOptions = STEP_2) -> Tensor:
+        """Both steps: masks (B, 1, H, W) of images (B, 3, H, W) for a class, step 1 as published."""
+        base = self.base(images)
+        return self.discriminate(base, self.saliency(base), target, second).masks

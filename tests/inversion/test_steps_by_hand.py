@@ -7,7 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gan_lib.inversion import STEP_1, STEP_2, GuidedInversion, InversionOptions, blurred, channel_mask
+from gan_lib.inversion import (
+    STEP_1,
+    STEP_2,
+    GuidedInversion,
+    Inversion,
+    InversionOptions,
+    blurred,
+    channel_mask,
+    convergence,
+)
 from gan_lib.inversion.optimise import optimise
 
 # Two channels at three places: the weighted sum is [2 u, v, 0], the mask [1, v / 2u, 0] for 2 u > v.
@@ -123,3 +132,14 @@ def test_the_blur_is_a_gaussian_cut_off_at_one_sigma():
     assert torch.allclose(made[0, 0, 8:13, 18:23], torch.outer(taps, taps), atol=1e-6)
     assert made.sum().item() == pytest.approx(3.0, abs=1e-4)
     assert blurred(point, 1.0)[0, 0, 10].count_nonzero() == 3
+
+
+def test_convergence_is_told_in_shares_of_the_start():
+    traces = torch.tensor([[2.0, 1.0], [-4.0, -6.0], [1.0, 0.0], [10.0, 2.0], [5.0, 4.0]])
+    made = convergence({"a": Inversion(traces, traces, traces), "b": Inversion(traces, traces, traces[:1])})
+    assert made.columns.tolist() == ["method", "iteration", "objective", "objective_low", "objective_high"]
+    assert made["method"].tolist() == ["a", "a", "b", "b"]
+    assert made["iteration"].tolist() == [0, 1, 0, 1]
+    # Shares after one iteration: 0.5, -1.5, 0, 0.2, 0.8.
+    assert made.loc[1, ["objective_low", "objective", "objective_high"]].tolist() == pytest.approx([0, 0.2, 0.5])
+    assert made.loc[3, "objective"] == 0.5
