@@ -22,8 +22,7 @@ class GradCAM(Explainer):
     Args:
         cnn: the CNN to be explained.
         layer: dotted name; by default the last convolution.
-        reshape: from the layer's activation to (B, C, h, w), for networks whose layers give something
-            else (:func:`gan_lib.gan.conditions.token_grid` for vision transformers).
+        reshape: as for :func:`gan_lib.core.grad_cam.grad_cam`, which has a ``token_grid`` for transformers.
     """
 
     needs_gradients = True

@@ -45,7 +45,7 @@ class GeneratorExplainer(Explainer):
         raise NotImplementedError
 
     def settings(self) -> dict[str, Any]:
-        """What :meth:`conditions` depends on, as JSON values: arguments of :meth:`build`."""
+        """What :meth:`conditions` depends on: JSON values, arguments of :meth:`build`."""
         raise NotImplementedError
 
     @classmethod
@@ -71,22 +71,17 @@ class GeneratorExplainer(Explainer):
         own = next(self.generator.parameters()).dtype
         if images.dtype != own:  # the CNN runs in another number format
             images = images.to(own)
-            conditions = (
-                conditions.to(own)
-                if isinstance(conditions, Tensor)
-                else [activation.to(own) for activation in conditions]
-            )
+            if isinstance(conditions, Tensor):
+                conditions = conditions.to(own)
+            else:
+                conditions = [activation.to(own) for activation in conditions]
         with evaluation_mode(self.generator), torch.no_grad():
             made: Tensor = self.generator(images, conditions)
         return made.float()
 
     def save(self, folder: Path, trained_on: Mapping[str, Any] | None = None) -> None:
-        """Write the generator, and what it was trained on, to a folder.
-
-        Args:
-            folder: receives ``generator.safetensors``, ``generator.json`` and ``explainer.json``.
-            trained_on: anything worth knowing about the training, as JSON values.
-        """
+        """Write ``generator.safetensors``, ``generator.json`` and ``explainer.json`` to a folder;
+        ``trained_on`` is whatever is worth knowing about the training, as JSON values."""
         save_generator(self.generator, folder)
         about = {
             "kind": self.kind,
@@ -108,16 +103,15 @@ class GeneratorExplainer(Explainer):
 
         Args:
             folder: the explainer's folder.
-            cnn: the CNN to be explained. By default the one whose files lie in the folder or in the
-                folder above it.
-            weights: for that CNN, where they do not lie there: a safetensors file, or the name of
-                torchvision weights.
+            cnn: the CNN to be explained; by default the one whose files lie in the folder or above it.
+            weights: for that CNN, where they do not lie there: a safetensors file, or torchvision's by name.
 
         Raises:
-            FileNotFoundError: no explainer there, or no weights of its CNN; the message says which
-                file to put where.
-            ValueError: an explainer of another kind, or a CNN that it was not trained on; the message
-                says why.
+            FileNotFoundError: no explainer there, or no weights of its CNN; the message says which file to
+            put
+                where.
+            ValueError: an explainer of another kind, or a CNN that it was not trained on; the message says
+            why.
         """
         folder = Path(folder)
         if not (folder / CHECKPOINT).is_file():
@@ -140,15 +134,9 @@ class GeneratorExplainer(Explainer):
 class GANExplainer(GeneratorExplainer):
     """A generator trained with Grad-CAM as its target, conditioned on cumulative Grad-CAM averages.
 
-        explainer = GANExplainer(ConditionMaker(cnn, (64, 64)), load_generator(folder))
-        maps = explainer.attribute(images, target=3)
+    explainer = GANExplainer(ConditionMaker(cnn, (64, 64)), load_generator(folder))
 
-    Args:
-        maker: makes the conditions that the generator was trained with.
-        generator: the trained generator.
-
-    Raises:
-        ValueError: another number of conditions than the generator's.
+    Another number of conditions than the generator's raises ``ValueError``.
     """
 
     kind = "supervised"
@@ -157,9 +145,8 @@ class GANExplainer(GeneratorExplainer):
     def __init__(self, maker: ConditionMaker, generator: Generator) -> None:
         super().__init__(maker.cnn, maker.image_size, generator)
         if len(maker.positions) != generator.sizes.conditions:
-            raise ValueError(
-                f"{len(maker.positions)} conditions for a generator of {generator.sizes.conditions}"
-            )
+            count = generator.sizes.conditions
+            raise ValueError(f"{len(maker.positions)} conditions for a generator of {count}")
         self.maker = maker
 
     @classmethod
@@ -186,12 +173,7 @@ class ContrastiveExplainer(GeneratorExplainer):
         explainer = ContrastiveExplainer(FeatureMaker(cnn, (64, 64)), load_generator(folder))
         maps = explainer.attribute(images)    # one forward pass of the CNN, one of the generator
 
-    Args:
-        maker: makes the conditions that the generator was trained with.
-        generator: the trained generator.
-
-    Raises:
-        ValueError: other activations than the generator's.
+    Other activations than the generator's raise ``ValueError``.
     """
 
     kind = "contrastive"
@@ -199,11 +181,9 @@ class ContrastiveExplainer(GeneratorExplainer):
 
     def __init__(self, maker: FeatureMaker, generator: Generator) -> None:
         super().__init__(maker.cnn, maker.image_size, generator)
-        if maker.channels != tuple(generator.sizes.features):
-            raise ValueError(
-                f"the CNN's layers have {maker.channels} channels, the generator takes "
-                f"{tuple(generator.sizes.features)}"
-            )
+        taken = tuple(generator.sizes.features)
+        if maker.channels != taken:
+            raise ValueError(f"the CNN's layers have {maker.channels} channels, the generator takes {taken}")
         self.maker = maker
 
     @classmethod
@@ -243,16 +223,10 @@ def _probe_logits(cnn: nn.Module, image_size: tuple[int, int]) -> Tensor:
 def _signature(cnn: nn.Module, image_size: tuple[int, int]) -> dict[str, Any]:
     """What tells one CNN from another, as JSON values."""
     logits = _probe_logits(cnn, image_size)
-    signature: dict[str, Any] = {
-        "probe_logits": [[round(value, 3) for value in row] for row in logits.tolist()]
-    }
+    signature: dict[str, Any] = {"probe_logits": [[round(x, 3) for x in row] for row in logits.tolist()]}
     if isinstance(cnn, Classifier):
-        card = cnn.card
-        signature |= {
-            "architecture": card.architecture,
-            "mean": list(card.mean),
-            "std": list(card.std),
-        }
+        signature |= {name: list(getattr(cnn.card, name)) for name in ("mean", "std")}
+        signature["architecture"] = cnn.card.architecture
     return signature
 
 
@@ -260,11 +234,8 @@ def _misfit(cnn: nn.Module, image_size: tuple[int, int], about: Mapping[str, Any
     """Why an explainer does not fit a CNN; empty when it does."""
     known = about["cnn"]
     modules = dict(cnn.named_modules())
-    lacking = [
-        name
-        for name in about["settings"]["layers"]
-        if name.removesuffix(INPUT).partition("#")[0] not in modules
-    ]
+    layers: list[str] = about["settings"]["layers"]
+    lacking = [name for name in layers if name.removesuffix(INPUT).partition("#")[0] not in modules]
     if lacking:
         trained = known.get("architecture", "another CNN")
         return f"it was trained on {trained}; this one has no layer {lacking[0]!r}"
@@ -277,8 +248,6 @@ def _misfit(cnn: nn.Module, image_size: tuple[int, int], about: Mapping[str, Any
         return f"it was trained on a CNN of {expected.shape[1]} classes, this one has {logits.shape[1]}"
     distance = float((logits - expected).norm() / expected.norm())
     if not distance <= SAME_CNN:
-        return (
-            f"its weights are others: on probe images the logits are {100 * distance:.0f} % off those of "
-            f"the CNN that it was trained on, at most {100 * SAME_CNN:.0f} % will do"
-        )
+        off = f"{100 * distance:.0f} % off those of the CNN that it was trained on"
+        return f"its weights are others: on probe images the logits are {off}; {100 * SAME_CNN:.0f} % will do"
     return ""

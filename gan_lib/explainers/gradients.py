@@ -43,11 +43,8 @@ class GradientExplainer(Explainer):
         return made
 
     def attributions(self, images: Tensor, target: Target = None) -> Tensor:
-        """Signed attributions (B, 3, H, W) of images (B, 3, H, W), before they become maps.
-
-        Raises:
-            ValueError, IndexError, TypeError, RuntimeError: as :meth:`attribute`.
-        """
+        """Signed attributions (B, 3, H, W) of images (B, 3, H, W), before they become maps; errors as
+        :meth:`attribute`."""
         self._check(images)
         images = images.to(next(self.cnn.parameters()))
         with evaluation_mode(self.cnn), torch.enable_grad(), quiet():

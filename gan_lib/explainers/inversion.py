@@ -19,11 +19,8 @@ class GuidedFeatureInversion(Explainer):
 
     Args:
         cnn: the CNN to be explained.
-        layer: whose channels the mask is made of; by default the last with places, before its pooling.
-        inverted_layer: whose activation step 1 preserves; by default the last with places. Where one of
-            the two is named, it is both.
+        layer, inverted_layer, sigma: as for :class:`gan_lib.inversion.GuidedInversion`.
         discriminative: go on to step 2, which asks for the class; step 1 alone does not.
-        sigma: of the blur in pixels.
         first, second: options of the steps, by default as published.
     """
 
