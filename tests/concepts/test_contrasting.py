@@ -159,6 +159,25 @@ def test_evidence_is_where_the_relevance_is(colours):
         assert len(own.of_images(torch.tensor([0, 3]))) == 24
 
 
+def test_evidence_threshold_by_hand(colours):
+    """A place counts above a quarter of its own image's largest relevance, here 1, 0.2 and 0.5, 0.2."""
+    relevance = torch.zeros(2, 1, 8, 8)
+    relevance[0, 0, 0, :2], relevance[1, 0, 0, :2] = torch.tensor([1.0, 0.2]), torch.tensor([0.5, 0.2])
+
+    def given(images, label):
+        return relevance[: len(images)]
+
+    given.hidden = colours.hidden
+    table = pd.DataFrame({"image": [3, 6], "prediction": [0, 0]})
+    own = gather_evidence(given, colours.split, table, [0])[0]
+    assert own.rows.tolist() == [3, 6]
+    assert own.image.tolist() == [0, 1, 1]
+    pixels = colours.split.batch([3, 6]).images
+    assert torch.allclose(
+        own.vectors, torch.stack([pixels[0, :, 0, 0], pixels[1, :, 0, 0], pixels[1, :, 0, 1]])
+    )
+
+
 def test_evidence_of_images_in_batches(colours, monkeypatch):
     monkeypatch.setattr(evidence_module, "BATCH", 4)
     made = gather_evidence(colours.relevance, colours.split, colours.table, [2, 0], 6)
@@ -183,19 +202,19 @@ def test_held_out_accuracy(colours):
 
 
 def test_held_out_accuracy_by_hand():
-    """Of four images one is held out; the one of class 0 lies on the wrong side, all others are right."""
-    order = torch.randperm(4, generator=torch.Generator().manual_seed(0))
-    values = torch.full((4, 1), -1.0)
+    """Of eight images two are held out: of class 0 one on the wrong side, all others are right."""
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(0))
+    values = torch.full((8, 1), -1.0)
     values[order[0]] = 9.0
-    rows, few = torch.arange(4), torch.arange(1)
+    rows, few = torch.arange(8), torch.arange(1)
     evidence = {
         0: Evidence(values, rows, rows),
-        1: Evidence(torch.ones(4, 1), rows, rows),
+        1: Evidence(torch.ones(8, 1), rows, rows),
         2: Evidence(torch.ones(1, 1), few, few),
     }
     table = held_out_accuracy(evidence)
     assert table[["class", "other"]].to_numpy().tolist() == [[0, 1], [1, 0]], "class 2 has a single image"
-    assert table["accuracy"].tolist() == [0.5, 0.5]
+    assert table["accuracy"].tolist() == [0.75, 0.75], "the mean of 1/2 and 1"
     assert table["training_accuracy"].tolist() == [1, 1]
     with pytest.raises(ValueError, match="two classes"):
         held_out_accuracy({0: evidence[0], 2: evidence[2]})
@@ -346,6 +365,31 @@ def test_insertion_round(colours):
     assert not made.duplicated(["patch", "image"]).any()
     few, _ = insert(images_per_class=40, candidates=100)
     assert len(few) == 3 * 3 * 8, "there are 24 cells only, and 8 images of each class"
+
+
+def test_a_pasted_cell_keeps_its_place(colours):
+    """What is pasted is what another image has at that place; the mean colour goes there too."""
+    pooled = PooledActivations(colours.hidden, colours.split, 3, 1)
+    given = colours.relevance, colours.planes, pooled, colours.split, colours.table
+    _, shown = insertion_round(*given, images_per_class=4)
+    everything = colours.split.batch(range(24)).images
+    for pictures in shown.values():
+        for picture, pasted, plain in zip(
+            *(pictures[own] for own in pictures if own != "third class"), strict=True
+        ):
+            rows, columns = (picture != pasted).any(0).nonzero(as_tuple=True)
+            place = (
+                ...,
+                slice(int(rows.min()), int(rows.max()) + 1),
+                slice(int(columns.min()), int(columns.max()) + 1),
+            )
+            assert (everything[place] - pasted[place]).abs().amax((1, 2, 3)).min() < 1e-5
+            assert torch.allclose(
+                plain[place], pasted[place].mean((1, 2), keepdim=True).expand_as(plain[place]), atol=0.2
+            )
+            outside = (picture != plain).any(0)
+            outside[place[1:]] = False
+            assert outside.sum() <= 6, "a row and a column that the cell leaves as they were"
 
 
 def test_insertion_where_there_are_two_classes_and_where_there_is_nothing(colours):
