@@ -27,7 +27,6 @@ from gan_lib.core.storage import read_json
 from gan_lib.core.targets import Target, resolve_target
 from gan_lib.data import ImageSplit
 from gan_lib.data import read_images as pictures_at
-from gan_lib.data.images import as_uint8
 from gan_lib.explainers import METHODS, ContrastiveExplainer, Explainer, make_explainer
 from gan_lib.metrics import headings, judge, sanity_checks, stated, summarise
 from gan_lib.workbench import Places, Profile, Recipe
@@ -174,10 +173,8 @@ def train_explainer(
     """
     if isinstance(recipe, str):
         recipe = Recipe() if recipe == "cpu" else Profile.load(recipe, Places.find().profiles).recipe
-    if isinstance(images, Tensor):
-        images = ImageSplit(as_uint8(images.cpu(), "images"), torch.zeros(len(images), dtype=torch.long))
     with tempfile.TemporaryDirectory() as temporary:
-        return train_by_contrast(cnn, images, recipe, folder or Path(temporary))
+        return train_by_contrast(cnn, ImageSplit.of(images), recipe, folder or Path(temporary))
 
 
 def sanity(explainer: Explainer, images: Tensor, targets: Target = None, stages: int = 4) -> pd.DataFrame:

@@ -13,7 +13,6 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,22 +22,14 @@ from torch import Tensor
 from gan_lib.core.storage import ShardedRows, ShardWriter
 from gan_lib.data.images import ROWS_PER_WRITE, ImageData, ImageSplit, save_index
 from gan_lib.data.reading import read_image
-from gan_lib.data.rows import batch_rows, chosen_rows
+from gan_lib.data.rows import chosen_rows
 
 logger = logging.getLogger(__name__)
 
+Files = list[tuple[Path, int]]  # with the class
 TRAIN_NAMES = ("train", "training")
 TEST_SHARE = 0.2  # of every class, where there are no split folders
 TEST_NAMES = ("test", "testing", "val", "valid", "validation", "evaluation")
-
-
-@dataclass(frozen=True)
-class _Files:
-    paths: list[Path]
-    labels: list[int]
-
-    def chosen(self, rows: Sequence[int] | np.ndarray | Tensor) -> _Files:
-        return _Files([self.paths[row] for row in rows], [self.labels[row] for row in rows])
 
 
 def image_folder(
@@ -78,14 +69,14 @@ def image_folder(
         )
     height, width = (size, size) if isinstance(size, int) else size
     class_names, files = _find(root, seed)
-    for name, count in (("train", train), ("test", test)):
-        files[name] = files[name].chosen(chosen_rows(torch.tensor(files[name].labels), count, seed))
     skipped: list[tuple[str, str]] = []
-    splits = {}
-    for name, found in files.items():
-        splits[name] = _decode(found, (height, width), root, None if into is None else into / name, skipped)
+    splits, total = {}, 0
+    for name, count in (("train", train), ("test", test)):
+        labels = torch.tensor([label for _, label in files[name]])
+        chosen = [files[name][row] for row in chosen_rows(labels, count, seed)]
+        splits[name] = _decode(chosen, (height, width), root, None if into is None else into / name, skipped)
+        total += len(chosen)
     if skipped:
-        total = sum(len(found.paths) for found in files.values())
         logger.warning("%s: skipped %d unreadable of %d images", root, len(skipped), total)
     data = ImageData(root.name, class_names, splits, tuple(skipped))
     if into is not None:
@@ -93,7 +84,7 @@ def image_folder(
     return data
 
 
-def _find(root: Path, seed: int) -> tuple[tuple[str, ...], dict[str, _Files]]:
+def _find(root: Path, seed: int) -> tuple[tuple[str, ...], dict[str, Files]]:
     folders = {path.name.lower(): path for path in _visible(root) if path.is_dir()}
     train = next((folders[name] for name in TRAIN_NAMES if name in folders), None)
     test = next((folders[name] for name in TEST_NAMES if name in folders), None)
@@ -101,8 +92,8 @@ def _find(root: Path, seed: int) -> tuple[tuple[str, ...], dict[str, _Files]]:
         names = _class_folders(root)
         return names, _split(_files(root, names), seed)
     if train is None or test is None:
-        missing = "training" if train is None else "test"
-        raise ValueError(f"{root} has {(train or test).name}/ but no {missing} folder")  # type: ignore[union-attr]
+        there, missing = (test, "training") if train is None else (train, "test")
+        raise ValueError(f"{root} has {there and there.name}/ but no {missing} folder")
     names = _class_folders(train)
     unknown = sorted(set(_class_folders(test)) - set(names))
     if unknown:
@@ -121,65 +112,62 @@ def _class_folders(folder: Path) -> tuple[str, ...]:
     return names
 
 
-def _files(folder: Path, class_names: Sequence[str], may_lack: bool = False) -> _Files:
-    found = _Files([], [])
-    for label, name in enumerate(class_names):
-        own = folder / name
+def _files(folder: Path, class_names: Sequence[str], may_lack: bool = False) -> Files:
+    found: Files = []
+    for label, own in enumerate(folder / name for name in class_names):
         paths = [path for path in _visible(own) if path.is_file()] if own.is_dir() else []
         if not paths and not may_lack:
             raise ValueError(f"class folder {own} holds no image")
-        found.paths.extend(paths)
-        found.labels.extend([label] * len(paths))
+        found += [(path, label) for path in paths]
     return found
 
 
-def _split(files: _Files, seed: int) -> dict[str, _Files]:
-    rng = np.random.default_rng(seed)
-    labels = np.array(files.labels)
-    is_test = np.zeros(len(labels), dtype=bool)
+def _split(files: Files, seed: int) -> dict[str, Files]:
+    """A share of every class for testing, at least one image and not all."""
+    rng, labels = np.random.default_rng(seed), np.array([label for _, label in files])
+    tested: set[int] = set()
     for label in np.unique(labels):
-        own = rng.permutation(np.flatnonzero(labels == label))
+        own = rng.permutation(np.flatnonzero(labels == label)).tolist()
         if len(own) < 2:
-            raise ValueError(f"class folder {files.paths[own[0]].parent} needs two images to be split")
-        is_test[own[: min(len(own) - 1, max(1, round(TEST_SHARE * len(own))))]] = True
+            raise ValueError(f"class folder {files[own[0]][0].parent} needs two images to be split")
+        tested.update(own[: min(len(own) - 1, max(1, round(TEST_SHARE * len(own))))])
     return {
-        "train": files.chosen(np.flatnonzero(~is_test)),
-        "test": files.chosen(np.flatnonzero(is_test)),
+        "train": [entry for row, entry in enumerate(files) if row not in tested],
+        "test": [entry for row, entry in enumerate(files) if row in tested],
     }
 
 
 def _decode(
-    files: _Files, size: tuple[int, int], root: Path, into: Path | None, skipped: list[tuple[str, str]]
+    files: Files, size: tuple[int, int], root: Path, into: Path | None, skipped: list[tuple[str, str]]
 ) -> ImageSplit:
     """The readable images, in memory or as shards; the others are added to ``skipped``."""
 
-    def read(path: Path) -> Tensor | ValueError:
+    def read(entry: tuple[Path, int]) -> Tensor | ValueError:
         try:
-            return read_image(path, size)
+            return read_image(entry[0], size)
         except ValueError as error:
             return error
 
-    names = [path.relative_to(root).as_posix() for path in files.paths]
-    kept: list[int] = []
+    kept: Files = []
     parts: list[Tensor] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool, ExitStack() as open_files:
         writer = open_files.enter_context(ShardWriter(into)) if into is not None else None
-        for rows in batch_rows(len(names), ROWS_PER_WRITE):
-            good: dict[int, Tensor] = {}
-            for row, image in zip(rows.tolist(), pool.map(read, files.chosen(rows).paths), strict=True):
+        for start in range(0, len(files), ROWS_PER_WRITE):
+            some, good = files[start : start + ROWS_PER_WRITE], []
+            for entry, image in zip(some, pool.map(read, some), strict=True):
                 if isinstance(image, Tensor):
-                    good[row] = image
+                    kept.append(entry)
+                    good.append(image)
                 else:
                     logger.warning("%s", image)
-                    skipped.append((names[row], str(image.__cause__)))
+                    skipped.append((entry[0].relative_to(root).as_posix(), str(image.__cause__)))
             if good and writer is not None:
-                labels = torch.tensor([files.labels[row] for row in good])
-                writer.write(images=torch.stack(list(good.values())), labels=labels)
+                labels = torch.tensor([label for _, label in kept[-len(good) :]])
+                writer.write(images=torch.stack(good), labels=labels)
             elif good:
-                parts.append(torch.stack(list(good.values())))  # (B, 3, H, W) uint8
-            kept += good
+                parts.append(torch.stack(good))  # (B, 3, H, W) uint8
     if not kept:
-        raise ValueError(f"{root}: none of {len(names)} images can be read: {names[:1]}")
+        raise ValueError(f"{root}: none of {len(files)} images can be read: {[str(p) for p, _ in files[:1]]}")
     images = ShardedRows(into, "images") if into is not None else torch.cat(parts)
-    chosen = files.chosen(kept)
-    return ImageSplit(images, torch.tensor(chosen.labels), paths=tuple(names[row] for row in kept))
+    paths = tuple(path.relative_to(root).as_posix() for path, _ in kept)
+    return ImageSplit(images, torch.tensor([label for _, label in kept]), paths=paths)

@@ -72,10 +72,21 @@ class ImageSplit:
             raise ValueError(f"images must be (N, 3, H, W), not {shape}")
         if tuple(self.labels.shape) != (shape[0],):
             raise ValueError(f"{shape[0]} images need labels ({shape[0]},), not {tuple(self.labels.shape)}")
-        for name in ("masks", "marks"):
-            rows = getattr(self, name)
-            if rows is not None and tuple(rows.shape) != (shape[0], 1, *shape[2:]):
+        for name, rows in self.columns.items():
+            if name in ("masks", "marks") and tuple(rows.shape) != (shape[0], 1, *shape[2:]):
                 raise ValueError(f"{name} must be {(shape[0], 1, *shape[2:])}, not {tuple(rows.shape)}")
+
+    @classmethod
+    def of(cls, images: Tensor | ImageSplit) -> ImageSplit:
+        """Images (N, 3, H, W) in [0, 1] as a split whose labels are all 0; a split as it is."""
+        if isinstance(images, ImageSplit):
+            return images
+        return cls(as_uint8(images.cpu(), "the images"), torch.zeros(len(images), dtype=torch.long))
+
+    @property
+    def columns(self) -> dict[str, Rows]:
+        """Images and labels, masks and marks where there are some."""
+        return {name: rows for name in COLUMNS if (rows := getattr(self, name)) is not None}
 
     def __len__(self) -> int:
         return len(self.images)
@@ -94,12 +105,9 @@ class ImageSplit:
         return digest.hexdigest()[:16]
 
     def _add_to(self, digest: Any) -> None:
-        for column in COLUMNS:
-            rows = getattr(self, column)
-            if isinstance(rows, ShardedRows):
-                digest.update(rows.fingerprint.encode())
-            elif rows is not None:
-                digest.update(column.encode() + tensor_bytes(rows[:]))
+        for name, rows in self.columns.items():
+            stored = isinstance(rows, ShardedRows)
+            digest.update(rows.fingerprint.encode() if stored else name.encode() + tensor_bytes(rows[:]))
 
     def sample(self, count: int | None, seed: int, skip: int = 0) -> Tensor:
         """Rows (count,) drawn at random, classes in proportion: the one way in which images are chosen.
@@ -121,16 +129,14 @@ class ImageSplit:
             raise ValueError(f"count and skip must not be negative; got {count}, {skip}")
         return stratified_order(self.labels, seed, None if count is None else skip + count)[skip:]
 
+    def _index(self, rows: Tensor | Sequence[int] | slice) -> Tensor:
+        return torch.arange(len(self))[rows if isinstance(rows, slice) else torch.as_tensor(rows)]
+
     def batch(self, rows: Tensor | Sequence[int] | slice) -> Batch:
         """The given rows as a :class:`Batch`."""
-        index = torch.arange(len(self))[torch.as_tensor(rows) if not isinstance(rows, slice) else rows]
-        return Batch(
-            images=self.images[index].float() / 255,
-            labels=self.labels[index],
-            masks=None if self.masks is None else self.masks[index],
-            marks=None if self.marks is None else self.marks[index],
-            rows=index,
-        )
+        index = self._index(rows)
+        masks, marks = (None if own is None else own[index] for own in (self.masks, self.marks))
+        return Batch(self.images[index].float() / 255, self.labels[index], masks, marks, index)
 
     def batches(self, size: int, shuffle_seed: int | None = None) -> Iterator[Batch]:
         """All rows in batches, in order or in the seeded random order of ``shuffle_seed``."""
@@ -139,11 +145,9 @@ class ImageSplit:
 
     def subset(self, rows: Tensor | Sequence[int]) -> ImageSplit:
         """A split in memory with the given rows only."""
-        index = torch.arange(len(self))[torch.as_tensor(rows)]
+        index = self._index(rows)
         paths = tuple(self.paths[i] for i in index.tolist()) if self.paths else ()
-        columns: dict[str, Any] = {
-            name: None if (c := getattr(self, name)) is None else c[index] for name in COLUMNS
-        }
+        columns: dict[str, Any] = {name: own[index] for name, own in self.columns.items()}
         return ImageSplit(**columns, paths=paths)
 
 
@@ -220,33 +224,28 @@ class ImageData:
         """A data set from arrays.
 
         Args:
-            train: images and labels. Images are (N, H, W), (N, 1, H, W) or (N, 3, H, W), uint8 or
-                float in [0, 1]; grey images become 3-channel. Labels are (N,) integers.
-            test: likewise.
+            train, test: images and labels each. Images are (N, H, W), (N, 1, H, W) or (N, 3, H, W), uint8 or
+                float in [0, 1]; labels are (N,) integers.
             class_names: one name per class; by default the numbers.
             name: what figures call it.
 
         Raises:
-            ValueError: NaN, infinite or out-of-range values (the first such image is named), or
-                shapes that do not fit.
+            ValueError: NaN, infinite or out-of-range values, the first such image is named, or shapes that
+                do not fit.
         """
-        splits = {
-            split: ImageSplit(
-                as_uint8(images, f"{name}, {split}"), torch.as_tensor(np.asarray(labels)).long()
-            )
-            for split, (images, labels) in {"train": train, "test": test}.items()
-        }
-        count = 1 + max((int(s.labels.max()) for s in splits.values() if len(s)), default=-1)
-        names = tuple(class_names) if class_names is not None else tuple(str(i) for i in range(count))
-        return cls(name, names, splits)
+        splits = {}
+        for split, (images, labels) in {"train": train, "test": test}.items():
+            numbers = torch.as_tensor(np.asarray(labels)).long()
+            splits[split] = ImageSplit(as_uint8(images, f"{name}, {split}"), numbers)
+        count = 1 + max((int(own.labels.max()) for own in splits.values() if len(own)), default=-1)
+        return cls(name, tuple(map(str, range(count)) if class_names is None else class_names), splits)
 
     def save(self, folder: Path) -> None:
         """Write the data set as shards; read it with :meth:`load`."""
         for name, split in self.splits.items():
             with ShardWriter(folder / name) as writer:
                 for rows in batch_rows(len(split), ROWS_PER_WRITE):
-                    present = {c: r[rows] for c in COLUMNS if (r := getattr(split, c)) is not None}
-                    writer.write(**present)
+                    writer.write(**{column: own[rows] for column, own in split.columns.items()})
         save_index(folder, self)
 
     @classmethod
@@ -270,17 +269,9 @@ class ImageData:
 
 def save_index(folder: Path, data: ImageData) -> None:
     """Write the part of a data set that is not rows; its presence marks the folder as complete."""
-    splits = {
-        name: {
-            "columns": [column for column in COLUMNS if getattr(split, column) is not None],
-            "paths": split.paths,
-        }
-        for name, split in data.splits.items()
-    }
-    write_json(
-        folder / "data.json",
-        {"name": data.name, "class_names": data.class_names, "splits": splits, "skipped": data.skipped},
-    )
+    splits = {name: {"columns": [*own.columns], "paths": own.paths} for name, own in data.splits.items()}
+    about = {"name": data.name, "class_names": data.class_names, "splits": splits, "skipped": data.skipped}
+    write_json(folder / "data.json", about)
 
 
 def as_uint8(images: Any, where: str) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 MOSAICS = ("beside", "above", "halves", "pasted")
 
@@ -27,28 +28,23 @@ def mosaic(first: Tensor, second: Tensor, kind: str = "beside") -> tuple[Tensor,
     """
     if first.shape != second.shape:
         raise ValueError(f"images of {tuple(first.shape)} and {tuple(second.shape)} make no mosaic")
-    height, width = first.shape[-2:]
+    (height, width), (rows, columns) = first.shape[-2:], (slice(None), slice(None))  # of the second
     if kind in ("beside", "above"):
-        dim = 3 if kind == "beside" else 2
-        joined = torch.cat([first, second], dim)
-        is_first = torch.zeros(1, 1, *joined.shape[2:], dtype=torch.bool, device=first.device)
-        is_first[..., :height, :width] = True
-        return joined, is_first
-    is_first = torch.ones(1, 1, height, width, dtype=torch.bool, device=first.device)
-    if kind == "halves":
-        start = width // 4
-        left, right = first[..., start : start + width // 2], second[..., start : start + width - width // 2]
-        is_first[..., width // 2 :] = False
-        return torch.cat([left, right], 3), is_first
-    if kind == "pasted":
-        small = torch.nn.functional.interpolate(
-            second, size=(height // 2, width // 2), mode="bilinear", antialias=True, align_corners=False
-        )
-        joined = first.clone()
-        joined[..., height - height // 2 :, width - width // 2 :] = small
-        is_first[..., height - height // 2 :, width - width // 2 :] = False
-        return joined, is_first
-    raise ValueError(f"a mosaic is one of {MOSAICS}, not {kind!r}")
+        joined = torch.cat([first, second], 3 if kind == "beside" else 2)
+        rows, columns = (rows, slice(width, None)) if kind == "beside" else (slice(height, None), columns)
+    elif kind == "halves":
+        start, columns = width // 4, slice(width // 2, None)
+        parts = first[..., start : start + width // 2], second[..., start : start + width - width // 2]
+        joined = torch.cat(parts, 3)
+    elif kind == "pasted":
+        small, joined = (height // 2, width // 2), first.clone()
+        rows, columns = slice(height - small[0], None), slice(width - small[1], None)
+        joined[..., rows, columns] = interpolate(second, small, mode="bilinear", antialias=True)
+    else:
+        raise ValueError(f"a mosaic is one of {MOSAICS}, not {kind!r}")
+    is_first = torch.ones(1, 1, *joined.shape[2:], dtype=torch.bool, device=first.device)
+    is_first[..., rows, columns] = False
+    return joined, is_first
 
 
 def unlike_pairs(classes: Tensor, seed: int) -> tuple[Tensor, Tensor]:

@@ -8,9 +8,9 @@ A data set of one's own is a function in :data:`DATA_SETS`, and from then on a n
         ...
         return ImageData.from_arrays((images, labels), (test_images, test_labels), class_names)
 
-It takes those of ``root`` (the folder of the data sets), ``size``, ``train``, ``test``, ``validation``, ``seed`` and
-``into`` (where to write its shards, as :meth:`ImageData.save` does) that it needs, by these names. Any other
-name is an image folder.
+It takes those of ``root`` (the folder of the data sets), ``size``, ``train``, ``test``, ``validation``,
+``seed`` and ``into`` (where to write its shards, as :meth:`ImageData.save` does) that it needs, by these
+names. Any other name is an image folder.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ from gan_lib.core.artifacts import ArtifactStore
 from gan_lib.core.registry import Registry
 from gan_lib.data.folders import image_folder
 from gan_lib.data.images import ImageData
-from gan_lib.data.plain_digits import plain_digits
 from gan_lib.data.rows import chosen_rows
-from gan_lib.data.scenes import confounded_digits, digits_in_scenes
+from gan_lib.data.scenes import confounded_digits, digits_in_scenes, plain_digits
 from gan_lib.data.torchvision_sets import cifar10, emnist, mnist
 
 DATA_SETS: Registry[Callable[..., ImageData]] = Registry("data set")

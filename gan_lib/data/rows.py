@@ -23,18 +23,14 @@ def stratified_order(labels: Tensor, seed: int, count: int | None = None) -> Ten
     """Rows in one random order, of which every beginning holds the classes in proportion.
 
     Among the first m of N rows, a class of n is found less than once more or less often than its share
-    m n / N. Which image of the class comes is random. So the k-th image of a class belongs to one of the
-    places from floor((k - 1) N / n) on and before ceil(k N / n), and a place goes to the image, among those
-    that may have it, that must come first (Baruah et al., "Proportionate progress", Algorithmica 1996: on
-    one machine the earliest deadline always succeeds).
+    m n / N. So its k-th image, a random one, belongs to one of the places from floor((k - 1) N / n) on and
+    before ceil(k N / n); a place goes to the image, of those that may have it, that must come first (Baruah
+    et al., "Proportionate progress", Algorithmica 1996: on one machine the earliest deadline succeeds).
 
     Args:
         labels: (N,) int64.
         seed: decides the order.
         count: how many rows are wanted, which saves time; by default all N.
-
-    Returns:
-        The first ``count`` rows of a permutation, int64.
     """
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(labels))

@@ -95,6 +95,29 @@ def confounded_digits(
     return digits_in_scenes(train, test, size, seed, confounded=True, validation=validation)
 
 
+def plain_digits(
+    train: int | None = None, test: int | None = None, size: int = 64, seed: int = 0
+) -> ImageData:
+    """The handwritten digits by themselves, white on black, with masks where they are brighter than half.
+
+    Training and test digits are those of :func:`digits_in_scenes` with the same seed, so that a CNN or a
+    generator trained on either set has not seen the test digits of the other.
+
+    Args:
+        train, test: at most so many of the 1348 training and of the 449 test images.
+        size: side of the images in pixels.
+        seed: decides which digits are held out, and their order.
+    """
+    digits, labels = digit_samples()
+    held_out, rest = digit_pools(len(labels), torch.Generator().manual_seed(seed))
+    splits = {}
+    for name, rows in (("train", rest[:train]), ("test", held_out[:test])):
+        large = F.interpolate(digits[rows], size=(size, size), mode="bicubic").clamp(0, 1)
+        images = (255 * large).round().to(torch.uint8).expand(-1, 3, -1, -1).contiguous()
+        splits[name] = ImageSplit(images, labels[rows], large > 0.5)
+    return ImageData("plain digits", CLASS_NAMES, splits)
+
+
 def digit_pools(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Which digits are held out for testing, and which are not, in random order."""
     order = torch.randperm(count, generator=generator)

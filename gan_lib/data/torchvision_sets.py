@@ -46,10 +46,11 @@ def torchvision_set(
             try:
                 loaded = make(str(folder), train=split == "train", download=True)
             except (OSError, RuntimeError) as error:  # URLError is an OSError
-                raise FileNotFoundError(
-                    f"{name} could not be downloaded ({error}); put its files here, or allow the download:\n"
-                    + "\n".join(f"  {folder / file}" for file in files)
-                ) from error
+                wanted = "\n".join(f"  {folder / file}" for file in files)
+                problem = (
+                    f"{name} could not be downloaded ({error}); put its files here, or allow the download"
+                )
+                raise FileNotFoundError(f"{problem}:\n{wanted}") from error
             class_names = tuple(str(entry) for entry in loaded.classes)
             labels = torch.as_tensor(np.asarray(loaded.targets)).long()
             rows = chosen_rows(labels, count, seed)
@@ -69,13 +70,9 @@ def _resized(images: Tensor, size: int) -> Tensor:
     """Images (N, 3, H, W) uint8 at another size, in chunks that bound the memory."""
     if images.shape[-2:] == (size, size):
         return images
-    parts = [
-        F.interpolate(part.float(), size=(size, size), mode="bilinear", antialias=True)
-        .round()
-        .to(torch.uint8)
-        for part in images.split(RESIZE_CHUNK)
-    ]
-    return torch.cat(parts)
+    chunks = (part.float() for part in images.split(RESIZE_CHUNK))
+    resized = (F.interpolate(part, size=(size, size), mode="bilinear", antialias=True) for part in chunks)
+    return torch.cat([part.round().to(torch.uint8) for part in resized])
 
 
 def _mnist_files(folder: str) -> tuple[str, ...]:

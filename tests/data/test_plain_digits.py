@@ -6,7 +6,7 @@ import torch
 
 from gan_lib.core.artifacts import ArtifactStore
 from gan_lib.data import ImageSplit, digits_in_scenes, load_data
-from gan_lib.data.plain_digits import plain_digits
+from gan_lib.data.scenes import plain_digits
 
 
 def test_plain_digits_hold_out_the_same_digits(tmp_path):

@@ -47,6 +47,46 @@ def test_what_does_not_fit_is_refused(changes, message):
         Recipe().changed(changes)
 
 
+def has_count(value):
+    return not isinstance(value, bool) and isinstance(value[0] if value and isinstance(value, tuple) else value, int)
+
+
+# Where 0 says something: none of them, the first of them, not at all.
+ZERO_WILL_DO = {
+    *("seed", "seeds", "cnn.epochs", "data.validation_images", "generator.detail", "features.detail"),
+    *("supervised.warmup_steps", "contrastive.warmup_steps", "judge.explained_again", "judge.noisy_images"),
+    *("relevance.planted_place", "concepts.noise_copies", "concepts.shown", "contrasting.pair"),
+    *("inversion.second.halved_every", "inversion.settled_images", "explorer.rival"),
+    *("study.forward_questions", "study.attention_checks"),
+}
+COUNTS = {
+    name: value
+    for name, value in Recipe().flat().items()
+    if has_count(value) and not name.startswith("judge.settings") and not name.endswith(".seed")
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize("count", [-1, 0])
+def test_a_count_that_makes_no_sense_is_named(name, count):
+    value = (count, *COUNTS[name][1:]) if isinstance(COUNTS[name], tuple) else count
+    if count == 0 and name in ZERO_WILL_DO:
+        assert Recipe().changed({name: value}).flat()[name] == value
+        return
+    with pytest.raises(ProfileError, match=name.rpartition(".")[2]):
+        Recipe().changed({name: value})
+
+
+def test_counts_are_all_looked_at():
+    assert len(COUNTS) > 70
+    assert ZERO_WILL_DO <= set(COUNTS)
+    with pytest.raises(ProfileError, match=r"judge\.areas\.0: Input should be less than 1"):
+        Recipe().changed({"judge.areas": [1.0]})
+    with pytest.raises(ProfileError, match=r"judge\.methods\.1: unknown method 'sailency'; did you mean saliency"):
+        Recipe().changed({"judge.methods": ["grad-cam", "sailency"]})
+    assert Recipe().changed({"judge.methods": ["Grad-CAM"]}).judge.methods == ("grad_cam",)
+
+
 def test_profiles(tmp_path):
     (tmp_path / "mine.yaml").write_text("contrastive: {epochs: 2}\nseeds: [7]\n")
     by_name = Profile.load("mine", tmp_path)

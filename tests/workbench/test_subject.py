@@ -45,6 +45,19 @@ def test_draws_are_disjoint_and_samples_can_be_cut(folder):
     assert first.masks is None, "not known for a folder"
 
 
+def test_settings_can_be_chosen_on_training_images_that_nothing_was_trained_on(folder):
+    trained, tried = folder.training_images(), folder.draw(8, "train", skip=folder.recipe.gan.images)
+    assert trained.labels.bincount().tolist() == [3, 3, 3, 3]
+    assert tried.labels.bincount().tolist() == [2, 2, 2, 2]
+    assert not set(trained.paths) & set(tried.split.paths)
+    assert torch.equal(tried.images, folder.data.train.batch(tried.rows).images)
+    rest = folder.draw(None, "train", skip=folder.recipe.gan.images + 8)
+    assert len(trained.paths + tried.split.paths + rest.split.paths) == len(folder.data.train) == 36
+    assert len(set(trained.paths + tried.split.paths + rest.split.paths)) == 36
+    predicted = folder.cnn(tried.images).argmax(1)
+    assert torch.equal(tried.explained.cpu(), predicted.cpu()), "of the training images"
+
+
 def test_the_address_tells_precision_device_and_threads_apart(places, bench):
     """A run in float32 must not be handed weights of mixed precision."""
     own = bench.subject().store.address("generator", "gan_lib.workbench", {"seed": 0})
