@@ -17,7 +17,7 @@ import torch
 from gan_lib.core.options import options
 from gan_lib.data import ImageSplit
 from gan_lib.explainers import Explainer, GANExplainer, GradCAM, LinearReadout
-from gan_lib.gan.conditions import JoinedConditions
+from gan_lib.gan.conditions import StoredConditions
 from gan_lib.metrics import judge, summarise, wins_against
 from gan_lib.workbench.bench import Workbench
 from gan_lib.workbench.jobs import GeneratorJob, train_all
@@ -135,8 +135,8 @@ def _cells(asked: UnseenOptions, bench: Workbench) -> tuple[list[Subject], pd.Da
     cells, missing = [], []
     for data in [*asked.seen_data_sets, *asked.unseen_data_sets]:
         try:
-            for architecture in [*asked.seen_architectures, *asked.unseen_architectures]:
-                cells.append(bench.subject({"data.name": data, "cnn.architecture": architecture}))
+            names = [*asked.seen_architectures, *asked.unseen_architectures]
+            cells += [bench.subject({"data.name": data, "cnn.architecture": name}) for name in names]
         except FileNotFoundError as error:
             missing.append({"data set": data, "why": str(error).split("):")[0] + ")"})
     return cells, pd.DataFrame(missing, columns=["data set", "why"])
@@ -172,7 +172,7 @@ def _travelled(
     stored = {}
     for setting, name in SETTINGS.items():
         parts = [cell.conditions(cell.maker(name), own) for cell, own in zip(learned, splits, strict=True)]
-        stored[setting] = JoinedConditions(parts)
+        stored[setting] = StoredConditions(*(folder for part in parts for folder in part.folders))
     for setting, variant, seed in runs:
         given = (recipe.generator, recipe.discriminator, images, stored[setting])
         jobs.append(GeneratorJob(variant, *given, replace(recipe.supervised, seed=seed)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import TINY_LAYERS
 
 from gan_lib.classifiers import make_classifier
 from gan_lib.core.grad_cam import grad_cam
@@ -14,15 +13,16 @@ from gan_lib.explainers import GANExplainer
 from gan_lib.gan.conditions import (
     CONDITIONS,
     ConditionMaker,
-    JoinedConditions,
     StoredConditions,
     compute_conditions,
     condition_maker,
     cumulative_average,
     linear_readout,
 )
-from gan_lib.gan.generators import Discriminator, make_generator
+from gan_lib.gan.generators import Discriminator, DiscriminatorSizes, make_generator
 from gan_lib.gan.training import TrainingOptions, train_supervised
+
+TINY_LAYERS = ["features.0", "features.2", "features.5"]  # of the fixture tiny_net
 
 KINDS = ["cgma", "published", "grad_cams", "last_grad_cam", "features", "planted/1"]
 SIZES = {"width": 8, "condition_hidden": 8, "condition_channels": 4, "sft_hidden": 4, "stem_stride": 4}
@@ -217,7 +217,7 @@ def test_conditions_from_outside_train_a_generator(registered, tiny_net, scenes,
     generator = make_generator("lsft", conditions=maker.count, **SIZES)
     before = generator.stem.weight.clone()
     options = TrainingOptions(max_steps=2, batch_size=8, ema_decay=0.0)
-    critic, fabric = Discriminator(width=4, stem_stride=4), make_fabric("cpu")
+    critic, fabric = Discriminator(DiscriminatorSizes(4, 4)), make_fabric("cpu")
     log = train_supervised(generator, critic, scenes.train, stored, tmp_path / "run", options, fabric)
     assert len(log) == 2
     assert not torch.equal(generator.stem.weight, before)
@@ -265,7 +265,7 @@ def test_one_image_and_none(tmp_path, scenes, tiny_net):
     stored = compute_conditions(maker, scenes.test.subset([4]), tmp_path / "one")
     assert stored[torch.tensor([0, 0])].cgma.shape == (2, 1, 32, 32)
     assert stored[torch.tensor([], dtype=torch.int64)].cgma.shape == (0, 1, 32, 32)
-    joined = JoinedConditions([stored, stored])
+    joined = StoredConditions(*stored.folders, *stored.folders)
     assert joined[torch.tensor([], dtype=torch.int64)].target.shape == (0, 1, 32, 32)
     assert len(joined) == len(joined[:].target) == 2
     with pytest.raises(ValueError, match="no images"):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from gan_lib.classifiers import folded, make_classifier
 from gan_lib.core.capture import INPUT, Capture, last_places
-from gan_lib.gan.conditions import FeatureMaker, pooled
+from gan_lib.gan.conditions import ConditionMaker, FeatureMaker, pooled
 
 TINY_LAYERS = ["features.0", "features.2", "features.5"]  # of the fixture tiny_net
 
@@ -133,3 +135,60 @@ def test_last_places_names_the_layer_inside():
     assert last_places(cnn, example, "backbone.fc") == "backbone.layer4.1.relu#1"
     with pytest.raises(ValueError, match="has places"):
         last_places(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), torch.zeros(1, 3, 2, 2), "1")
+
+
+def written_in_place(cnn):
+    """Other weights in the same tensors, as an optimiser or a loaded state dict leaves them."""
+    with torch.no_grad():
+        for parameter in cnn.parameters():
+            parameter.mul_(1.3).add_(0.05)
+
+
+@pytest.mark.parametrize("fold", [True, False])
+def test_a_maker_follows_its_cnn(tiny_net, images, fold):
+    maker = FeatureMaker(tiny_net, (16, 16), 2, fold=fold)
+    before = maker(images, 1)
+    written_in_place(tiny_net)
+    after, anew = maker(images, 1), FeatureMaker(tiny_net, (16, 16), 2, fold=fold)(images, 1)
+    for own, wanted, old in zip(after.activations, anew.activations, before.activations, strict=True):
+        assert torch.equal(own, wanted)
+        assert not torch.equal(own, old)
+    assert torch.allclose(after.logits, tiny_net(images), atol=1e-4)
+
+
+def test_conditions_follow_the_cnn(tiny_net, images):
+    maker = ConditionMaker(tiny_net, (16, 16), 2)
+    before = maker(images, 1)
+    written_in_place(tiny_net)
+    after, anew = maker(images, 1), ConditionMaker(tiny_net, (16, 16), 2)(images, 1)
+    assert torch.equal(after.cgma, anew.cgma)
+    assert torch.equal(after.target, anew.target)
+    assert not torch.equal(after.cgma, before.cgma)
+    assert torch.allclose(after.probability, tiny_net(images).softmax(1)[:, 1])
+
+
+def test_embeddings_are_what_the_last_layer_sees(tiny_net, images):
+    maker = FeatureMaker(tiny_net, (16, 16), 2)
+    made = maker.embeddings(images, batch_size=2)
+    assert torch.allclose(made, tiny_net.features(images).mean((2, 3)), atol=1e-5)
+
+
+def test_evidence_by_hand():
+    """Two classes, features (1, 2) at one place and (0, 0) at the other; weights (1, 0), (0, 1), bias (0, 1).
+
+    Logits are (1, 3) and (0, 1), so that class 1 has the log-probabilities 3 - log(e + e^3) and 1 - log(1 + e).
+    """
+    net = nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    net.append(nn.Linear(2, 2)).eval()
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[1.0, 0, 0], [0, 1, 0]]).view(2, 3, 1, 1))
+        net[4].weight.copy_(torch.eye(2))
+        net[4].bias.copy_(torch.tensor([0.0, 1.0]))
+    maker = FeatureMaker(net, (1, 2), layers=["0"], fold=False)
+    image = torch.tensor([[1.0, 0], [2.0, 0], [0, 0]]).view(1, 3, 1, 2)
+    evidence = maker(image, 1).activations[-1]
+    assert evidence[0, 0, 0].tolist() == pytest.approx([3, 1])
+    expected = [3 - math.log(math.e + math.e**3), 1 - math.log(1 + math.e)]
+    assert evidence[0, 1, 0].tolist() == pytest.approx(expected)
+    with pytest.raises(ValueError, match="count must be at least 1"):
+        FeatureMaker(net, (1, 2), count=0)

@@ -1,11 +1,6 @@
 """What generators are conditioned on: Grad-CAMs of many layers, their cumulative averages, or features."""
 
-from gan_lib.gan.conditions.alternatives import (
-    LastGradCAM,
-    LayerGradCAMs,
-    LayerResponses,
-    PlantedTarget,
-)
+from gan_lib.gan.conditions import alternatives  # noqa: F401 (registers kinds of conditions)
 from gan_lib.gan.conditions.cumulative import (
     CONDITIONS,
     ConditionMaker,
@@ -15,7 +10,7 @@ from gan_lib.gan.conditions.cumulative import (
     linear_readout,
 )
 from gan_lib.gan.conditions.features import FeatureMaker, Features, pooled
-from gan_lib.gan.conditions.store import JoinedConditions, StoredConditions, compute_conditions
+from gan_lib.gan.conditions.store import StoredConditions, compute_conditions
 
 __all__ = [
     "CONDITIONS",
@@ -23,11 +18,6 @@ __all__ = [
     "Conditions",
     "FeatureMaker",
     "Features",
-    "JoinedConditions",
-    "LastGradCAM",
-    "LayerGradCAMs",
-    "LayerResponses",
-    "PlantedTarget",
     "StoredConditions",
     "compute_conditions",
     "condition_maker",

@@ -1,10 +1,7 @@
 """Other conditions than CGMAs, to find out what CGMAs are worth, and planted ones, to test relevance.
 
-The published method asks for an ablation of CGMA against a single layer's Grad-CAM that its authors
-left open (arXiv 2301.08067, conclusion). The target stays the same.
-
-    maker = condition_maker("features", cnn, (64, 64))
-    maker(images).cgma    # (B, 8, 64, 64), not CGMAs
+The published method asks for an ablation of CGMA against a single layer's Grad-CAM that its authors left open
+(arXiv 2301.08067, conclusion). The target stays the same.
 """
 
 from __future__ import annotations
@@ -75,12 +72,10 @@ class PlantedTarget(ConditionMaker):
         size = (max(2, self.image_size[0] // 8), max(2, self.image_size[1] // 8))
         noise = maps.new_empty((len(images), self.count, *size))
         for image, own in zip(images, noise, strict=True):
-            own.copy_(torch.rand(own.shape, generator=torch.Generator().manual_seed(_seed_of(image))))
+            seed = int(
+                (image.double().sum() * 1e6).round().long().item() % (2**31)
+            )  # follows from its pixels
+            own.copy_(torch.rand(own.shape, generator=torch.Generator().manual_seed(seed)))
         given = min_max(upsample(noise, self.image_size))  # (B, n, H, W)
         given[:, self.place] = maps[:, -1]
         return given
-
-
-def _seed_of(image: Tensor) -> int:
-    """A seed that follows from the pixels of an image (3, H, W)."""
-    return int((image.double().sum() * 1e6).round().long().item() % (2**31))

@@ -38,26 +38,17 @@ def cumulative_average(maps: Tensor) -> Tensor:
 
 
 def linear_readout(cgma: Tensor, positions: Sequence[int]) -> Tensor:
-    """The last layers' mean Grad-CAM, read off the last two CGMAs: no learning involved.
+    """The last layers' mean Grad-CAM (B, 1, H, W), read off the last two of n CGMAs (B, n, H, W).
 
-    ``(k_n CGMA_n - k_(n-1) CGMA_(n-1)) / (k_n - k_(n-1))``, with ``k`` the number of layers averaged.
-    When the last two positions are neighbours and the last is the target's layer (``published``),
-    this is the target exactly; it is the control that a learned generator must be compared with.
-
-    Args:
-        cgma: (B, n, H, W) with n >= 2.
-        positions: for every CGMA, how many layers it averages.
-
-    Returns:
-        (B, 1, H, W) in [0, 1].
+    ``(k_n CGMA_n - k_(n-1) CGMA_(n-1)) / (k_n - k_(n-1))``, with ``k``, the positions, the number of layers
+    averaged. When the last two are neighbours and the last is the target's layer (``published``), this is the
+    target exactly; it is the control that a learned generator must be compared with.
 
     Raises:
         ValueError: fewer than two CGMAs, or another number of positions.
     """
     if not 2 <= cgma.shape[1] == len(positions):
-        raise ValueError(
-            f"two CGMAs or more are read off, each at its position, not {cgma.shape[1]} at {list(positions)}"
-        )
+        raise ValueError(f"two CGMAs or more are read off, not {cgma.shape[1]} at {list(positions)}")
     before, last = positions[-2], positions[-1]
     total = last * cgma[:, -1:] - before * cgma[:, -2:-1]  # (B, 1, H, W)
     return (total / (last - before)).clamp(0, 1)
@@ -68,8 +59,7 @@ class Conditions:
     """What a generator sees and should give, for a batch.
 
     Attributes:
-        cgma: the conditions (B, n, H, W) in [0, 1], CGMAs in the order of depth unless they are of another
-            kind.
+        cgma: the conditions (B, n, H, W) in [0, 1]; CGMAs in the order of depth, or another kind.
         grad_cams: (B, n, H, W) in [0, 1], the Grad-CAM of the layer at each condition's position.
         target: (B, 1, H, W) in [0, 1], Grad-CAM of the last convolution.
         explained: (B,) the class that all of them explain.
@@ -89,15 +79,10 @@ CONDITIONS: Registry[Callable[..., ConditionMaker]] = Registry("kind of conditio
 def condition_maker(
     conditions: str, cnn: nn.Module, image_size: tuple[int, int], count: int = 8, **settings: Any
 ) -> ConditionMaker:
-    """What makes conditions of a kind.
+    """What makes conditions of a kind in ``CONDITIONS``; arguments as for :class:`ConditionMaker`.
 
         condition_maker("last_grad_cam", cnn, (64, 64))
         condition_maker("planted/3", cnn, (64, 64))    # the kind's place is 3
-
-    Args:
-        conditions: a name in ``CONDITIONS``, with a slash and the kind's ``place`` where it has one.
-        cnn, image_size, count: as for :class:`ConditionMaker`.
-        settings: further arguments of the kind.
 
     Raises:
         KeyError: an unknown kind.
@@ -118,8 +103,6 @@ class ConditionMaker:
         maker = ConditionMaker(cnn, (64, 64))
         conditions = maker(images)
         conditions.cgma    # (B, 8, 64, 64)
-
-    Other kinds of conditions override :meth:`conditions`.
 
     Args:
         cnn: the CNN to be explained.

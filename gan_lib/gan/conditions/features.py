@@ -25,6 +25,7 @@ from gan_lib.core.capture import (
     layers_in_order,
     spread,
 )
+from gan_lib.core.options import positive
 from gan_lib.core.targets import resolve_target
 
 
@@ -79,6 +80,7 @@ class FeatureMaker:
         layers: Sequence[str] | None = None,
         fold: bool | None = None,
     ) -> None:
+        positive(count=count)
         noise = torch.rand(1, 3, *image_size, generator=torch.Generator().manual_seed(0))
         example = noise.to(next(cnn.parameters()).device)
         self.cnn, self.image_size = cnn, image_size

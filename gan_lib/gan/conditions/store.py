@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from gan_lib.core.options import positive
 from gan_lib.core.runtime import progress
 from gan_lib.core.storage import ShardedRows, ShardWriter
 from gan_lib.data import ImageSplit
@@ -37,10 +37,9 @@ def compute_conditions(
         device: where the CNN runs.
 
     Raises:
-        ValueError: no images.
+        ValueError: no images, or a batch of none.
     """
-    if not len(split):
-        raise ValueError("there are no images to compute conditions of")
+    positive(images=len(split), batch_size=batch_size)
     home = next(maker.cnn.parameters()).device
     maker.cnn.to(device)
     try:
@@ -60,65 +59,42 @@ class StoredConditions:
         stored = StoredConditions(folder)
         stored[torch.tensor([4, 2])].cgma    # (2, n, H, W) float
 
-    Raises:
-        FileNotFoundError: the folder holds no complete conditions.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._columns = {name: ShardedRows(folder, name) for name in COLUMNS}
-
-    def __len__(self) -> int:
-        return len(self._columns["target"])
-
-    @property
-    def count(self) -> int:
-        """Number n of conditions."""
-        return int(self._columns["cgma"].shape[1])
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the contents."""
-        return self._columns["cgma"].fingerprint
-
-    def __getitem__(self, rows: Tensor | slice) -> Conditions:
-        read = {name: column[rows] for name, column in self._columns.items()}
-        return Conditions(**{name: own.float() if own.ndim == 4 else own for name, own in read.items()})
-
-
-class JoinedConditions(StoredConditions):
-    """Conditions of several sets of images, one after the other, as if they were one set.
+    Args:
+        folders: one, or several whose images follow one another.
 
     Raises:
-        ValueError: none, or different numbers of conditions.
+        FileNotFoundError: a folder holds no complete conditions.
+        ValueError: no folder, or different numbers of conditions.
     """
 
-    def __init__(self, parts: Sequence[StoredConditions]) -> None:
-        counts = [part.count for part in parts]
+    def __init__(self, *folders: Path) -> None:
+        self.folders = folders
+        self._parts = [{name: ShardedRows(folder, name) for name in COLUMNS} for folder in folders]
+        counts = [part["cgma"].shape[1] for part in self._parts]
         if len(set(counts)) != 1:
             raise ValueError(f"all parts need the same number of conditions: {counts}")
-        self.parts = list(parts)
-        self.ends = torch.tensor([len(part) for part in parts]).cumsum(0)
+        self.count = int(counts[0])  # n
+        self._ends = torch.tensor([len(part["cgma"]) for part in self._parts]).cumsum(0)
 
     def __len__(self) -> int:
-        return int(self.ends[-1])
-
-    @property
-    def count(self) -> int:
-        """Number n of conditions."""
-        return self.parts[0].count
+        return int(self._ends[-1])
 
     @property
     def fingerprint(self) -> str:
         """Hash of the contents."""
-        joined = "/".join(part.fingerprint for part in self.parts)
-        return hashlib.sha256(joined.encode()).hexdigest()
+        own = [part["cgma"].fingerprint for part in self._parts]
+        return own[0] if len(own) == 1 else hashlib.sha256("/".join(own).encode()).hexdigest()
 
     def __getitem__(self, rows: Tensor | slice) -> Conditions:
         index = torch.arange(len(self))[rows]  # (B,)
-        owner = torch.bucketize(index, self.ends, right=True)  # (B,) the part that a row is of
-        pieces = [
-            vars(part[index[owner == number] - int(self.ends[number]) + len(part)])
-            for number, part in enumerate(self.parts)
-        ]
+        owner = torch.bucketize(index, self._ends, right=True)  # (B,) the part that a row is of
         asked = owner.argsort(stable=True).argsort()  # pieces come part by part, rows as they were asked for
-        return Conditions(**{name: torch.cat([own[name] for own in pieces])[asked] for name in COLUMNS})
+        columns = {}
+        for name in COLUMNS:
+            pieces = []
+            for number, part in enumerate(self._parts):
+                first = int(self._ends[number]) - len(part[name])
+                pieces.append(part[name][index[owner == number] - first])
+            read = torch.cat(pieces)[asked]
+            columns[name] = read.float() if read.ndim == 4 else read
+        return Conditions(**columns)

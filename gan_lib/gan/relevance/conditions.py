@@ -15,7 +15,6 @@ from gan_lib.gan.generators.layers import SFTLayers
 
 Conditions = Tensor | Sequence[Tensor]
 Parts = tuple[Tensor, ...]
-OBJECTIVES = ("mass", "dice")
 
 
 def as_parts(conditions: Conditions) -> Parts:
@@ -95,14 +94,13 @@ class ConditionedGenerator:
         nothing = self.nothing(parts)
         return (*nothing[:index], parts[index], *nothing[index + 1 :])
 
-    def given(self, parts: Sequence[Tensor]) -> Conditions:
-        """Conditions in the form that the generator takes."""
+    def _given(self, parts: Sequence[Tensor]) -> Conditions:
         return list(parts) if self.generator.sizes.features else torch.cat(list(parts), dim=1)
 
     def maps(self, images: Tensor, parts: Sequence[Tensor]) -> Tensor:
         """Maps (B, 1, H, W) of images (B, 3, H, W) and conditions one by one."""
         with evaluation_mode(self.generator):
-            made: Tensor = self.generator(images, self.given(parts))
+            made: Tensor = self.generator(images, self._given(parts))
         return made
 
     def modulations(self, images: Tensor, parts: Sequence[Tensor]) -> list[Tensor]:
@@ -117,26 +115,15 @@ class ConditionedGenerator:
         if not isinstance(transforms, SFTLayers):
             raise ValueError(f"{type(self.generator).__name__} has no SFT layers that conditions could move")
         with evaluation_mode(self.generator):
-            pairs = transforms(self.generator.condition_network(self.given(parts), images))
+            pairs = transforms(self.generator.condition_network(self._given(parts), images))
         return [torch.cat(pair, dim=1) for pair in pairs]
 
 
-def objective(maps: Tensor, full: Tensor, name: str) -> Tensor:
-    """What relevance is relevance for: a number per image (B,), 0..1.
+def overlap(maps: Tensor, full: Tensor) -> Tensor:
+    """What relevance is relevance for: the soft Dice overlap (B,) in 0..1 with the maps under all conditions.
 
-    Args:
-        maps: (B, 1, H, W) in [0, 1], under some conditions.
-        full: (B, 1, H, W), under all of them.
-        name: ``mass``, the mean of the map; or ``dice``, the soft Dice overlap
-            ``2 sum(m m') / (sum m^2 + sum m'^2)`` with the full map, 1 where they are the same.
-
-    Raises:
-        ValueError: another name.
+    ``2 sum(m m') / (sum m^2 + sum m'^2)`` of maps (B, 1, H, W) in [0, 1]; 1 where they are the same.
     """
-    if name == "mass":
-        return maps.mean((1, 2, 3))
-    if name == "dice":
-        overlap = 2 * (maps * full).sum((1, 2, 3))
-        total = maps.square().sum((1, 2, 3)) + full.square().sum((1, 2, 3))
-        return torch.where(total > 0, overlap / total.clamp(min=1e-30), 1.0)  # empty maps are the same
-    raise ValueError(f"the objective is one of {OBJECTIVES}, not {name!r}")
+    shared = 2 * (maps * full).sum((1, 2, 3))
+    total = maps.square().sum((1, 2, 3)) + full.square().sum((1, 2, 3))
+    return torch.where(total > 0, shared / total.clamp(min=1e-30), 1.0)  # empty maps are the same

@@ -17,11 +17,17 @@ from gan_lib.core.maps import upsample
 from gan_lib.core.registry import Registry
 from gan_lib.core.runtime import quiet, seeded
 from gan_lib.gan.generators import Generator
-from gan_lib.gan.relevance.conditions import ConditionedGenerator, Conditions, mean_conditions, objective
+from gan_lib.gan.relevance.conditions import (
+    ConditionedGenerator,
+    Conditions,
+    Parts,
+    mean_conditions,
+    overlap,
+)
 
-Parts = tuple[Tensor, ...]
-Measure = Callable[[ConditionedGenerator, Tensor, Parts, str], Tensor]
+Measure = Callable[[ConditionedGenerator, Tensor, Parts], Tensor]
 
+PERMUTATIONS = 10
 MEASURES: Registry[Measure] = Registry("measure of relevance")
 
 
@@ -30,7 +36,6 @@ def relevance(
     images: Tensor,
     conditions: Conditions,
     measure: str,
-    target: str = "dice",
     batch_size: int = 64,
 ) -> Tensor:
     """Relevance (N, n) of the n conditions for every image.
@@ -42,15 +47,14 @@ def relevance(
         images: (N, 3, H, W) in [0, 1].
         conditions: their conditions: (N, n, H, W), or n activations (N, C_l, H_l, W_l).
         measure: ``integrated_gradients``, ``shapley``, ``leave_one_out``, ``leave_one_in`` or ``modulation``.
-        target: the objective of the two attributions (:func:`gan_lib.gan.relevance.objective`).
         batch_size: images at a time; the gradients of large generators take much memory.
 
     Raises:
         KeyError: an unknown measure.
-        ValueError: another objective, no image, or not as many conditions as images.
+        ValueError: no image, or not as many conditions as images.
     """
     batches = seen.batches(images, conditions, batch_size)
-    return torch.cat([MEASURES[measure](*batch, target) for batch in batches]).float().cpu()
+    return torch.cat([MEASURES[measure](*batch) for batch in batches]).float().cpu()
 
 
 def all_relevances(
@@ -62,23 +66,16 @@ def all_relevances(
 
 
 def relevance_maps(
-    seen: ConditionedGenerator,
-    images: Tensor,
-    conditions: Conditions,
-    target: str = "dice",
-    batch_size: int = 64,
+    seen: ConditionedGenerator, images: Tensor, conditions: Conditions, batch_size: int = 64
 ) -> Tensor:
-    """Where each condition matters: absolute integrated gradients, summed over its channels.
+    """Where each condition matters (N, n, H, W): absolute integrated gradients, summed over its channels.
 
-    Arguments as for :func:`relevance`.
-
-    Returns:
-        (N, n, H, W), of every image on one scale: its largest value is 1.
+    Arguments as for :func:`relevance`. All conditions of an image are on one scale: its largest value is 1.
     """
     size = (images.shape[-2], images.shape[-1])
     made = []
     for batch in seen.batches(images, conditions, batch_size):
-        places = [own.abs().sum(1, keepdim=True) for own in _gradients(*batch, target)]
+        places = [own.abs().sum(1, keepdim=True) for own in _gradients(*batch)]
         # Sums are kept when a small activation (B, 1, H_l, W_l) is drawn large.
         drawn = [upsample(own, size) * own[0].numel() / (size[0] * size[1]) for own in places]
         made.append(torch.cat(drawn, dim=1))  # (B, n, H, W)
@@ -87,7 +84,7 @@ def relevance_maps(
 
 
 def _gradients(
-    seen: ConditionedGenerator, images: Tensor, parts: Parts, target: str, steps: int = 16
+    seen: ConditionedGenerator, images: Tensor, parts: Parts, steps: int = 16
 ) -> tuple[Tensor, ...]:
     """Captum's integrated gradients of every condition, from none of them."""
     with torch.no_grad():
@@ -95,7 +92,7 @@ def _gradients(
 
     def forward(*given: Tensor) -> Tensor:
         *own, pictures, reference = given
-        return objective(seen.maps(pictures, own), reference, target)
+        return overlap(seen.maps(pictures, own), reference)
 
     with torch.enable_grad(), quiet():
         made: tuple[Tensor, ...] = IntegratedGradients(forward).attribute(
@@ -109,41 +106,39 @@ def _gradients(
 
 
 @MEASURES.register("integrated_gradients")
-def integrated_gradients(seen: ConditionedGenerator, images: Tensor, parts: Parts, target: str) -> Tensor:
+def integrated_gradients(seen: ConditionedGenerator, images: Tensor, parts: Parts) -> Tensor:
     """Captum's, from the absent conditions to the given ones; absolute values summed over a condition."""
-    return torch.stack([own.abs().sum((1, 2, 3)) for own in _gradients(seen, images, parts, target)], dim=1)
+    return torch.stack([own.abs().sum((1, 2, 3)) for own in _gradients(seen, images, parts)], dim=1)
 
 
 @MEASURES.register("shapley")
 @torch.no_grad()
-def shapley(
-    seen: ConditionedGenerator, images: Tensor, parts: Parts, target: str, samples: int = 10
-) -> Tensor:
-    """Captum's Shapley value sampling over whole conditions, 10 permutations; absolute."""
+def shapley(seen: ConditionedGenerator, images: Tensor, parts: Parts) -> Tensor:
+    """Captum's Shapley value sampling over whole conditions; absolute."""
     full, nothing = seen.maps(images, parts), seen.nothing(parts)
 
     def forward(present: Tensor) -> Tensor:
-        """The objective when of every image those conditions (B, n) are there that are 1."""
+        """The overlap when of every image those conditions (B, n) are there that are 1."""
         there = present.T[..., None, None, None] > 0  # (n, B, 1, 1, 1)
         own = [torch.where(*each) for each in zip(there, parts, nothing, strict=True)]
-        return objective(seen.maps(images, own), full, target)
+        return overlap(seen.maps(images, own), full)
 
     everything = torch.ones(len(images), len(parts), device=images.device)
     with seeded(0), quiet():
-        made: Tensor = ShapleyValueSampling(forward).attribute(everything, n_samples=samples)
+        made: Tensor = ShapleyValueSampling(forward).attribute(everything, n_samples=PERMUTATIONS)
     return made.abs()
 
 
 @MEASURES.register("leave_one_out")
 @torch.no_grad()
-def leave_one_out(seen: ConditionedGenerator, images: Tensor, parts: Parts, target: str) -> Tensor:
+def leave_one_out(seen: ConditionedGenerator, images: Tensor, parts: Parts) -> Tensor:
     """The mean absolute change of the map when the condition is taken away."""
     return _changes(seen, images, parts, (seen.without(parts, i) for i in range(len(parts))))
 
 
 @MEASURES.register("leave_one_in")
 @torch.no_grad()
-def leave_one_in(seen: ConditionedGenerator, images: Tensor, parts: Parts, target: str) -> Tensor:
+def leave_one_in(seen: ConditionedGenerator, images: Tensor, parts: Parts) -> Tensor:
     """The mean absolute change of the map when the condition alone is added to none."""
     return _changes(seen, images, seen.nothing(parts), (seen.only(parts, i) for i in range(len(parts))))
 
@@ -156,7 +151,7 @@ def _changes(seen: ConditionedGenerator, images: Tensor, parts: Parts, others: I
 
 @MEASURES.register("modulation")
 @torch.no_grad()
-def modulation(seen: ConditionedGenerator, images: Tensor, parts: Parts, target: str) -> Tensor:
+def modulation(seen: ConditionedGenerator, images: Tensor, parts: Parts) -> Tensor:
     """How far the condition moves scale and shift of the SFT layers: root mean square over channels and
     places, added up over the layers, against the condition taken away."""
     full, moved = seen.modulations(images, parts), []

@@ -7,6 +7,7 @@ image on which no condition matters does not count; where no image counts, the a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -52,31 +53,29 @@ def over_depth(relevances: Relevances) -> pd.DataFrame:
     return pd.concat(tables)
 
 
-def ends_table(relevances: Relevances) -> pd.DataFrame:
-    """:func:`first_against_last` of every generator, seed and measure, a row each."""
-    return pd.DataFrame(
-        {"generator": name, "seed": seed, "measure": measure, **first_against_last(own)}
-        for (name, seed), runs in relevances.items()
-        for measure, own in runs.items()
-    )
-
-
-def first_against_last(relevance: Tensor, seed: int = 0) -> dict[str, float]:
+def first_against_last(relevances: Relevances, seed: int = 0) -> pd.DataFrame:
     """Do the first and the last condition matter equally (as arXiv 2301.08067 reports)?
 
     Returns:
-        ``difference`` of the shares, last minus first, its mean over images with a 95 % interval
-        (``low``, ``high``), and the paired effect size ``d``, mean over deviation, with its own
-        (``d_low``, ``d_high``); a single image has none.
+        One row per generator, seed and measure: ``difference`` of the shares, last minus first, mean over the
+        images with a 95 % interval (``low``, ``high``), and the paired effect size ``d``, mean over
+        deviation, with its own (``d_low``, ``d_high``); a single image has none.
     """
-    own = shares(relevance)
-    values = (own[:, -1] - own[:, 0]).double().numpy()
-    values = values[~np.isnan(values)]
+    rows = []
+    for (name, run), by_measure in relevances.items():
+        for measure, own in by_measure.items():
+            row = {"generator": name, "seed": run, "measure": measure}
+            rows.append(row | _difference(shares(own), np.random.default_rng(seed)))
+    return pd.DataFrame(rows)
+
+
+def _difference(shares: Tensor, rng: np.random.Generator) -> dict[str, float]:
     made = dict.fromkeys(("difference", "low", "high", "d", "d_low", "d_high"), float("nan"))
-    if not len(values):
-        return made
-    drawn = values[np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))]  # (R, N)
-    made |= _with_interval("difference", "", values.mean(), drawn.mean(1))
+    values = (shares[:, -1] - shares[:, 0]).double().numpy()
+    values = values[~np.isnan(values)]
+    if len(values):
+        drawn = values[rng.integers(0, len(values), (RESAMPLES, len(values)))]  # (R, N)
+        made |= _with_interval("difference", "", values.mean(), drawn.mean(1))
     if len(values) > 1:
         effects = drawn.mean(1) / np.maximum(drawn.std(1, ddof=1), 1e-12)
         made |= _with_interval("d", "d_", values.mean() / max(values.std(ddof=1), 1e-12), effects)
@@ -84,39 +83,29 @@ def first_against_last(relevance: Tensor, seed: int = 0) -> dict[str, float]:
 
 
 def _with_interval(name: str, prefix: str, value: float, draws: np.ndarray) -> dict[str, float]:
-    """A value, and the interval of its draws, which holds it."""
+    """A value and its interval, which holds it."""
     low, high = np.quantile(draws, [0.025, 0.975])
     bounds = {f"{prefix}low": float(min(low, value)), f"{prefix}high": float(max(high, value))}
     return {name: float(value), **bounds}
 
 
-def rank_agreement(relevances: Mapping[str, Tensor]) -> pd.DataFrame:
+def rank_agreement(relevances: Relevances) -> pd.DataFrame:
     """Spearman's correlation of the order of the conditions by every two measures, mean over the images.
 
-    Args:
-        relevances: by measure, (N, n) each, of the same images.
-
     Returns:
-        A square table; an image on which a measure makes no difference does not count.
+        Per generator and seed a square table, one below the other: ``measure``, a column for each measure,
+        ``generator``, ``seed``. An image on which a measure makes no difference does not count.
     """
-    names = list(relevances)
-    table = pd.DataFrame(np.eye(len(names)), index=names, columns=names)
-    ranks = {name: centred_ranks(own).float() for name, own in relevances.items()}  # (N, n) each
-    for i, first in enumerate(names):
-        for second in names[:i]:
-            a, b = ranks[first], ranks[second]
+    tables = []
+    for (name, seed), own in relevances.items():
+        table = pd.DataFrame(np.eye(len(own)), index=list(own), columns=list(own))
+        ranks = {measure: centred_ranks(values).float() for measure, values in own.items()}  # (N, n) each
+        for (first, a), (second, b) in combinations(ranks.items(), 2):
             norms = a.norm(dim=1) * b.norm(dim=1)
             value = float(((a * b).sum(1) / norms)[norms > 0].mean())
             table.loc[first, second] = table.loc[second, first] = value
-    return table
-
-
-def agreement_table(relevances: Relevances) -> pd.DataFrame:
-    """:func:`rank_agreement` of every generator and seed: a row per measure, and a column."""
-    return pd.concat(
-        rank_agreement(own).rename_axis("measure").reset_index().assign(generator=name, seed=seed)
-        for (name, seed), own in relevances.items()
-    )
+        tables.append(table.rename_axis("measure").reset_index().assign(generator=name, seed=seed))
+    return pd.concat(tables)
 
 
 def stand_in_table(
