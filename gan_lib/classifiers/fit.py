@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from gan_lib.classifiers.wrap import Classifier
 from gan_lib.core.capture import evaluation_mode
+from gan_lib.core.options import options
 from gan_lib.core.runtime import make_fabric, progress
 from gan_lib.core.storage import load_checkpoint, save_checkpoint
-from gan_lib.data import ImageSplit
-from gan_lib.data.images import batch_rows
+from gan_lib.data import Batch, ImageSplit
+from gan_lib.data.rows import batch_rows
 
 
-@dataclass(frozen=True)
+@options
 class FitOptions:
     """How a classifier is trained: AdamW with a one-cycle learning rate.
 
@@ -32,8 +38,8 @@ class FitOptions:
         seed: decides the order of the images.
     """
 
-    epochs: int = 10
-    batch_size: int = 64
+    epochs: NonNegativeInt = 10
+    batch_size: PositiveInt = 64
     learning_rate: float = 4e-3
     weight_decay: float = 0.05
     seed: int = 0
@@ -59,22 +65,20 @@ def fit(
         fabric: device and precision; by default a GPU if there is one.
 
     Returns:
-        One row per epoch: ``epoch``, ``loss`` and ``accuracy`` on the training images, in training
-        mode, as they were seen.
+        One row per epoch: ``epoch``, ``loss`` and ``accuracy`` on the training images, as they were seen.
 
     Raises:
         FloatingPointError: the loss is no longer finite.
     """
     options, fabric = options or FitOptions(), fabric or make_fabric()
     classifier.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(
-        classifier.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
-    )
+    rate = options.learning_rate
+    optimizer = AdamW(classifier.parameters(), lr=rate, weight_decay=options.weight_decay)
     steps = max(1, -(-len(train) // options.batch_size) * options.epochs)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, total_steps=steps)
+    schedule = OneCycleLR(optimizer, rate, total_steps=steps)
     parts: dict[str, Any] = {"classifier": classifier, "optimizer": optimizer, "schedule": schedule}
     history: list[dict[str, float]] = []
-    checkpoint = folder / "checkpoint.safetensors" if folder is not None else None
+    checkpoint = None if folder is None else folder / "checkpoint.safetensors"
     if checkpoint is not None and checkpoint.is_file():
         state = load_checkpoint(checkpoint)
         if state["options"] == asdict(options):
@@ -82,47 +86,40 @@ def fit(
             for name, part in parts.items():
                 part.load_state_dict(state[name])
     for epoch in progress(range(len(history), options.epochs), "training the CNN"):
-        history.append(
-            {"epoch": epoch + 1, **_epoch(classifier, train, epoch, options, optimizer, schedule, fabric)}
-        )
+        seed = 1000 * options.seed + epoch
+        torch.manual_seed(seed)  # of dropout: the same after a resume
+        batches = train.batches(options.batch_size, shuffle_seed=seed)
+        loss, right = _epoch(classifier, batches, optimizer, schedule, fabric)
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss of epoch {epoch + 1} is {loss}; a lower learning rate may help"
+            )
+        history.append({"epoch": epoch + 1, "loss": loss / len(train), "accuracy": right / len(train)})
         if checkpoint is not None:
-            states: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
+            states = {name: part.state_dict() for name, part in parts.items()}
             save_checkpoint(checkpoint, {**states, "history": history, "options": asdict(options)})
     classifier.to("cpu").eval()
     return pd.DataFrame(history, columns=["epoch", "loss", "accuracy"])
 
 
 def _epoch(
-    classifier: Classifier,
-    train: ImageSplit,
-    epoch: int,
-    options: FitOptions,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.OneCycleLR,
-    fabric: Fabric,
-) -> dict[str, float]:
-    # Dropout must be the same after a resume: each epoch has its own seed.
-    torch.manual_seed(1000 * options.seed + epoch)
-    total_loss = torch.zeros((), device=fabric.device)
-    correct = torch.zeros((), device=fabric.device)
-    classifier.train()
-    for batch in train.batches(options.batch_size, shuffle_seed=1000 * options.seed + epoch):
+    cnn: Classifier, batches: Iterable[Batch], optimizer: Optimizer, schedule: LRScheduler, fabric: Fabric
+) -> tuple[float, float]:
+    """Sum of the losses, and how many were right."""
+    total, right = torch.zeros(2, device=fabric.device)
+    cnn.train()
+    for batch in batches:
         batch = batch.to(fabric.device)
         with fabric.autocast():
-            logits = classifier(batch.images.contiguous(memory_format=torch.channels_last))  # (B, K)
+            logits = cnn(batch.images.contiguous(memory_format=torch.channels_last))  # (B, K)
         loss = F.cross_entropy(logits.float(), batch.labels)
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss)
         optimizer.step()
         schedule.step()
-        total_loss += loss.detach() * len(batch.labels)
-        correct += (logits.argmax(1) == batch.labels).sum()
-    mean_loss = float(total_loss) / len(train)
-    if not torch.isfinite(total_loss):
-        raise FloatingPointError(
-            f"the loss of epoch {epoch + 1} is {mean_loss}; a lower learning rate may help"
-        )
-    return {"loss": mean_loss, "accuracy": float(correct) / len(train)}
+        total += loss.detach() * len(batch.labels)
+        right += (logits.argmax(1) == batch.labels).sum()
+    return float(total), float(right)
 
 
 def predictions(
@@ -138,18 +135,16 @@ def predictions(
     fabric = fabric or make_fabric()
     home = next(classifier.parameters()).device
     classifier.to(fabric.device)
-    chosen: list[tuple[Tensor, Tensor, Tensor]] = []
-    with evaluation_mode(classifier), torch.no_grad():
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    with evaluation_mode(classifier), torch.no_grad(), fabric.autocast():
         for rows in progress(list(batch_rows(len(split), batch_size)), "predicting"):
-            batch = split.batch(rows).to(fabric.device)
-            with fabric.autocast():
-                logits = classifier(batch.images)
-            probabilities = logits.float().softmax(1).cpu()  # (B, K)
-            best, best_class = probabilities.max(1)
-            chosen.append((best_class, best, probabilities[torch.arange(len(rows)), batch.labels.cpu()]))
+            batch = split.batch(rows)
+            probabilities = classifier(batch.images.to(fabric.device)).float().softmax(1).cpu()  # (B, K)
+            of_label = probabilities.gather(1, batch.labels[:, None])[:, 0]  # (B,)
+            parts.append((*probabilities.max(1), of_label))
     classifier.to(home)
-    prediction, probability, label_probability = (
-        torch.cat(column).numpy() for column in zip(*chosen, strict=True)
+    probability, prediction, label_probability = (
+        torch.cat(column).numpy() for column in zip(*parts, strict=True)
     )
     return pd.DataFrame(
         {

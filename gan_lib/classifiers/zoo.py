@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 import torch
@@ -53,11 +54,7 @@ def slim_resnet(num_classes: int) -> nn.Module:
 
 def slim_mobilenet(num_classes: int) -> nn.Module:
     """torchvision's MobileNetV2 with six inverted residual blocks and a quarter of the head."""
-    settings = [
-        [1, 16, 1, 1],
-        [3, 32, 2, 2],
-        [3, 64, 3, 2],
-    ]  # expansion, width, repeats, stride
+    settings = [[1, 16, 1, 1], [3, 32, 2, 2], [3, 64, 3, 2]]  # expansion, width, repeats, stride
     net = MobileNetV2(num_classes, inverted_residual_setting=settings, dropout=0.0)
     net.features[-1] = Conv2dNormActivation(settings[-1][1], 128, 1, activation_layer=nn.ReLU6)
     net.classifier = nn.Sequential(nn.Linear(128, num_classes))
@@ -65,9 +62,7 @@ def slim_mobilenet(num_classes: int) -> nn.Module:
 
 
 SLIM: dict[str, Callable[[int], nn.Module]] = {
-    "slim_vgg": slim_vgg,
-    "slim_resnet": slim_resnet,
-    "slim_mobilenet": slim_mobilenet,
+    own.__name__: own for own in (slim_vgg, slim_resnet, slim_mobilenet)
 }
 
 
@@ -106,15 +101,16 @@ def make_classifier(
         FileNotFoundError: a weights file that is not there, or weights that cannot be downloaded.
         ValueError: weights that do not fit, or class names missing.
     """
-    known_names = tuple(class_names) if class_names is not None else _imagenet_names(architecture)
-    if len(known_names) < 2:
-        raise ValueError(f"{architecture} needs two class names or more, got {list(known_names)}")
-    card = ModelCard(architecture, known_names, head)
+    if class_names is None:
+        if architecture not in models.list_models(module=models):
+            raise ValueError(f"{architecture} needs class_names")
+        class_names = models.get_model_weights(architecture).DEFAULT.meta["categories"]
+    card = ModelCard(architecture, tuple(class_names), head)
+    if len(card.class_names) < 2:
+        raise ValueError(f"{architecture} needs two class names or more, got {list(card.class_names)}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if weights is None:
-            return build(card)
-        return with_weights(card, weights)
+        return build(card) if weights is None else with_weights(card, weights)
 
 
 def build(card: ModelCard, imagenet_state: dict[str, Tensor] | None = None) -> Classifier:
@@ -145,26 +141,17 @@ def with_weights(card: ModelCard, weights: str | Path) -> Classifier:
     is_file = str(weights).endswith(".safetensors")
     state = load_tensors(Path(weights)) if is_file else _torchvision_state(card.architecture, str(weights))
     classifier = build(card)
-    problem = _misfit(classifier.backbone, state)
-    if problem is None:
+    try:
         classifier.backbone.load_state_dict(state)
         return classifier
+    except RuntimeError as error:
+        problem = error
     if card.architecture in models.list_models(module=models):
         try:
             return build(card, imagenet_state=state)
         except RuntimeError:  # no ImageNet state of this CNN either
             pass
-    raise ValueError(f"{weights} does not fit {card.architecture}: {problem}")
-
-
-def _misfit(model: nn.Module, state: dict[str, Tensor]) -> str | None:
-    """What keeps a state dict from being the model's, in words; ``None`` when nothing does."""
-    own = model.state_dict()
-    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    shapes = [f"{k} {tuple(state[k].shape)}" for k in own if k in state and state[k].shape != own[k].shape]
-    if not (missing or unknown or shapes):
-        return None
-    return f"missing {missing[:3]}, unknown {unknown[:3]}, other shapes {shapes[:3]}"
+    raise ValueError(f"{weights} does not fit {card.architecture}: {str(problem)[:500]}")
 
 
 def _torchvision_state(name: str, weights: str) -> dict[str, Tensor]:
@@ -186,28 +173,21 @@ def _with_head(model: nn.Module, name: str, count: int, head: str) -> nn.Module:
         return _with_linear_head(model, name, count)
     if head != "published":
         raise ValueError(f"head is 'linear' or 'published', not {head!r}")
-    features = getattr(model, "features", None)
-    if not isinstance(features, nn.Module):
-        features = _until_pooling(model, name)
+    children = OrderedDict(model.named_children())
+    if "features" not in children and "avgpool" not in children:
+        raise ValueError(f"the published head needs a CNN with `features` or `avgpool`; {name} has neither")
+    before = takewhile(lambda child: child[0] != "avgpool", children.items())
+    features = children["features"] if "features" in children else nn.Sequential(OrderedDict(before))
     with torch.no_grad():
         width = features.eval()(torch.zeros(1, 3, 96, 96)).shape[1]
-    features.train()
     layers: dict[str, nn.Module] = {
-        "features": features,
+        "features": features.train(),
         "pool": nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten()),
         "fc1": nn.Sequential(nn.Linear(width, 256), nn.ReLU(), nn.Dropout(0.1)),
         "fc2": nn.Sequential(nn.Linear(256, 128), nn.ReLU()),
         "fc3": nn.Linear(128, count),
     }
     return nn.Sequential(OrderedDict(layers))
-
-
-def _until_pooling(model: nn.Module, name: str) -> nn.Module:
-    children = OrderedDict(model.named_children())
-    if "avgpool" not in children:
-        raise ValueError(f"the published head needs a CNN with `features` or `avgpool`; {name} has neither")
-    before = list(children)[: list(children).index("avgpool")]
-    return nn.Sequential(OrderedDict((child, children[child]) for child in before))
 
 
 def _with_linear_head(model: nn.Module, name: str, count: int) -> nn.Module:
@@ -229,10 +209,3 @@ def _own_factory(name: str) -> Callable[[int], nn.Module]:
     except (ImportError, AttributeError) as error:
         raise KeyError(f"no CNN factory {name!r}: {error}") from error
     return factory
-
-
-def _imagenet_names(architecture: str) -> tuple[str, ...]:
-    if architecture not in models.list_models(module=models):
-        raise ValueError(f"{architecture} needs class_names")
-    categories: list[str] = models.get_model_weights(architecture).DEFAULT.meta["categories"]
-    return tuple(categories)

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from gan_lib.classifiers import make_classifier
 from gan_lib.gan.conditions import ConditionMaker
-from gan_lib.gan.generators import SLOPE, SFTLayers, conv3x3, make_generator
+from gan_lib.gan.generators import GeneratorSizes, conv3x3, make_generator
+from gan_lib.gan.generators.layers import SLOPE, SFTLayers
 
 ROUNDS = 15
 CPU_SIZES = {
@@ -51,7 +52,8 @@ def test_generator_beside_the_conditions(record, benchmark):
 
 
 def test_grouped_transforms(record, benchmark):
-    grouped = SFTLayers(8, 16, 16, 16)
+    sizes = GeneratorSizes(width=16, condition_channels=16, sft_hidden=16)
+    grouped = SFTLayers(8, sizes, shared=False)
     branches = nn.ModuleList(
         nn.ModuleList(nn.Sequential(conv3x3(16, 16), nn.LeakyReLU(SLOPE), conv3x3(16, 16)) for _ in range(2))
         for _ in range(8)

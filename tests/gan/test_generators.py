@@ -12,22 +12,22 @@ from gan_lib.explainers import GANExplainer
 from gan_lib.gan.conditions import ConditionMaker, compute_conditions
 from gan_lib.gan.generators import (
     GENERATORS,
-    SLOPE,
-    ConditionNetwork,
     Discriminator,
+    DiscriminatorSizes,
     Generator,
     GeneratorSizes,
     LSFTGenerator,
-    SFTLayers,
     conv3x3,
     generator_recipe,
+    load_generator,
     make_generator,
     parameter_count,
+    save_generator,
 )
-from gan_lib.gan.generators.conditioning import Adapter, MapConditions
-from gan_lib.gan.generators.layers import PlainBlock, SFTBlock, quieten
-from gan_lib.gan.generators.variants import Contrast
-from gan_lib.gan.training import TrainingOptions, load_generator, save_generator, train_supervised
+from gan_lib.gan.generators.conditioning import Adapter, FeatureConditions, MapConditions
+from gan_lib.gan.generators.layers import SLOPE, PlainBlock, SFTBlock, SFTLayers, quieten
+from gan_lib.gan.generators.variants import Contrast, DetailBranch
+from gan_lib.gan.training import TrainingOptions, train_supervised
 
 SMALL = {
     "conditions": 3,
@@ -61,7 +61,7 @@ def test_defaults_are_the_papers():
 
 def test_grouped_transforms_equal_separate_ones():
     """Every layer of the bank is h * (1 + a) + b with two branches of its own."""
-    layers = SFTLayers(3, width=8, condition_channels=4, hidden=5)
+    layers = SFTLayers(3, GeneratorSizes(width=8, condition_channels=4, sft_hidden=5), shared=False)
     conditions = torch.rand(2, 3, 4, 6, 6)
     for index, (scale, shift) in enumerate(layers(conditions.flatten(1, 2))):
         for branch, result in enumerate((scale, shift)):
@@ -83,14 +83,11 @@ def test_lsft_conditions_enter_in_order_and_images_do_not_mix():
     assert torch.allclose(maps[:1], generator(images[:1], conditions[:1]), atol=1e-6)
 
 
-def test_condition_network_keeps_the_size():
+def test_conditions_become_as_small_as_the_features():
     for stride in (1, 2, 4, 8):
-        assert ConditionNetwork(1, 8, 4, stride)(torch.rand(1, 1, 16, 16)).shape == (
-            1,
-            4,
-            16 // stride,
-            16 // stride,
-        )
+        sizes = GeneratorSizes(conditions=2, condition_hidden=8, condition_channels=4, stem_stride=stride)
+        made = MapConditions(sizes, shared=False)(torch.rand(1, 2, 16, 16), torch.rand(1, 3, 16, 16))
+        assert made.shape == (1, 8, 16 // stride, 16 // stride)
 
 
 def test_recipe_builds_the_same_generator():
@@ -122,7 +119,7 @@ def test_clear_errors():
 
 def test_discriminator_sees_both_image_and_map_and_can_learn():
     torch.manual_seed(0)
-    discriminator = Discriminator(width=8, stem_stride=2)
+    discriminator = Discriminator(DiscriminatorSizes(8, 2))
     images = torch.rand(16, 3, 17, 17)
     real, fake = torch.zeros(16, 1, 17, 17), torch.ones(16, 1, 17, 17)
     optimizer = torch.optim.Adam(discriminator.parameters(), 1e-2)
@@ -156,7 +153,7 @@ def stored(tiny_net, scenes, tmp_path):
 
 def two_steps(generator, scenes, stored, folder, steps=2):
     options = TrainingOptions(max_steps=steps, batch_size=8, checkpoint_every=1, ema_decay=0.5)
-    critic = Discriminator(width=4, stem_stride=4)
+    critic = Discriminator(DiscriminatorSizes(4, 4))
     return train_supervised(generator, critic, scenes.train, stored, folder, options, make_fabric("cpu"))
 
 
@@ -346,6 +343,41 @@ def test_an_adapter_of_one_value_or_none():
     assert adapter(torch.rand(3, 2, 1, 1), (2, 2)).isfinite().all()
     with pytest.raises(ValueError, match="at least one image"):
         adapter.calibrate(torch.rand(0, 2, 1, 1))
+
+
+def test_details_by_hand():
+    """Fine 1 plus finest 2 plus coarse 3 * 4 is 15; joint and output pass it on; rectified: -9 becomes -0.09."""
+    sizes = GeneratorSizes(
+        conditions=1, width=1, detail=1, features=(1,), condition_channels=1, stem_stride=2
+    )
+    branch = DetailBranch(sizes)
+    for conv, value in ((branch.fine, 0.0), (branch.finest, 1.0), (branch.joint, 1.0), (branch.output, 1.0)):
+        constant(conv, value)
+    nn.init.ones_(branch.fine.bias)
+    images, features, given = (
+        torch.rand(1, 3, 4, 4),
+        torch.full((1, 1, 2, 2), 3.0),
+        torch.full((1, 1, 1, 1), 2.0),
+    )
+    for coarse, expected in ((4.0, 15.0), (-4.0, -9 * SLOPE**2)):
+        constant(branch.coarse, coarse)
+        made = branch(images, features, [given])
+        assert made.flatten().tolist() == pytest.approx([expected] * 16)
+
+
+def test_activations_enter_in_their_order():
+    """Adapters that pass on 1 and -2: LSFT gets 1, then LeakyReLU's -0.2; GSFT their joint, here 10 times the sum."""
+    sizes = GeneratorSizes(conditions=2, width=1, features=(1, 1), condition_channels=1)
+    given, images = [torch.full((1, 1, 4, 4), 1.0), torch.full((1, 1, 4, 4), -2.0)], torch.rand(1, 3, 4, 4)
+    for shared, expected in ((False, [1.0, -0.2]), (True, [8.0])):
+        network = FeatureConditions(sizes, shared)
+        for adapter in network.adapters:
+            constant(adapter, 1.0)
+        if shared:
+            constant(network.joint, 10.0)
+        assert network(given, images)[0, :, 2, 2].tolist() == pytest.approx(expected)
+    with pytest.raises(ValueError, match="the generator takes"):
+        network([given[0]], images)
 
 
 def test_maps_are_processed_one_by_one_in_their_order():

@@ -87,12 +87,17 @@ def test_area_band():
     assert maps.grad.abs().sum() == 0
     assert area_loss(torch.zeros(1, 1, 8, 8), 0.05, 0.25) == pytest.approx(1)
     assert area_loss(torch.ones(1, 1, 8, 8), 0.05, 0.25) == pytest.approx(9)
+    two = torch.tensor([0.02, 0.5]).view(2, 1, 1, 1).expand(2, 1, 8, 8)  # each map on its own
+    assert area_loss(two, 0.05, 0.25) == pytest.approx((0.6**2 + 1) / 2)
 
 
 def test_total_variation_and_saturation():
     step = torch.zeros(1, 1, 4, 4)
     step[..., 2:] = 1
     assert total_variation(step) == pytest.approx(1 / 3)
+    assert total_variation(step.mT) == pytest.approx(1 / 3)
+    down_and_across = torch.tensor([[0.0, 1.0], [0.5, 0.25]]).view(1, 1, 2, 2)
+    assert total_variation(down_and_across) == pytest.approx((0.5 + 0.75) / 2 + (1 + 0.25) / 2)
     assert total_variation(torch.ones(1, 1, 4, 4)) == 0
     assert saturation_loss(torch.tensor([[5.0, -7.0]]), limit=6) == pytest.approx(0.5)
 
@@ -100,9 +105,17 @@ def test_total_variation_and_saturation():
 def test_mask_of_area_keeps_to_the_area_and_to_the_order():
     logits = torch.randn(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     area = torch.tensor([0.05, 0.1, 0.3])
-    mask = mask_of_area(logits, area, softness=0.01)
+    mask = mask_of_area(logits, area)
     assert torch.allclose((mask > 0.5).float().mean((1, 2, 3)), area, atol=2e-3)
-    assert torch.allclose(mask, mask_of_area(5 * logits + 3, area, softness=0.01), atol=1e-2)
+    assert torch.allclose(mask, mask_of_area(5 * logits + 3, area), atol=1e-2)
+
+
+def test_mask_of_area_by_hand():
+    """Of scores 0, 1, 2, 5 (mean 2, deviation sqrt(14 / 3)), half of the image: the quantile is score 1."""
+    scores = torch.tensor([0.0, 1.0, 5.0, 2.0]).view(1, 1, 2, 2)
+    unit = math.sqrt(14 / 3) + 1e-3
+    expected = [1 / (1 + math.exp(-(score - 1) / unit / 0.15)) for score in (0, 1, 5, 2)]
+    assert mask_of_area(scores, torch.tensor([0.5])).flatten().tolist() == pytest.approx(expected)
 
 
 def test_mask_of_area_has_no_gradient_along_shift_and_scale():
@@ -129,7 +142,7 @@ def test_separable_blur_is_the_square_one():
     images = torch.rand(1, 3, 40, 40)
     assert torch.allclose(filling(images, "blur"), gaussian_blur(images, [17, 17], [4.0, 4.0]), atol=1e-5)
     assert filling(torch.rand(1, 3, 20, 200), "blur").shape == (1, 3, 20, 200)
-    with pytest.raises(ValueError, match="fill is one of"):
+    with pytest.raises(KeyError, match="unknown fill 'pink'"):
         masked_images(images, torch.ones(1, 1, 40, 40), "pink")
 
 

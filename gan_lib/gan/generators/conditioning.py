@@ -8,38 +8,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan_lib.gan.generators.layers import SLOPE, GeneratorSizes, conv3x3
-
-
-class ConditionNetwork(nn.Sequential):
-    """conv4x4, three conv1x1, conv3x3, with LeakyReLU between; its stride is the generator's stem's.
-
-    Maps (B, channels_in, H, W) to (B, channels_out, H / stride, W / stride).
-    """
-
-    def __init__(self, channels_in: int, hidden: int = 128, channels_out: int = 32, stride: int = 1) -> None:
-        first: list[nn.Module]
-        if stride == 1:
-            first = [nn.ZeroPad2d((1, 2, 1, 2)), nn.Conv2d(channels_in, hidden, 4)]
-        else:
-            kernel = max(4, stride)
-            first = [nn.Conv2d(channels_in, hidden, kernel, stride, padding=(kernel - stride) // 2)]
-        layers = [*first, nn.LeakyReLU(SLOPE)]
-        for _ in range(3):
-            layers += [nn.Conv2d(hidden, hidden, 1), nn.LeakyReLU(SLOPE)]
-        super().__init__(*layers, conv3x3(hidden, channels_out))
+from gan_lib.gan.generators.layers import SLOPE, GeneratorSizes, conv3x3, resize
 
 
 class MapConditions(nn.Module):
-    """Maps (B, n, H, W) processed for the SFT layers, one by one (LSFT) or all as one (GSFT)."""
+    """Maps (B, n, H, W) processed for the SFT layers, one by one (LSFT) or all as one (GSFT).
+
+    conv4x4, three conv1x1, conv3x3, with LeakyReLU between; the first has the stride of the generator's stem.
+    """
 
     def __init__(self, sizes: GeneratorSizes, shared: bool) -> None:
         super().__init__()
         self.sizes, self.shared = sizes, shared
-        channels_in = sizes.conditions if shared else 1
-        self.network = ConditionNetwork(
-            channels_in, sizes.condition_hidden, sizes.condition_channels, sizes.stem_stride
-        )
+        given, hidden, stride = sizes.conditions if shared else 1, sizes.condition_hidden, sizes.stem_stride
+        layers: list[nn.Module]
+        if stride == 1:
+            layers = [nn.ZeroPad2d((1, 2, 1, 2)), nn.Conv2d(given, hidden, 4), nn.LeakyReLU(SLOPE)]
+        else:
+            kernel = max(4, stride)
+            first = nn.Conv2d(given, hidden, kernel, stride, padding=(kernel - stride) // 2)
+            layers = [first, nn.LeakyReLU(SLOPE)]
+        for _ in range(3):
+            layers += [nn.Conv2d(hidden, hidden, 1), nn.LeakyReLU(SLOPE)]
+        self.network = nn.Sequential(*layers, conv3x3(hidden, sizes.condition_channels))
 
     def forward(self, conditions: Tensor, images: Tensor) -> Tensor:
         """(B, n * Q, h, w), or (B, Q, h, w) when shared.
@@ -51,12 +42,10 @@ class MapConditions(nn.Module):
         if tuple(conditions.shape) != expected:
             raise ValueError(f"conditions must be {expected}, not {tuple(conditions.shape)}")
         if self.shared:
-            processed: Tensor = self.network(conditions)  # (B, Q, h, w)
-            return processed
-        batch, count = conditions.shape[:2]
+            return self.network(conditions)  # (B, Q, h, w)
         # All conditions of all images go through the network as one batch.
-        processed = self.network(conditions.flatten(0, 1)[:, None])  # (B * n, Q, h, w)
-        return processed.unflatten(0, (batch, count)).flatten(1, 2)
+        processed: Tensor = self.network(conditions.flatten(0, 1)[:, None])  # (B * n, Q, h, w)
+        return processed.unflatten(0, expected[:2]).flatten(1, 2)
 
 
 class Adapter(nn.Conv2d):
@@ -89,7 +78,7 @@ class Adapter(nn.Conv2d):
         if channels.shape[1] > 1:
             self.deviation.copy_(channels.std(1).clamp(min=1e-3))
 
-    def forward(self, activation: Tensor, size: tuple[int, int]) -> Tensor:  # type: ignore[override]
+    def forward(self, activation: Tensor, size: Sequence[int]) -> Tensor:  # type: ignore[override]
         """An activation (B, C_l, H_l, W_l) as (B, Q, H, W) at a size (H, W)."""
         # Standardising is folded into the 1x1 weights, and resizing, which commutes with them, comes
         # first where it makes the activation smaller.
@@ -102,15 +91,11 @@ class Adapter(nn.Conv2d):
 
 
 class FeatureConditions(nn.Module):
-    """Activations processed for the SFT layers, each through its adapter.
-
-    For GSFT one more convolution makes one condition of all.
-    """
+    """Activations processed for the SFT layers, each by its adapter; one more convolution joins GSFT's."""
 
     def __init__(self, sizes: GeneratorSizes, shared: bool) -> None:
         super().__init__()
-        self.sizes = sizes
-        width = sizes.condition_channels
+        self.sizes, width = sizes, sizes.condition_channels
         self.adapters = nn.ModuleList(Adapter(channels, width) for channels in sizes.features)
         self.joint = conv3x3(len(sizes.features) * width, width) if shared else nn.Identity()
 
@@ -120,21 +105,10 @@ class FeatureConditions(nn.Module):
         Raises:
             ValueError: another number of activations, or of their channels, than the generator's.
         """
-        channels = tuple(condition.shape[1] for condition in conditions)
-        if channels != tuple(self.sizes.features):
-            raise ValueError(
-                f"activations have {channels} channels, the generator takes {self.sizes.features}"
-            )
-        size = (images.shape[-2] // self.sizes.stem_stride, images.shape[-1] // self.sizes.stem_stride)
+        channels, expected = tuple(given.shape[1] for given in conditions), self.sizes.features
+        if channels != tuple(expected):
+            raise ValueError(f"activations have {channels} channels, the generator takes {expected}")
+        size = [side // self.sizes.stem_stride for side in images.shape[-2:]]
         adapted = [adapter(given, size) for adapter, given in zip(self.adapters, conditions, strict=True)]
         joined: Tensor = F.leaky_relu(torch.cat(adapted, dim=1), SLOPE)  # (B, n * Q, h, w)
         return self.joint(joined)
-
-
-def resize(activation: Tensor, size: tuple[int, int]) -> Tensor:
-    """An activation (B, C, H, W) at another size: mean of what falls together, or bilinear."""
-    if tuple(activation.shape[-2:]) == size:
-        return activation
-    if activation.shape[-2] > size[0]:
-        return F.adaptive_avg_pool2d(activation, size)
-    return F.interpolate(activation, size=size, mode="bilinear", align_corners=False)

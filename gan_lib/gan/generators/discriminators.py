@@ -1,10 +1,12 @@
-"""Discriminators: of pairs of image and map, and of images given their class."""
+"""Discriminators: of pairs of image and map, and of images given their class.
+
+Every weight is spectrally normalised (Miyato et al., ICLR 2018), which keeps them from winning outright.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
@@ -15,22 +17,15 @@ from gan_lib.gan.generators.layers import SLOPE, conv3x3, stem_conv
 
 @options
 class DiscriminatorSizes:
-    """What both discriminators can be given: ``Discriminator(**asdict(sizes))``.
+    """Sizes of both discriminators.
 
     Attributes:
         width: channels of the first features, in every branch.
         stem_stride: of every branch's first convolution.
-        normalise: spectral normalisation of every weight (Miyato et al., ICLR 2018), which keeps the
-            discriminator from winning outright.
     """
 
-    width: int = 32
-    stem_stride: int = 2
-    normalise: bool = True
-
-    def __post_init__(self) -> None:
-        if min(self.width, self.stem_stride) < 1:
-            raise ValueError(f"width and stem_stride must be at least 1: {self}")
+    width: PositiveInt = 32
+    stem_stride: PositiveInt = 2
 
 
 class Discriminator(nn.Module):
@@ -39,23 +34,21 @@ class Discriminator(nn.Module):
     Two branches of residual blocks, one for the image and one for the map, are joined; two more
     blocks and dense layers 32 -> 16 -> 1 follow. It returns logits: the published code ends in a
     softmax over one unit, which is constantly 1 and cannot learn.
-
-    Arguments are those of :class:`DiscriminatorSizes`.
     """
 
-    def __init__(self, width: int = 32, stem_stride: int = 2, normalise: bool = True) -> None:
+    def __init__(self, sizes: DiscriminatorSizes | None = None) -> None:
         super().__init__()
-        DiscriminatorSizes(width, stem_stride, normalise)  # checks them
-        wrap = spectral_norm if normalise else nn.Identity()
-        self.image_branch = _branch(3, width, stem_stride, wrap)
-        self.map_branch = _branch(1, width, stem_stride, wrap)
+        sizes = sizes or DiscriminatorSizes()
+        self.image_branch, self.map_branch = _branch(3, sizes), _branch(1, sizes)
         self.joint = nn.Sequential(
-            DownBlock(2 * width, 2 * width, wrap),
-            DownBlock(2 * width, 32, wrap),
+            DownBlock(2 * sizes.width, 2 * sizes.width),
+            DownBlock(2 * sizes.width, 32),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
         )
-        self.dense = nn.Sequential(wrap(nn.Linear(32, 16)), nn.LeakyReLU(SLOPE), wrap(nn.Linear(16, 1)))
+        self.dense = nn.Sequential(
+            spectral_norm(nn.Linear(32, 16)), nn.LeakyReLU(SLOPE), spectral_norm(nn.Linear(16, 1))
+        )
 
     def forward(self, images: Tensor, maps: Tensor) -> Tensor:
         """Logits (B,) of pairs of images (B, 3, H, W) and maps (B, 1, H, W); positive means real."""
@@ -67,12 +60,14 @@ class Discriminator(nn.Module):
 class DownBlock(nn.Module):
     """Residual block of two convolutions that halves the size."""
 
-    def __init__(self, width_in: int, width_out: int, wrap: Any) -> None:
+    def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__()
         self.convs = nn.Sequential(
-            wrap(conv3x3(width_in, width_out, 2)), nn.LeakyReLU(SLOPE), wrap(conv3x3(width_out, width_out))
+            spectral_norm(conv3x3(width_in, width_out, 2)),
+            nn.LeakyReLU(SLOPE),
+            spectral_norm(conv3x3(width_out, width_out)),
         )
-        self.shortcut = wrap(nn.Conv2d(width_in, width_out, 1))
+        self.shortcut = spectral_norm(nn.Conv2d(width_in, width_out, 1))
 
     def forward(self, features: Tensor) -> Tensor:
         # Ceil mode keeps odd sizes as wide as the strided convolution makes them.
@@ -80,10 +75,9 @@ class DownBlock(nn.Module):
         return F.leaky_relu(self.convs(features) + shortcut, SLOPE)
 
 
-def _branch(channels_in: int, width: int, stride: int, wrap: Any) -> nn.Sequential:
-    return nn.Sequential(
-        wrap(stem_conv(channels_in, width, stride)), nn.LeakyReLU(SLOPE), DownBlock(width, width, wrap)
-    )
+def _branch(channels_in: int, sizes: DiscriminatorSizes) -> nn.Sequential:
+    stem = spectral_norm(stem_conv(channels_in, sizes.width, sizes.stem_stride))
+    return nn.Sequential(stem, nn.LeakyReLU(SLOPE), DownBlock(sizes.width, sizes.width))
 
 
 class ProjectionDiscriminator(nn.Module):
@@ -94,21 +88,17 @@ class ProjectionDiscriminator(nn.Module):
 
     Args:
         classes: number K of classes.
-        width, stem_stride, normalise: as in :class:`DiscriminatorSizes`.
+        sizes: of its branch.
     """
 
-    def __init__(self, classes: int, width: int = 32, stem_stride: int = 4, normalise: bool = True) -> None:
+    def __init__(self, classes: int, sizes: DiscriminatorSizes | None = None) -> None:
         super().__init__()
-        DiscriminatorSizes(width, stem_stride, normalise)  # checks them
-        wrap = spectral_norm if normalise else nn.Identity()
+        sizes = sizes or DiscriminatorSizes(stem_stride=4)
         self.features = nn.Sequential(
-            _branch(3, width, stem_stride, wrap),
-            DownBlock(width, 2 * width, wrap),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
+            _branch(3, sizes), DownBlock(sizes.width, 2 * sizes.width), nn.AdaptiveAvgPool2d(1), nn.Flatten()
         )
-        self.linear = wrap(nn.Linear(2 * width, 1))
-        self.embedding = wrap(nn.Embedding(classes, 2 * width))
+        self.linear = spectral_norm(nn.Linear(2 * sizes.width, 1))
+        self.embedding = spectral_norm(nn.Embedding(classes, 2 * sizes.width))
 
     def forward(self, images: Tensor, classes: Tensor) -> Tensor:
         """Logits (B,) of images (B, 3, H, W) and classes (B,); positive means original."""

@@ -26,8 +26,8 @@ class GeneratorSizes:
         condition_channels: channels of a processed condition.
         sft_hidden: channels inside an SFT layer's two branches.
         blocks: residual blocks of GSFT; LSFT has 2n - 1.
-        stem_stride: 1 (paper), 2, 4 or 8: features are that much smaller than the image, and the
-            generator that much cheaper, squared.
+        stem_stride: features are that much smaller than the image, and the generator that much cheaper,
+            squared.
         detail: channels of a branch at half the image's size that draws what a coarse stem loses;
             0 for none (paper).
         features: channels of every condition when they are activations of the CNN; empty when they
@@ -60,6 +60,16 @@ def stem_conv(channels_in: int, channels_out: int, stride: int) -> nn.Conv2d:
     return nn.Conv2d(channels_in, channels_out, 2 * stride, stride, padding=stride // 2)
 
 
+def resize(features: Tensor, size: Sequence[int]) -> Tensor:
+    """Features (B, C, h, w) at a size (H, W): the mean of what falls together, or bilinear."""
+    if tuple(features.shape[-2:]) == tuple(size):
+        return features
+    if features.shape[-2] > size[0]:
+        return F.adaptive_avg_pool2d(features, tuple(size))
+    return F.interpolate(features, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+@torch.no_grad()
 def quieten(blocks: Sequence[nn.Module]) -> None:
     """Scale the initial weights of residual blocks' last convolutions by ``len(blocks) ** -0.5``.
 
@@ -68,10 +78,9 @@ def quieten(blocks: Sequence[nn.Module]) -> None:
     """
     for block in blocks:
         last = [module for module in block.modules() if isinstance(module, nn.Conv2d)][-1]
-        with torch.no_grad():
-            last.weight.mul_(len(blocks) ** -0.5)
-            if last.bias is not None:
-                last.bias.zero_()
+        last.weight.mul_(len(blocks) ** -0.5)
+        assert last.bias is not None
+        last.bias.zero_()
 
 
 class SFTLayers(nn.Module):
@@ -83,25 +92,16 @@ class SFTLayers(nn.Module):
 
     Args:
         count: number L of transforms.
-        width: channels C of the features.
-        condition_channels: channels Q of a condition.
-        hidden: channels between the two convolutions of each branch.
+        sizes: channels of the features, of a condition and between the two convolutions.
         shared: all transforms read the same condition (GSFT), instead of one each (LSFT).
     """
 
-    def __init__(
-        self,
-        count: int,
-        width: int = 64,
-        condition_channels: int = 32,
-        hidden: int = 32,
-        shared: bool = False,
-    ) -> None:
+    def __init__(self, count: int, sizes: GeneratorSizes, shared: bool) -> None:
         super().__init__()
-        self.count = count
-        inputs = 1 if shared else count
-        self.first = nn.Conv2d(inputs * condition_channels, count * 2 * hidden, 3, padding=1, groups=inputs)
-        self.second = nn.Conv2d(count * 2 * hidden, count * 2 * width, 3, padding=1, groups=2 * count)
+        self.count, inputs = count, 1 if shared else count
+        hidden, out = 2 * count * sizes.sft_hidden, 2 * count * sizes.width
+        self.first = nn.Conv2d(inputs * sizes.condition_channels, hidden, 3, padding=1, groups=inputs)
+        self.second = nn.Conv2d(hidden, out, 3, padding=1, groups=2 * count)
 
     def forward(self, conditions: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Scale and shift, (B, C, h, w) each, of every transform.
@@ -130,14 +130,9 @@ class PlainBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.convs = nn.Sequential(
-            conv3x3(width, width),
-            nn.LeakyReLU(SLOPE),
-            conv3x3(width, 2 * width),
-            nn.LeakyReLU(SLOPE),
-            conv3x3(2 * width, width),
-        )
+        convs = [conv3x3(width, width), conv3x3(width, 2 * width), conv3x3(2 * width, width)]
+        slope = nn.LeakyReLU(SLOPE)
+        self.convs = nn.Sequential(convs[0], slope, convs[1], slope, convs[2])
 
     def forward(self, features: Tensor) -> Tensor:
-        residual: Tensor = self.convs(features)
-        return features + residual
+        return features + self.convs(features)

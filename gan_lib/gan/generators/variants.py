@@ -23,8 +23,10 @@ processed conditions. Once it is registered, it is trained, saved, loaded and na
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_lib.core.registry import Registry
+from gan_lib.core.storage import load_tensors, read_json, save_tensors, write_json
 from gan_lib.gan.generators.conditioning import Adapter, FeatureConditions, MapConditions
 from gan_lib.gan.generators.layers import (
     SLOPE,
@@ -41,6 +44,7 @@ from gan_lib.gan.generators.layers import (
     SFTLayers,
     conv3x3,
     quieten,
+    resize,
     stem_conv,
 )
 
@@ -79,13 +83,13 @@ class Generator(nn.Module):
         Raises:
             ValueError: a generator that is conditioned on maps.
         """
-        if not isinstance(self.condition_network, FeatureConditions):
+        network, output = self.condition_network, self.output
+        if not isinstance(network, FeatureConditions):
             raise ValueError("this generator is conditioned on maps, not on activations")
-        for adapter, activation in zip(self.condition_network.adapters, activations, strict=True):
-            assert isinstance(adapter, Adapter)
-            adapter.calibrate(activation)
-        if isinstance(self.output, DetailBranch) and self.output.finest is not None:
-            self.output.finest.calibrate(activations[0])
+        for adapter, activation in zip(network.adapters, activations, strict=True):
+            adapter.calibrate(activation)  # type: ignore[operator]
+        if isinstance(output, DetailBranch) and output.finest is not None:
+            output.finest.calibrate(activations[0])
 
     def logits(self, images: Tensor, conditions: Tensor | Sequence[Tensor]) -> Tensor:
         """Logits (B, 1, H, W) of the maps; arguments as for :meth:`forward`."""
@@ -141,7 +145,7 @@ class CoarseOutput(nn.Conv2d):
         self, images: Tensor, features: Tensor, conditions: Tensor | Sequence[Tensor]
     ) -> Tensor:
         """Logits (B, 1, H, W) of images (B, 3, H, W) and features (B, C, h, w)."""
-        return enlarged(super().forward(features), images.shape[-2:])
+        return resize(super().forward(features), images.shape[-2:])
 
 
 class DetailBranch(nn.Module):
@@ -164,17 +168,10 @@ class DetailBranch(nn.Module):
         """Logits (B, 1, H, W) of images (B, 3, H, W) and features (B, C, h, w)."""
         fine = self.fine(images)  # (B, C', H / 2, W / 2)
         if self.finest is not None:
-            fine = fine + self.finest(conditions[0], (fine.shape[-2], fine.shape[-1]))
-        joined = F.leaky_relu(fine + enlarged(self.coarse(features), fine.shape[-2:]), SLOPE)
+            fine = fine + self.finest(conditions[0], fine.shape[-2:])
+        joined = F.leaky_relu(fine + resize(self.coarse(features), fine.shape[-2:]), SLOPE)
         logits = self.output(F.leaky_relu(self.joint(joined), SLOPE))  # (B, 1, H / 2, W / 2)
-        return enlarged(logits, images.shape[-2:])
-
-
-def enlarged(features: Tensor, size: torch.Size) -> Tensor:
-    """Features (B, C, h, w) at a size (H, W), bilinearly."""
-    if features.shape[-2:] == size:
-        return features
-    return F.interpolate(features, size=tuple(size), mode="bilinear", align_corners=False)
+        return resize(logits, images.shape[-2:])
 
 
 @GENERATORS.register("lsft")
@@ -189,10 +186,10 @@ class LSFTGenerator(Generator):
 
     def __init__(self, sizes: GeneratorSizes | None = None) -> None:
         super().__init__(sizes)
-        sizes = self.sizes
-        self.transforms = SFTLayers(sizes.conditions, sizes.width, sizes.condition_channels, sizes.sft_hidden)
-        self.sft_blocks = nn.ModuleList(SFTBlock(sizes.width) for _ in range(sizes.conditions))
-        self.plain_blocks = nn.ModuleList(PlainBlock(sizes.width) for _ in range(sizes.conditions - 1))
+        width, count = self.sizes.width, self.sizes.conditions
+        self.transforms = SFTLayers(count, self.sizes, shared=False)
+        self.sft_blocks = nn.ModuleList(SFTBlock(width) for _ in range(count))
+        self.plain_blocks = nn.ModuleList(PlainBlock(width) for _ in range(count - 1))
         quieten([*self.sft_blocks, *self.plain_blocks])
 
     def body(self, features: Tensor, conditions: Tensor) -> Tensor:
@@ -211,12 +208,9 @@ class GSFTGenerator(Generator):
 
     def __init__(self, sizes: GeneratorSizes | None = None) -> None:
         super().__init__(sizes)
-        sizes = self.sizes
         # The last transform closes the body; every other one belongs to a block.
-        self.transforms = SFTLayers(
-            sizes.blocks + 1, sizes.width, sizes.condition_channels, sizes.sft_hidden, shared=True
-        )
-        self.sft_blocks = nn.ModuleList(SFTBlock(sizes.width) for _ in range(sizes.blocks))
+        self.transforms = SFTLayers(self.sizes.blocks + 1, self.sizes, shared=True)
+        self.sft_blocks = nn.ModuleList(SFTBlock(self.sizes.width) for _ in range(self.sizes.blocks))
         quieten([*self.sft_blocks])
 
     def body(self, features: Tensor, conditions: Tensor) -> Tensor:
@@ -250,6 +244,60 @@ def generator_recipe(generator: Generator) -> dict[str, Any]:
     """
     kind = type(generator)
     return {"variant": GENERATORS.name_of(kind) or kind.__name__, **asdict(generator.sizes)}
+
+
+def save_generator(generator: Generator, folder: Path) -> None:
+    """Write weights (safetensors) and recipe (JSON) to a folder."""
+    save_tensors(folder / "generator.safetensors", generator.state_dict())
+    write_json(folder / "generator.json", generator_recipe(generator))
+
+
+def load_generator(folder: Path) -> Generator:
+    """Read a generator written by :func:`save_generator`, in eval mode.
+
+    Raises:
+        FileNotFoundError: no generator at ``folder``.
+    """
+    if not (folder / "generator.json").is_file():
+        raise FileNotFoundError(f"no generator at {folder}")
+    generator = make_generator(**read_json(folder / "generator.json"))
+    generator.load_state_dict(load_tensors(folder / "generator.safetensors"))
+    return generator.eval()
+
+
+def transplanted(generator: Generator, features: Sequence[int]) -> Generator:
+    """A copy of a generator for another CNN's activations, in which only the adapters can be trained.
+
+        maker = FeatureMaker(other_cnn, (64, 64), count=3)
+        fresh = transplanted(generator, maker.channels)
+        train_contrastive(fresh, critic, maker, images, folder, ContrastiveOptions(max_steps=100))
+
+    The adapters of the CNN's layers start anew. That of the last condition, the evidence for the class,
+    means the same for every CNN and is kept where its channels are as many.
+
+    Args:
+        generator: one that is conditioned on activations; it is left as it is.
+        features: the channels of the other CNN's conditions.
+
+    Raises:
+        ValueError: a generator that is conditioned on maps, or another number of conditions.
+    """
+    known = generator.sizes.features
+    if not known:
+        raise ValueError("a generator that is conditioned on maps fits every CNN: there is nothing to adapt")
+    if len(features) != len(known):
+        raise ValueError(f"the generator takes {len(known)} conditions, not {len(features)}")
+    fresh = copy.deepcopy(generator).requires_grad_(False)
+    fresh.sizes = replace(fresh.sizes, features=tuple(features))
+    network, output = fresh.condition_network, fresh.output
+    assert isinstance(network, FeatureConditions)
+    network.sizes = fresh.sizes
+    for index, channels in enumerate(features):
+        if index < len(known) - 1 or channels != known[index]:
+            network.adapters[index] = Adapter(channels, fresh.sizes.condition_channels)
+    if isinstance(output, DetailBranch) and output.finest is not None:
+        output.finest = Adapter(features[0], fresh.sizes.detail)
+    return fresh
 
 
 def parameter_count(module: nn.Module) -> int:

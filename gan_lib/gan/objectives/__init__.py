@@ -1,7 +1,7 @@
 """What the networks are trained for: adversarial, reconstruction and contrastive objectives."""
 
 from gan_lib.gan.objectives.adversarial import (
-    ADVERSARIAL,
+    Adversarial,
     discriminator_accuracy,
     discriminator_loss,
     generator_loss,
@@ -16,7 +16,7 @@ from gan_lib.gan.objectives.contrastive import (
 )
 
 __all__ = [
-    "ADVERSARIAL",
+    "Adversarial",
     "area_loss",
     "contrastive_loss",
     "discriminator_accuracy",

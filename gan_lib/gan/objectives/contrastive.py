@@ -11,6 +11,8 @@ from pytorch_metric_learning.losses import SupConLoss
 from torch import Tensor
 from torch.nn import functional as F
 
+SOFTNESS = 0.15  # of masks from a map's order, as a share of its deviation
+
 
 def contrastive_loss(
     explained: Tensor,
@@ -23,24 +25,21 @@ def contrastive_loss(
 ) -> Tensor:
     """Supervised contrastive loss (Khosla et al., NeurIPS 2020) in the CNN's own embedding.
 
-    An explained image is attracted by the originals of its class and by the other explained images of
-    its class. It is repelled by those of other classes and by all complements. One exception: the
-    complement of a mosaic rightly shows the class that was not asked for, and does not repel
-    explanations of that class.
+    An explained image is attracted by the originals and the other explained images of its class, and repelled
+    by those of other classes and by all complements. One exception: the complement of a mosaic rightly shows
+    the class that was not asked for, and does not repel explanations of that class.
 
     Args:
-        explained: (B, D) embeddings of explained images.
+        explained, complements: (B, D) embeddings.
         originals: (B, D) of the images that were explained; of a mosaic, of its asked part alone.
-        complements: (B, D).
         classes: (B,) the class that each explanation is asked for.
         other_classes: (B,) the class that a complement rightly shows, -1 where there is none.
         temperature: of the cosine similarities.
         repel_complements: off for an ablation.
     """
-    count = len(explained)
     embeddings = torch.cat([explained, originals, complements])  # (3B, D)
     same = classes[:, None] == classes[None, :]  # (B, B)
-    itself = torch.eye(count, dtype=torch.bool, device=same.device)
+    itself = torch.eye(len(same), dtype=torch.bool, device=same.device)
     repels = (classes[:, None] != other_classes[None, :]) & repel_complements
     nothing = torch.zeros_like(same)
     positive = torch.cat([same & ~itself, same, nothing], dim=1)  # (B, 3B)
@@ -53,11 +52,7 @@ def contrastive_loss(
 def fidelity_loss(
     explained_logits: Tensor, complement_logits: Tensor, classes: Tensor, complement_weight: float = 1.0
 ) -> Tensor:
-    """Cross-entropy of the class on explained images, and of *not* the class on their complements.
-
-    ``mean(-log p_c(explained)) + w mean(-log(1 - p_c(complement)))`` for logits (B, K), classes (B,) and
-    the complements' weight w.
-    """
+    """``mean(-log p_c(explained)) + w mean(-log(1 - p_c(complement)))`` for logits (B, K), classes c (B,)."""
     shown = F.cross_entropy(explained_logits, classes)
     own = complement_logits.gather(1, classes[:, None])[:, 0]  # (B,)
     others = complement_logits.scatter(1, classes[:, None], -torch.inf).logsumexp(1)
@@ -82,16 +77,11 @@ def total_variation(maps: Tensor) -> Tensor:
     return down + across
 
 
-def mask_of_area(logits: Tensor, area: Tensor, softness: float = 0.15) -> Tensor:
-    """Soft masks of given areas from the order of a map's pixels, differentiable.
+def mask_of_area(logits: Tensor, area: Tensor) -> Tensor:
+    """Soft masks (B, 1, H, W) of given areas from the order of a map's pixels, differentiable.
 
-    ``sigmoid((s - q) / t)`` where q is the image's quantile at its area and t a share of the
-    deviation of s, so that neither scaling nor shifting s changes the mask: only the ranking counts.
-
-    Args:
-        logits: (B, 1, H, W) scores s.
-        area: (B,) share of the image, 0..1.
-        softness: t over the deviation of s.
+    ``sigmoid((s - q) / t)`` of logits s (B, 1, H, W), where q is the image's quantile at its area (B,), 0..1,
+    and t a share of the deviation of s, so that only the ranking counts, and no scaling or shifting of s.
     """
     flat = logits.flatten(1)  # (B, H * W)
     # Standardised within the graph: otherwise the gradient would keep shifting and scaling s.
@@ -99,7 +89,7 @@ def mask_of_area(logits: Tensor, area: Tensor, softness: float = 0.15) -> Tensor
     standard = (flat - flat.mean(1, keepdim=True)) / deviation  # (B, H * W)
     rank = ((1 - area) * (flat.shape[1] - 1)).long()  # (B,)
     quantile = standard.detach().sort(dim=1).values.gather(1, rank[:, None])  # (B, 1)
-    return ((standard - quantile) / softness).sigmoid().view_as(logits)
+    return ((standard - quantile) / SOFTNESS).sigmoid().view_as(logits)
 
 
 def saturation_loss(logits: Tensor, limit: float = 6.0) -> Tensor:

@@ -1,7 +1,6 @@
 """The two training loops, supervised by Grad-CAM and contrastive, on one machinery."""
 
-from gan_lib.gan.training.contrastive import ContrastiveOptions, train_contrastive
-from gan_lib.gan.training.files import load_generator, save_generator
+from gan_lib.gan.training.contrastive import ContrastiveOptions, stability_table, train_contrastive
 from gan_lib.gan.training.loop import Schedule
 from gan_lib.gan.training.supervised import TrainingOptions, train_supervised
 
@@ -9,8 +8,7 @@ __all__ = [
     "ContrastiveOptions",
     "Schedule",
     "TrainingOptions",
-    "load_generator",
-    "save_generator",
+    "stability_table",
     "train_contrastive",
     "train_supervised",
 ]

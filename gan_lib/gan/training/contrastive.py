@@ -8,37 +8,39 @@ discriminator that tells explained images from originals. All classes are the CN
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from pydantic import Field, NonNegativeInt, PositiveInt
+from torch import Tensor, nn
 
 from gan_lib.core.capture import INPUT, Capture, evaluation_mode
-from gan_lib.core.masking import blend, filling
+from gan_lib.core.masking import Fill, blend, filling
+from gan_lib.core.options import options
 from gan_lib.core.runtime import make_fabric
 from gan_lib.core.storage import tensor_bytes
 from gan_lib.data import ImageSplit
+from gan_lib.data.mosaics import mosaic
 from gan_lib.gan.conditions import FeatureMaker, pooled
 from gan_lib.gan.generators import Generator, ProjectionDiscriminator
 from gan_lib.gan.objectives import (
+    Adversarial,
     area_loss,
     contrastive_loss,
-    discriminator_accuracy,
-    discriminator_loss,
     fidelity_loss,
-    generator_loss,
     mask_of_area,
     saturation_loss,
     total_variation,
 )
 from gan_lib.gan.training.loop import GANState, Schedule, frozen, train_gan
-from gan_lib.gan.training.tasks import Task, mosaic_task, partners
 
 
-@dataclass(frozen=True)
+@options
 class ContrastiveOptions(Schedule):
     """Schedule and objective of the contrastive training.
 
@@ -47,7 +49,6 @@ class ContrastiveOptions(Schedule):
         fidelity_weight: of the CNN's cross-entropy on explained images and complements.
         complement_weight: of the part of the fidelity loss that empties complements of the class; with 0
             the contrastive loss does not repel complements either.
-        adversarial_weight: of the generator's adversarial loss; 0 leaves the discriminator out.
         area_weight: of the penalty outside the area band.
         area: the band, as shares of the image.
         smoothness_weight: of the maps' total variation.
@@ -57,17 +58,17 @@ class ContrastiveOptions(Schedule):
         ranked_area: between which shares of the image that area is drawn, log-uniformly.
         mosaics: kinds of mosaics (:func:`gan_lib.data.mosaics.mosaic`), in turn; empty for none.
         mosaic_every: every so many steps is one with mosaics.
-        fills: what stands in place of what is hidden, in turn.
+        fills: what stands in place of what is hidden (:data:`gan_lib.core.masking.FILLS`), in turn.
         held_out: images, a fixed random choice, that are only used for the criterion.
-        validate_every: steps between evaluations of the criterion, the objective on them.
+        validate_every: steps between evaluations of the criterion, the objective on them, over all fills.
     """
 
-    epochs: int = 5
-    batch_size: int = 16
+    epochs: PositiveInt = 5
+    batch_size: PositiveInt = 16
     learning_rate: float = 1.5e-3
     beta1: float = 0.9
-    adversarial: str = "hinge"
-    warmup_steps: int = 50
+    adversarial: Adversarial = "hinge"
+    warmup_steps: NonNegativeInt = 50
     final_learning_rate: float = 0.02
     clip_gradient: float = 10.0
     ema_decay: float = 0.98
@@ -82,19 +83,16 @@ class ContrastiveOptions(Schedule):
     ranked: float = 0.6
     ranked_area: tuple[float, float] = (0.04, 0.25)
     mosaics: tuple[str, ...] = ("beside", "above")
-    mosaic_every: int = 2
-    fills: tuple[str, ...] = ("black",)
-    held_out: int = 200
-    validate_every: int = 100
+    mosaic_every: PositiveInt = 2
+    fills: Annotated[tuple[Fill, ...], Field(min_length=1)] = ("black",)
+    held_out: PositiveInt = 200
+    validate_every: PositiveInt = 100
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         for name in ("area", "ranked_area"):
             low, high = getattr(self, name)
             if not 0 < low <= high < 1:
                 raise ValueError(f"{name} needs 0 < low <= high < 1, not {(low, high)}")
-        if min(self.mosaic_every, self.validate_every) < 1 or not self.fills:
-            raise ValueError("mosaic_every and validate_every must be at least 1, and there must be a fill")
 
     def mosaic_kind(self, step: int) -> str:
         """The kind of mosaics at a step."""
@@ -106,38 +104,51 @@ class ContrastiveOptions(Schedule):
         return self.fills[step // every % len(self.fills)]
 
 
+@dataclass(frozen=True)
+class Task:
+    """What is to be explained: images, or mosaics of two of them.
+
+    Attributes:
+        pictures: (B, 3, H, W).
+        classes: (B,) the class that is asked for; other_classes: that of a mosaic's other part, or -1.
+        originals: (B, D) embeddings of the images alone.
+        parts: how many images of their size make up a picture.
+    """
+
+    pictures: Tensor
+    classes: Tensor
+    other_classes: Tensor
+    originals: Tensor
+    parts: int
+
+
+def partners(classes: Tensor) -> Tensor:
+    """For every row the next one, from the last on to the first, of another class; -1 where there is none."""
+    places = torch.arange(len(classes), device=classes.device)
+    differs = classes[:, None] != classes  # (B, B)
+    ahead = torch.where(differs, (places - places[:, None]) % len(classes), len(classes))
+    return torch.where(differs.any(1), ahead.argmin(1), -1)
+
+
 class _Trainer:
     """The objective of one batch, for training and for the criterion."""
 
     def __init__(
-        self,
-        state: GANState,
-        maker: FeatureMaker,
-        images: ImageSplit,
-        options: ContrastiveOptions,
-        fabric: Fabric,
+        self, state: GANState, maker: FeatureMaker, images: ImageSplit, options: ContrastiveOptions
     ) -> None:
         self.state, self.maker, self.images = state, maker, images
-        self.options, self.fabric = options, fabric
+        self.options, self.fabric = options, state.fabric
         # A folder's images come class by class, so which ones are held out is drawn: the last of these.
         self.order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-        self.classes, self.embeddings = self._originals()  # (N,), (N, D)
-
-    def _originals(self) -> tuple[Tensor, Tensor]:
-        """What the CNN predicts and sees, for every image."""
-        made = [
+        seen = [
             (features.explained, features.embedding.float())
-            for batch in self.images.batches(128)
-            for features in [self.maker(batch.images.to(self.fabric.device))]
+            for batch in images.batches(128)
+            for features in [maker(batch.images.to(self.fabric.device))]
         ]
-        classes, embeddings = zip(*made, strict=True)
-        return torch.cat(classes), torch.cat(embeddings)
-
-    def prepare(self, count: int = 256) -> None:
-        """Show the generator the activations of the first images."""
-        pictures = self.images.batch(self.order[:count]).images
-        activations = self.maker(pictures.to(self.fabric.device)).activations
-        self.state.generator.prepare(activations)
+        # What the CNN predicts and sees: (N,), (N, D).
+        self.classes, self.embeddings = (torch.cat(column) for column in zip(*seen, strict=True))
+        first = images.batch(self.order[:256]).images.to(self.fabric.device)
+        state.generator.prepare(maker(first).activations)
 
     def task(self, rows: Tensor, step: int, mosaics: bool = True) -> Task:
         """The images at some places of the order, or at every ``mosaic_every``-th step mosaics of them."""
@@ -146,18 +157,22 @@ class _Trainer:
         classes, originals = self.classes[rows], self.embeddings[rows]
         options = self.options
         if mosaics and options.mosaics and step % options.mosaic_every == options.mosaic_every - 1:
-            other = partners(classes)
+            partner = partners(classes)
             # Half as many mosaics as images: each is twice as large, or takes two images.
-            rows_of_pairs = (other >= 0).nonzero()[: max(2, len(rows) // 2), 0]
-            if len(rows_of_pairs) > 1:
-                kind = options.mosaic_kind(step)
-                return mosaic_task(pictures, classes, originals, rows_of_pairs, other, kind)
+            asked = (partner >= 0).nonzero()[: max(2, len(rows) // 2), 0]
+            if len(asked) > 1:
+                other, kind = partner[asked], options.mosaic_kind(step)
+                is_second = torch.arange(len(asked), device=asked.device) % 2 == 1  # in every other mosaic
+                first, second = torch.where(is_second, other, asked), torch.where(is_second, asked, other)
+                joined, _ = mosaic(pictures[first], pictures[second], kind)
+                parts = 2 if kind in ("beside", "above") else 1
+                return Task(joined, classes[asked], classes[other], originals[asked], parts)
         return Task(pictures, classes, torch.full_like(classes, -1), originals, 1)
 
     def objective(
-        self, generator: torch.nn.Module, task: Task, seed: int
+        self, generator: nn.Module, task: Task, seed: int, fill: str
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Losses by name, and the explained images (B, 3, H, W)."""
+        """Losses by name, and the explained images (B, 3, H, W); the seed decides the masks' areas."""
         options = self.options
         conditions = self.maker(task.pictures, task.classes).activations
         with self.fabric.autocast():
@@ -165,7 +180,7 @@ class _Trainer:
         maps = logits.sigmoid()  # (B, 1, H, W)
         low, high = (limit / task.parts for limit in options.area)
         masks = self._masks(logits, maps, task.parts, seed)
-        hidden = filling(task.pictures, options.fill(seed))
+        hidden = filling(task.pictures, fill)
         shown, rest = blend(task.pictures, hidden, masks), blend(task.pictures, hidden, 1 - masks)
         cnn, head = self.maker.net, self.maker.head + INPUT
         both = torch.cat([shown, rest]).contiguous(memory_format=torch.channels_last)
@@ -212,42 +227,26 @@ class _Trainer:
 
     def step(self, rows: Tensor) -> dict[str, float]:
         """One update of the generator and, when it is due, of the discriminator."""
-        state, options = self.state, self.options
-        task = self.task(rows, state.step)
-        losses, shown = self.objective(state.generator, task, state.step)
+        state, step = self.state, self.state.step
+        task = self.task(rows, step)
+        losses, shown = self.objective(state.generator, task, step, self.options.fill(step))
         total = self.weighted(losses)
-        if options.adversarial_weight > 0:
-            with frozen(state.discriminator), self.fabric.autocast():
-                fooled = state.discriminator(shown, task.classes).float()  # (B,)
-            losses["adversarial"] = generator_loss(fooled, options.adversarial)
-            total = total + options.adversarial_weight * losses["adversarial"]
-        state.update_generator(total, options, self.fabric)
-        if options.adversarial_weight > 0:
-            losses |= self._discriminate(task, shown.detach())
-        return {name: loss.item() for name, loss in losses.items()}
-
-    def _discriminate(self, task: Task, shown: Tensor) -> dict[str, Tensor]:
-        is_due = self.state.step % self.options.discriminator_every == 0
-        with torch.set_grad_enabled(is_due), self.fabric.autocast():
-            logits = self.state.discriminator(torch.cat([task.pictures, shown]), task.classes.repeat(2))
-        real, fake = logits.float().chunk(2)
-        loss = discriminator_loss(real, fake, self.options.adversarial)
-        if is_due:
-            self.state.update_discriminator(self.options.discriminator_weight * loss, self.fabric)
-        return {
-            "discriminator": loss.detach(),
-            "discriminator_accuracy": discriminator_accuracy(real, fake),
-        }
+        return state.update(losses, total, (task.pictures, task.classes), (shown, task.classes))
 
     @torch.no_grad()
     def criterion(self, rows: Tensor) -> float:
-        """The averaged generator's objective on rows that it is not trained on: no label, no mask."""
-        generator = self.state.average.module
+        """The averaged generator's objective, over all fills, on rows that it is not trained on.
+
+        It looks at no label and at no mask.
+        """
+        generator, fills = self.state.average.module, self.options.fills
         totals = []
         for index, part in enumerate(rows.split(64)):
-            losses, _ = self.objective(generator, self.task(part, 0, mosaics=False), seed=index)
-            totals.append(self.weighted(losses) * len(part))
-        return float(torch.stack(totals).sum() / len(rows))
+            task = self.task(part, 0, mosaics=False)
+            for fill in fills:
+                losses, _ = self.objective(generator, task, index, fill)
+                totals.append(self.weighted(losses) * len(part))
+        return float(torch.stack(totals).sum() / (len(rows) * len(fills)))
 
 
 def train_contrastive(
@@ -258,7 +257,6 @@ def train_contrastive(
     folder: Path,
     options: ContrastiveOptions | None = None,
     fabric: Fabric | None = None,
-    tensorboard: bool = False,
 ) -> pd.DataFrame:
     """Train a generator by contrast, with no map to learn from.
 
@@ -267,22 +265,16 @@ def train_contrastive(
         log = train_contrastive(generator, ProjectionDiscriminator(10), maker, data.train, Path("run"))
 
     Args:
-        generator: trained in place; it ends with the averaged weights at the lowest criterion, on the
-            CPU, in eval mode.
-        discriminator: trained in place.
+        generator, discriminator: trained in place (:func:`gan_lib.gan.training.loop.train_gan`).
         maker: makes the feature conditions; its CNN is left as it is.
         images: the images; their labels are not looked at.
-        folder: receives ``log.csv`` and ``checkpoint.safetensors``, and a call that finds a
-            checkpoint there goes on from it.
+        folder: receives ``log.csv`` and a checkpoint; a call that finds one there goes on from it.
         options: schedule and objective; a checkpoint of others is refused.
         fabric: device and precision; by default a GPU with bf16 if there is one.
-        tensorboard: log there too, in ``folder/tensorboard``.
 
     Returns:
-        One row per step: ``step``, ``epoch``, the losses ``contrastive``, ``fidelity``,
-        ``area_penalty``, ``smoothness``, ``saturation``, the maps' mean ``area``, ``adversarial``,
-        ``discriminator``, ``discriminator_accuracy`` (0..1), and every ``validate_every`` steps the
-        ``criterion``. Also in ``log.csv``.
+        One row per step: ``step``, ``epoch``, the losses, the maps' mean ``area``,
+        ``discriminator_accuracy`` (0..1), and every ``validate_every`` steps the ``criterion``.
 
     Raises:
         ValueError: a generator for other features, too few images, or another run's checkpoint.
@@ -296,38 +288,29 @@ def train_contrastive(
         raise ValueError(f"{len(images)} images, {options.held_out} held out, leave too few")
     home = next(maker.cnn.parameters()).device
     try:
-        return _train(
-            generator, discriminator, maker.to(fabric.device), images, folder, options, fabric, tensorboard
+        state = GANState(generator, discriminator, options, fabric)
+        trainer = _Trainer(state, maker.to(fabric.device), images, options)
+        held_out = torch.arange(count, len(images))
+        # What the CNN makes of the images tells this CNN and these images from others.
+        identity = hashlib.sha256(tensor_bytes(trainer.embeddings)).hexdigest()
+        every = options.validate_every
+        return train_gan(
+            state, trainer.step, count, folder, identity, lambda: trainer.criterion(held_out), every
         )
     finally:
         maker.to(home)
 
 
-def _train(
-    generator: Generator,
-    discriminator: ProjectionDiscriminator,
-    maker: FeatureMaker,
-    images: ImageSplit,
-    folder: Path,
-    options: ContrastiveOptions,
-    fabric: Fabric,
-    tensorboard: bool,
-) -> pd.DataFrame:
-    count = len(images) - options.held_out
-    state = GANState.new(generator, discriminator, options, fabric)
-    trainer = _Trainer(state, maker, images, options, fabric)
-    trainer.prepare()
-    held_out = torch.arange(count, len(images))
-    # What the CNN makes of the images tells this CNN and these images from others.
-    known = hashlib.sha256(tensor_bytes(trainer.embeddings)).hexdigest()
-    return train_gan(
-        state,
-        trainer.step,
-        count,
-        folder,
-        options,
-        tensorboard,
-        identity=known,
-        validate=lambda: trainer.criterion(held_out),
-        validate_every=options.validate_every,
-    )
+def stability_table(logs: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
+    """Whether training stayed where it was best, and how large the maps became.
+
+    One row a log: ``generator``, ``seed``, ``best criterion``, ``last criterion``, ``last over best``, and
+    ``area, last quarter``, the maps' mean over the last quarter of the steps.
+    """
+    rows = []
+    for (name, seed), log in logs.items():
+        criterion, area = log["criterion"].dropna(), log["area"].tail(len(log) // 4)
+        best, last = criterion.min(), criterion.iloc[-1]
+        row = {"generator": name, "seed": seed, "best criterion": best, "last criterion": last}
+        rows.append(row | {"last over best": last / best, "area, last quarter": area.mean()})
+    return pd.DataFrame(rows)
