@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from gan_lib.core.capture import Capture, evaluation_mode
 from gan_lib.core.maps import min_max, upsample
-from gan_lib.core.targets import resolve_target
+from gan_lib.core.targets import Target, resolve_target
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,7 @@ def grad_cam(
     cnn: nn.Module,
     images: Tensor,
     layers: Sequence[str],
-    target: int | Sequence[int] | Tensor | None = None,
-    reshape: Callable[[Tensor], Tensor] | None = None,
+    target: Target = None,
 ) -> GradCAMs:
     """Grad-CAM of all given layers: ``relu(sum_k mean_hw(dy_c / dA_k) * A_k)``.
 
@@ -53,8 +51,6 @@ def grad_cam(
         cnn: from images (B, 3, H, W) to logits (B, K).
         layers: dotted names of layers whose activation is (B, C, H_l, W_l).
         target: ``None`` for the predicted class, one class, or one per image.
-        reshape: from a layer's activation, and its gradient, to (B, C, h, w); :func:`token_grid` for vision
-            transformers.
 
     Raises:
         RuntimeError: under ``torch.inference_mode``, where no gradient exists.
@@ -64,7 +60,6 @@ def grad_cam(
     """
     if torch.is_inference_mode_enabled():
         raise RuntimeError("Grad-CAM needs gradients, which torch.inference_mode forbids; use torch.no_grad")
-    placed = reshape or (lambda activation: activation)
     if not layers:
         raise ValueError("Grad-CAM needs at least one layer")
     with torch.enable_grad(), evaluation_mode(cnn), Capture(cnn, layers) as captured:
@@ -75,7 +70,6 @@ def grad_cam(
         score = logits.gather(1, chosen[:, None]).sum()  # images do not mix in eval mode
         activations = [captured[layer] for layer in layers]  # L times (B, C, H_l, W_l)
         gradients = torch.autograd.grad(score, activations, allow_unused=True)
-        activations = [placed(activation) for activation in activations]
         for layer, activation in zip(layers, activations, strict=True):
             if activation.ndim != 4:
                 raise ValueError(f"layer {layer!r} gives {tuple(activation.shape)}, not (B, C, H, W)")
@@ -83,28 +77,7 @@ def grad_cam(
     for layer, activation, gradient in zip(layers, activations, gradients, strict=True):
         if gradient is None:
             raise ValueError(f"the logits do not depend on layer {layer!r}")
-        weights = placed(gradient).float().mean((2, 3))  # (B, C)
+        weights = gradient.float().mean((2, 3))  # (B, C)
         weighted = torch.einsum("bc,bchw->bhw", weights, activation.detach().float())
         raw[layer] = weighted.relu()[:, None]  # (B, 1, H_l, W_l)
     return GradCAMs(raw, logits.detach(), chosen)
-
-
-def token_grid(tokens: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
-    """Tokens (B, T, C) of a vision transformer as (B, C, h, w), class token and the like left out.
-
-        grad_cam(vit, images, ["encoder.layers.encoder_layer_11.ln_1"], reshape=token_grid)
-
-    Args:
-        tokens: (B, T, C); other tokens come first.
-        grid: rows and columns of the patches; by default the largest square that fits.
-
-    Raises:
-        ValueError: another number of dimensions, or too few tokens.
-    """
-    if tokens.ndim != 3:
-        raise ValueError(f"tokens are (B, T, C), not {tuple(tokens.shape)}")
-    rows, columns = grid or (math.isqrt(tokens.shape[1]),) * 2
-    if rows * columns > tokens.shape[1]:
-        raise ValueError(f"{tokens.shape[1]} tokens do not fill a grid of {rows} x {columns}")
-    places = tokens[:, tokens.shape[1] - rows * columns :]  # (B, h * w, C)
-    return places.transpose(1, 2).unflatten(2, (rows, columns))

@@ -128,12 +128,9 @@ def seeded(seed: int) -> Iterator[None]:
             np.random.set_state(state)
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> warnings.catch_warnings[None]:
     """Within the block, no warnings: Captum's say that it sets hooks, and that it removes them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    return warnings.catch_warnings(action="ignore")
 
 
 def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:

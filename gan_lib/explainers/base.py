@@ -69,15 +69,11 @@ class Explainer(Attribution):
         return torch.cat(made)
 
     def explain(self, images: Tensor, targets: Target = None, batch_size: int = 128) -> Explanation:
-        """Maps with what they are maps of: classes, the CNN's probabilities, and a figure and files of them.
+        """Maps with what they are maps of: classes and the CNN's probabilities; a figure and files of them.
 
-        Args:
-            images: (N, 3, H, W) in [0, 1], or one (3, H, W).
-            targets: ``None`` for the predicted class, one class, or one per image.
-            batch_size: images at a time, to bound the memory.
+            make_explainer("grad_cam", cnn).explain(images).show()
 
-        Raises:
-            ValueError, IndexError, TypeError, RuntimeError: as :meth:`attribute`.
+        Images are (N, 3, H, W) in [0, 1], or one (3, H, W); targets and errors as for :meth:`attribute`.
         """
         batch = images if images.ndim == 4 else images[None]
         self._check(batch)

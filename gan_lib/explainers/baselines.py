@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 
 from gan_lib.core.capture import layers_in_order
@@ -17,27 +15,23 @@ class GradCAM(Explainer):
     """Grad-CAM of one layer as an explainer.
 
         maps = GradCAM(cnn, "backbone.layer4").attribute(images)
-        maps = GradCAM(vit, "backbone.encoder.layers.encoder_layer_11.ln_1", token_grid).attribute(images)
 
     Args:
         cnn: the CNN to be explained.
         layer: dotted name; by default the last convolution.
-        reshape: as for :func:`gan_lib.core.grad_cam.grad_cam`, which has a ``token_grid`` for transformers.
     """
 
     needs_gradients = True
 
-    def __init__(
-        self, cnn: nn.Module, layer: str | None = None, reshape: Callable[[Tensor], Tensor] | None = None
-    ) -> None:
+    def __init__(self, cnn: nn.Module, layer: str | None = None) -> None:
         super().__init__(cnn)
-        self.layer, self.reshape = layer, reshape
+        self.layer = layer
 
     def raw(self, images: Tensor, target: Target) -> Tensor:
         """Maps (B, 1, H, W), not below 0 and not scaled."""
         if self.layer is None:
             self.layer = layers_in_order(self.cnn, images[:1])[-1]
-        raw = grad_cam(self.cnn, images, [self.layer], target, self.reshape).raw[self.layer]
+        raw = grad_cam(self.cnn, images, [self.layer], target).raw[self.layer]
         return upsample(raw, (images.shape[-2], images.shape[-1]))
 
     def maps(self, images: Tensor, target: Target) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -57,8 +57,8 @@ class Explanation:
     def __getitem__(self, rows: int | slice | Sequence[int] | Tensor) -> Explanation:
         """Some of the images, by number, slice, numbers or mask; also of one image an explanation."""
         chosen = torch.arange(len(self))[rows].reshape(-1)
-        own = (self.images, self.maps, self.targets, self.probabilities)
-        return Explanation(*(part[chosen.to(part.device)] for part in own), self.class_names, self.method)
+        tensors = {name: own for name, own in vars(self).items() if isinstance(own, Tensor)}
+        return replace(self, **{name: own[chosen.to(own.device)] for name, own in tensors.items()})
 
     @property
     def titles(self) -> list[str]:
@@ -68,39 +68,26 @@ class Explanation:
     def table(self) -> pd.DataFrame:
         """One row per image: ``method``, ``class`` (its number), ``target`` (its name), ``probability`` and
         ``area``, the map's mean."""
-        return pd.DataFrame(
-            {
-                "method": self.method,
-                "class": self.targets.tolist(),
-                "target": self.titles,
-                "probability": self.probabilities.tolist(),
-                "area": self.maps.mean((1, 2, 3)).tolist(),
-            }
-        )
+        made = pd.DataFrame({"class": self.targets.tolist(), "target": self.titles})
+        made.insert(0, "method", self.method)
+        measured = {"probability": self.probabilities, "area": self.maps.mean((1, 2, 3))}
+        return made.assign(**{name: own.tolist() for name, own in measured.items()})
 
     def show(self, columns: Sequence[str] = ("image", "overlay")) -> Figure:
-        """One row per image: the class, its probability, and these pictures of :data:`PICTURES`.
-
-        Raises:
-            ValueError: another picture, or no image.
-        """
+        """One row per image: the class, its probability, and pictures, of which there are :data:`PICTURES`;
+        others, and no image, raise ``ValueError``."""
         pictures = {"image": self.images, "overlay": overlay(self.images, self.maps), "map": self.maps}
         if not len(self) or not columns or not set(columns) <= set(PICTURES):
             raise ValueError(f"columns {list(columns)} of {len(self)} images: choose from {PICTURES}")
-        labels = [
-            f"{t} {100 * p:.0f} %" for t, p in zip(self.titles, self.probabilities.tolist(), strict=True)
-        ]
+        told = zip(self.titles, self.probabilities.tolist(), strict=True)
+        labels = [f"{title} {100 * probability:.0f} %" for title, probability in told]
         return map_grid({column: pictures[column] for column in columns}, labels)
 
     def save(self, folder: str | Path, names: Sequence[str] | None = None) -> Path:
-        """Write ``NAME_overlay.png`` per image, ``maps.safetensors`` and ``explanations.csv``.
+        """Write ``NAME_overlay.png`` per image, ``maps.safetensors`` and ``explanations.csv`` to a folder.
 
-        Args:
-            folder: made if it is not there.
-            names: one per image; by default ``0000``, ``0001``, ...
-
-        Raises:
-            ValueError: a wrong number of names, or one that appears twice.
+        Names are by default ``0000``, ``0001``, ...; a wrong number of them, or one that appears twice,
+        raises ``ValueError``.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)

@@ -6,8 +6,6 @@ channels, scaled to [0, 1]: they say how much a pixel matters, and their signs m
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from captum.attr import GradientShap as CaptumGradientShap
 from captum.attr import InputXGradient as CaptumInputXGradient
@@ -170,14 +168,11 @@ class GuidedGradCAM(GuidedBackprop):
     Args:
         cnn: the CNN to be explained.
         layer: of Grad-CAM; by default the last convolution.
-        reshape: as for :class:`gan_lib.explainers.GradCAM`.
     """
 
-    def __init__(
-        self, cnn: nn.Module, layer: str | None = None, reshape: Callable[[Tensor], Tensor] | None = None
-    ) -> None:
+    def __init__(self, cnn: nn.Module, layer: str | None = None) -> None:
         super().__init__(cnn)
-        self.grad_cam = GradCAM(cnn, layer, reshape)
+        self.grad_cam = GradCAM(cnn, layer)
 
     def raw(self, images: Tensor, target: Tensor) -> Tensor:
         gradients = super().raw(images, target)

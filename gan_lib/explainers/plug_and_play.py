@@ -1,13 +1,9 @@
 """Pictures of a CNN's layers in one call each: the interface of the ``explainable-cnn`` package.
 
-The four calls, their arguments and what they return are those of its version 1.0.0. What differs:
-
-* no hook stays behind, modes and gradients of the model stay as they were;
-* in-place and reused ReLUs are handled, on which that package fails or errs;
-* Grad-CAM pictures use a perceptually uniform colour map, where jet misleads, and come as RGB, where
-  that package mixes RGB with BGR; a map without any evidence is black instead of NaN;
-* ``input_shape`` is (height, width), also for images that are not square;
-* images may be arrays or tensors too, and several at once; a label may be left out.
+The four calls, their arguments and what they return are those of its version 1.0.0. But the model stays as it
+was; in-place and reused ReLUs are handled, on which that package fails or errs; Grad-CAM pictures use a
+perceptually uniform colour map, are RGB, and black without any evidence instead of NaN; ``input_shape`` is
+(height, width); images may be arrays or tensors too, and several at once; a label may be left out.
 """
 
 from __future__ import annotations

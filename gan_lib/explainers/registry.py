@@ -100,7 +100,7 @@ def _pretrained(name: str, cnn: nn.Module, pretrained: str | Path | None) -> Exp
     return GeneratorExplainer.from_pretrained(Path(pretrained) / name.replace("_", "-"), cnn)
 
 
-for _name, _make in {
+_BASELINES: dict[str, Callable[..., Explainer]] = {
     "saliency": Saliency,
     "input_x_gradient": InputXGradient,
     "integrated_gradients": IntegratedGradients,
@@ -114,7 +114,8 @@ for _name, _make in {
     "feature_ablation": FeatureAblation,
     "guided_feature_inversion": GuidedFeatureInversion,
     "guided_feature_inversion_step_1": partial(GuidedFeatureInversion, discriminative=False),
-}.items():
+}
+for _name, _make in _BASELINES.items():
     METHODS.register(_name, Method(_make))
 METHODS.register("edges", Method(Edges, "control"))
 METHODS.register("random", Method(RandomMap, "control"))

@@ -85,7 +85,7 @@ def area_curves(table: pd.DataFrame, panels: Mapping[str, str]) -> Figure:
     """
     named = table["measure"].str.extract(r"^(?P<name>.*)@(?P<area>.*)$").astype({"area": float})
     wide = table.join(named).pivot(index=["method", "area"], columns="name", values=["mean", "low", "high"])
-    wide.columns = [name if part == "mean" else f"{name}_{part}" for part, name in wide.columns]
+    wide.columns = wide.columns.map(lambda own: f"{own[1]}_{own[0]}".removesuffix("_mean"))
     styles = method_styles(list(dict.fromkeys(table["method"])))
     marked = {method: {**style, "marker": "o", "markersize": 4} for method, style in styles.items()}
     shown = "shown: highest pixels [% of the image]"
@@ -211,8 +211,8 @@ def depth_curves(table: pd.DataFrame) -> Figure:
 def matrix_panels(
     panels: Mapping[str, pd.DataFrame], framed: pd.DataFrame | None = None, columns: int = 3
 ) -> Figure:
-    """Tables of the same rows and columns by title, ``columns`` in a row, as numbers in colour; cells get a frame
-    for which ``framed``, of the same shape, is true."""
+    """Tables of the same rows and columns by title, ``columns`` side by side, as numbers in colour; cells get
+    a frame for which ``framed``, of the same shape, is true."""
     first = next(iter(panels.values()))
     rows = -(-len(panels) // columns)
     size = (columns * (1.6 + 0.95 * first.shape[1]), rows * (0.9 + 0.45 * first.shape[0]))

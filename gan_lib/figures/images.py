@@ -51,18 +51,14 @@ def _label(axis: Axes, text: str, wide: int = 16) -> None:
     axis.text(0.05, 0.95, lines, transform=axis.transAxes, va="top", color="white", fontsize=8, bbox=ground)
 
 
-def image_grid(
-    images: Tensor, masks: Tensor | None = None, titles: Sequence[str] = (), columns: int = 10
-) -> Figure:
-    """Images (N, 3, H, W), each with its mask (N, 1, H, W) below it when masks are given."""
-    count = len(images)
-    rows = -(-count // columns)
+def image_grid(images: Tensor, masks: Tensor | None = None, titles: Sequence[str] = ()) -> Figure:
+    """Images (N, 3, H, W), ten in a row, each with its mask (N, 1, H, W) below it when masks are given."""
     layers = [images] if masks is None else [images, masks]
-    figure, axes = _grid(rows * len(layers), columns, CELL)
+    figure, axes = _grid(-(-len(images) // 10) * len(layers), 10, CELL)
     for axis in axes.flat:
         axis.axis("off")
-    for index in range(count):
-        row, column = divmod(index, columns)
+    for index in range(len(images)):
+        row, column = divmod(index, 10)
         for offset, pictures in enumerate(layers):
             _draw(axes[row * len(layers) + offset, column], pictures[index])
         if titles:

@@ -24,19 +24,12 @@ START = 0.1  # of every weight
 
 @dataclass(frozen=True)
 class Base:
-    """What stays the same over all iterations, computed once.
+    """What stays the same over all iterations, computed once."""
 
-    Attributes:
-        images: (B, 3, H, W) in [0, 1].
-        hidden: (B, 3, H, W), what is seen where the mask is 0.
-        activations: (B, C, h, w) of the layer that masks are made of.
-        inverted: (B, ...) activation that is to be preserved.
-    """
-
-    images: Tensor
-    hidden: Tensor
-    activations: Tensor
-    inverted: Tensor
+    images: Tensor  # (B, 3, H, W) in [0, 1]
+    hidden: Tensor  # (B, 3, H, W), what is seen where the mask is 0
+    activations: Tensor  # (B, C, h, w) of the layer that masks are made of
+    inverted: Tensor  # (B, ...) activation that is to be preserved
 
     @property
     def size(self) -> tuple[int, int]:
@@ -118,10 +111,7 @@ class GuidedInversion:
 
         Minimises ``||f(x m + p (1 - m)) - f(x)||^2 + sparsity * sum(w)``.
 
-        Args:
-            base: from :meth:`base`.
-            options: by default as published.
-            start: weights (B, C); by default 0.1 each.
+        ``start`` are weights (B, C), by default 0.1 each.
         """
         _, layer = self.layers(base.images)
         first = base.activations.new_full(base.activations.shape[:2], START) if start is None else start
@@ -145,13 +135,7 @@ class GuidedInversion:
         """Step 2: what of the image speaks for a class (equations 6 and 7).
 
         Minimises ``f_c(x (1 - m) + p m) - f_c(x m + p (1 - m)) + sparsity * sum(w)`` over logits f,
-        from step 1's weights on.
-
-        Args:
-            base: from :meth:`base`.
-            saliency: from :meth:`saliency`.
-            target: ``None`` for the predicted class, one class, or one per image.
-            options: by default as published.
+        from step 1's weights on; the target is ``None`` for the predicted class, one class, or one per image.
 
         Raises:
             ValueError: a wrong number of targets.

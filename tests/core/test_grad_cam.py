@@ -134,6 +134,7 @@ def test_min_max_keeps_zero_maps_zero():
     assert scaled[2].min() == 0
     assert scaled[2].max() == 1
     assert upsample(maps, (8, 6)).shape == (3, 1, 8, 6)
+    assert min_max(torch.tensor([[-1.0, 3.0], [0.0, 1.0]])).flatten().tolist() == [0.0, 1.0, 0.25, 0.5]
 
 
 def test_maps_are_at_image_size_in_unit_range(tiny_net, images):

@@ -20,7 +20,6 @@ from captum.attr import (
 )
 from torch import nn
 
-from gan_lib.core.grad_cam import token_grid
 from gan_lib.explainers import (
     FeatureAblation,
     GradCAM,
@@ -310,6 +309,38 @@ def test_relu6_is_a_relu_to_guided_back_propagation():
         assert (made[0, 1] != 0).item() is passes
 
 
+def test_a_map_is_what_a_pixel_matters_in_all_colours():
+    """logit = 3 red(0, 0) - 3 green(0, 0) + 2 blue(0, 1) - 6 red(1, 0): 6, 2 and 6 of 6; signs do not cancel."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.three = nn.Parameter(torch.tensor(3.0))
+
+        def forward(self, x):
+            first = self.three * (x[:, 0, 0, 0] - x[:, 1, 0, 0])
+            return (first + 2 * x[:, 2, 0, 1] - 6 * x[:, 0, 1, 0])[:, None]
+
+    picture = torch.full((1, 3, 2, 2), 0.5)
+    maps = make_explainer("saliency", Net()).attribute(picture)
+    assert maps.flatten().tolist() == pytest.approx([1.0, 2 / 6, 1.0, 0.0])
+    picture[0, 0, 1, 0] = 0.1
+    maps = make_explainer("input_x_gradient", Net()).attribute(picture)  # 3, 1 and 0.6
+    assert maps.flatten().tolist() == pytest.approx([1.0, 1 / 3, 0.2, 0.0])
+
+
+def test_parts_of_the_image_by_hand(colour_net):
+    """Cells of a grid become grey; what helps the class has no evidence against it."""
+    picture = torch.zeros(1, 3, 4, 6)
+    picture[:, :2, :2, 3:] = 1.0  # the upper right cell is yellow
+    ablation = FeatureAblation(colour_net, parts="grid", count=2)
+    assert ablation.masks(picture)[0, 0].tolist() == 2 * [[0] * 3 + [1] * 3] + 2 * [[2] * 3 + [3] * 3]
+    maps = ablation.attribute(picture, target=0)
+    assert maps[0, 0, 0, 3:].tolist() == [1, 1, 1]
+    blue = ablation.attribute(picture, target=2)  # less yellow helps blue, grey adds to all alike
+    assert not blue.any()
+
+
 # -- names, nesting, transformers --------------------------------------------------------------------
 
 
@@ -345,22 +376,6 @@ def test_smoothgrad_and_gradient_shap_leave_the_global_generators_alone(tiny_net
         assert torch.equal(explainer.attribute(images), first)
 
 
-def test_vision_transformer_by_reshape():
-    torch.manual_seed(0)
-    vit = torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=5).eval()
-    nn.init.normal_(vit.heads.head.weight)
-    images = torch.rand(2, 3, 32, 32)
-    layer = "encoder.layers.encoder_layer_1.ln_1"
-    maps = GradCAM(vit, layer, token_grid).attribute(images, target=2)
-    assert maps.shape == (2, 1, 32, 32)
-    assert maps.amax() == 1
+def test_layers_without_places_are_refused(tiny_net, images):
     with pytest.raises(ValueError, match=r"not \(B, C, H, W\)"):
-        GradCAM(vit, layer).attribute(images)
-    guided = make_explainer("guided_grad_cam", vit, layer=layer, reshape=token_grid)
-    assert guided.attribute(images).shape == (2, 1, 32, 32)
-    tokens = torch.arange(2 * 17 * 3).view(2, 17, 3)
-    assert torch.equal(token_grid(tokens)[0, :, 0, 1], tokens[0, 2])
-    assert token_grid(tokens, (2, 8)).shape == (2, 3, 2, 8)
-    assert torch.equal(token_grid(tokens, (2, 8))[0, :, 1, 0], tokens[0, 9])
-    with pytest.raises(ValueError, match="17 tokens do not fill"):
-        token_grid(tokens, (4, 5))
+        GradCAM(tiny_net, "head").attribute(images)

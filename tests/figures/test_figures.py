@@ -36,9 +36,7 @@ def close_figures():
 
 def test_grids_show_every_picture():
     images, masks, maps = torch.rand(7, 3, 8, 8), torch.rand(7, 1, 8, 8) > 0.5, torch.rand(7, 1, 8, 8)
-    drawn = [
-        axis for axis in image_grid(images, masks, [str(i) for i in range(7)], columns=4).axes if axis.images
-    ]
+    drawn = [axis for axis in image_grid(images, masks, [str(i) for i in range(7)]).axes if axis.images]
     assert len(drawn) == 14
     figure = map_grid({"image": images[:2], "map": maps[:2], "mask": masks[:2]}, ["a", "b"])
     assert sum(bool(axis.images) for axis in figure.axes) == 6
