@@ -16,7 +16,6 @@ from gan_lib.concepts.prototypes import PooledActivations
 from gan_lib.core.options import positive
 from gan_lib.core.targets import Target, resolve_target
 from gan_lib.data import ImageSplit
-from gan_lib.data.images import as_uint8
 from gan_lib.figures import map_grid
 
 PROTOTYPES = 3  # per concept
@@ -72,8 +71,7 @@ class Concepts:
             KeyError: an unknown layer.
         """
         positive(images=len(images))
-        if isinstance(images, Tensor):
-            images = ImageSplit(as_uint8(images.cpu(), "images"), torch.zeros(len(images), dtype=torch.long))
+        images = ImageSplit.of(images)
         self.hidden = HiddenLayer(self.cnn, self.layer, images.image_size)
         chances = [probabilities(self.cnn, batch.images) for batch in images.batches(128)]
         predicted = torch.cat(chances).argmax(1).tolist()

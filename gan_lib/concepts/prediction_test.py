@@ -120,9 +120,8 @@ def _predicted(pooled: PooledActivations, pictures: Tensor, classes: Sequence[in
 def prediction_summary(tests: pd.DataFrame) -> pd.DataFrame:
     """What came out of :func:`prediction_test`, with 95 % intervals over classes and runs.
 
-    Returns:
-        A row per form, method and measure (:func:`gan_lib.metrics.summarise`): ``probability`` of the
-        class, and in per cent of the classes ``won``, and ``over LIMIT`` for a probability above each.
+    A row per form, method and measure (:func:`gan_lib.metrics.summarise`): ``probability`` of the class, and
+    in per cent of the classes ``won``, and ``over LIMIT`` for a probability above each.
     """
     scores = tests.rename(columns={"class": "image"}).assign(won=100.0 * tests["won"])
     for limit in LIMITS:

@@ -313,36 +313,36 @@ def test_freest_and_paste():
     for wrong in (boxes[:0], boxes + 1, boxes - 1):
         with pytest.raises(ValueError, match="do not lie"):
             freest(relevance, wrong, (16, 16))
-    images, corner = torch.zeros(2, 3, 16, 16), torch.tensor([[12, 12], [0, 8]])
-    made = paste(images, torch.ones(2, 3, 4, 4), corner)
+    images, places = torch.zeros(2, 3, 16, 16), torch.tensor([[12, 10, 16, 14], [8, 0, 12, 4]])
+    made = paste(images, torch.ones(2, 3, 4, 4), places)
     assert made.sum((1, 2, 3)).tolist() == [48, 48]
     assert images.max() == 0
-    assert made[0, :, 12:, 12:].min() == 1
+    assert made[0, :, 10:14, 12:].min() == 1, "left, top, right, bottom"
     assert made[1, :, :4, 8:12].min() == 1
-    with pytest.raises(ValueError, match="does not fit"):
-        paste(images, torch.ones(2, 3, 4, 4), corner + 1)
 
 
 def test_insertion(colours):
     images = colours.split.batch([1, 4, 7]).images
-    patch = torch.zeros(3, 3, 6, 6)
-    patch[:, 0] = 0.95
-    patches = {"evidence": patch, "mean colour": torch.full((3, 3, 6, 6), 0.3)}
-    corners = {"evidence": torch.tensor([[0, 0], [2, 1], [1, 2]]), "mean colour": torch.full((3, 2), 2)}
-    made, pasted = insertion_test(colours.cnn, images, 0, 1, patches, corners)
-    flipped = made.groupby("patch")["flipped"].mean()
-    assert flipped["evidence"] == 1
-    assert flipped["mean colour"] == 0
-    assert torch.equal(pasted["evidence"][1, :, 2:8, 1:7], patch[1])
-    assert torch.equal(pasted["evidence"][1, :, :2], images[1, :, :2])
-    after = colours.cnn(pasted["evidence"]).softmax(1)
-    assert torch.allclose(
-        torch.tensor(made["after"].to_numpy()[:3], dtype=torch.float32), after[:, 0], atol=1e-6
+    red = torch.zeros(3, 3, 6, 6)
+    red[:, 0] = 0.95
+    pasted = {"evidence": paste(images, red, torch.tensor([[0, 0, 6, 6], [1, 2, 7, 8], [2, 1, 8, 7]]))}
+    pasted["nothing"] = images
+    made = insertion_test(colours.cnn, images, pasted, 0, 1).set_index("patch")
+    assert made.loc["evidence", "flipped"].all()
+    assert not made.loc["nothing", "flipped"].any()
+    before, after = (colours.cnn(own).softmax(1) for own in (images, pasted["evidence"]))
+    own = made.loc["evidence"]
+    for column, expected in {
+        "before": before[:, 0],
+        "after": after[:, 0],
+        "own_before": before[:, 1],
+        "own_after": after[:, 1],
+    }.items():
+        assert own[column].tolist() == pytest.approx(expected.tolist(), abs=1e-6), column
+    assert made.loc["nothing", "after"].tolist() == made.loc["nothing", "before"].tolist()
+    assert not insertion_test(colours.cnn, images, pasted, 1, 0)["flipped"].any(), (
+        "they are of class 1 already"
     )
-    with pytest.raises(ValueError, match="one size"):
-        insertion_test(colours.cnn, images, 0, 1, {"evidence": patch[:2]}, corners)
-    with pytest.raises(ValueError, match="does not fit"):
-        insertion_test(colours.cnn, images, 0, 1, patches, {name: own + 7 for name, own in corners.items()})
 
 
 def test_insertion_round(colours):

@@ -20,40 +20,21 @@ from gan_lib.metrics import summarise
 
 
 def insertion_test(
-    cnn: nn.Module,
-    images: Tensor,
-    one: int,
-    other: int,
-    patches: Mapping[str, Tensor],
-    corners: Mapping[str, Tensor],
-) -> tuple[pd.DataFrame, dict[str, Tensor]]:
-    """Paste patches into images of another class, and compare both classes' probabilities.
+    cnn: nn.Module, images: Tensor, pasted: Mapping[str, Tensor], one: int, other: int
+) -> pd.DataFrame:
+    """What a CNN says about images (B, 3, H, W) of class ``other`` before and after patches were pasted.
 
-    The test of arXiv 2502.03422 (table 4), with as many controls as there are further patches.
-
-    Args:
-        cnn: from images in [0, 1] to logits.
-        images: (B, 3, H, W) of class ``other``.
-        one, other: the class whose evidence is pasted, and the images' own.
-        patches: by name, one per image: (B, 3, h, w); all of one size.
-        corners: by name, where their top left corners go: (B, 2) row and column.
+    The test of arXiv 2502.03422 (table 4). ``pasted`` are, by the patch's name, the same images with evidence
+    for class ``one``, or with a control.
 
     Returns:
         A row per image and patch: ``image``, ``patch``, ``before`` and ``after`` (probability of class
         ``one``), ``own_before`` and ``own_after`` (of class ``other``), ``flipped`` (the prediction became
-        class ``one``); and the images with patches, by name.
-
-    Raises:
-        ValueError: patches of different sizes or not one per image, or one that reaches beyond its image.
+        class ``one``).
     """
-    sizes = {tuple(patch.shape) for patch in patches.values()}
-    if len(sizes) != 1 or len(images) not in {size[0] for size in sizes}:
-        raise ValueError(f"patches need one size, and one for each of {len(images)} images: {sizes}")
-    before = probabilities(cnn, images)
-    tables, pictures = [], {}
-    for name, patch in patches.items():
-        pasted = pictures[name] = paste(images.cpu(), patch.cpu(), corners[name])
-        after = probabilities(cnn, pasted)
+    before, tables = probabilities(cnn, images), []
+    for name, pictures in pasted.items():
+        after = probabilities(cnn, pictures)
         columns = {
             "before": before[:, one],
             "after": after[:, one],
@@ -63,7 +44,7 @@ def insertion_test(
         }
         values = {column: value.tolist() for column, value in columns.items()}
         tables.append(pd.DataFrame({"image": range(len(images)), "patch": name, **values}))
-    return pd.concat(tables, ignore_index=True), pictures
+    return pd.concat(tables, ignore_index=True)
 
 
 def insertion_round(
@@ -111,17 +92,17 @@ def insertion_round(
             continue
         own = images.batch(rows).images
         speaking = relevance(own, other).cpu()  # (B, 1, h, w)
-        patches, corners = {}, {}
+        patches = {}
         for name, label in speak.items():
             found = pooled.best(contrasting_concepts(planes, label, other, 1, seed), candidates)
             found = found[:, found.image[0] >= 0][:, :images_per_class]  # (1, T)
             boxes = pooled.boxes(found.place[0]).round().long()  # (T, 4)
             chosen = freest(speaking, boxes, images.image_size)  # (B,)
-            patches[name] = pooled.crops(found)[0, chosen]
-            corners[name] = boxes[chosen][:, [1, 0]]
-        patches["mean colour"] = patches["evidence"].mean((2, 3), keepdim=True).expand_as(patches["evidence"])
-        corners["mean colour"] = corners["evidence"]
-        made, pasted = insertion_test(relevance.hidden.cnn, own, one, other, patches, corners)
+            patches[name] = pooled.crops(found)[0, chosen], boxes[chosen]
+        crops, boxes = patches["evidence"]
+        patches["mean colour"] = crops.mean((2, 3), keepdim=True).expand_as(crops), boxes
+        pasted = {name: paste(own, *patch) for name, patch in patches.items()}
+        made = insertion_test(relevance.hidden.cnn, own, pasted, one, other)
         names = [f"{one}/{other}/{row}" for row in made["image"]]
         tables.append(made.assign(image=names, other=other, **{"class": one}))
         shown[one, other] = {"image": own, **pasted}
@@ -175,17 +156,9 @@ def freest(relevance: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.stack(means, 1).argmin(1)
 
 
-def paste(images: Tensor, patches: Tensor, corner: Tensor) -> Tensor:
-    """Images (B, 3, H, W) with a patch (B, 3, h, w) each, its top left corner at (B, 2).
-
-    Raises:
-        ValueError: a patch that reaches beyond its image.
-    """
+def paste(images: Tensor, patches: Tensor, boxes: Tensor) -> Tensor:
+    """Images (B, 3, H, W) with a patch (B, 3, h, w) each, in a box (B, 4) of its size."""
     made = images.clone()
-    height, width = patches.shape[-2:]
-    last = torch.tensor([images.shape[-2] - height, images.shape[-1] - width])
-    if (corner.cpu() < 0).any() or (corner.cpu() > last).any():
-        raise ValueError(f"a patch of {height} x {width} does not fit into {tuple(images.shape[-2:])} there")
-    for picture, patch, (top, left) in zip(made, patches, corner.tolist(), strict=True):
-        picture[:, top : top + height, left : left + width] = patch
+    for picture, patch, (left, top, right, bottom) in zip(made, patches, boxes.tolist(), strict=True):
+        picture[:, top:bottom, left:right] = patch
     return made
