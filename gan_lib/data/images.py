@@ -130,7 +130,12 @@ class ImageSplit:
         return stratified_order(self.labels, seed, None if count is None else skip + count)[skip:]
 
     def _index(self, rows: Tensor | Sequence[int] | slice) -> Tensor:
-        return torch.arange(len(self))[rows if isinstance(rows, slice) else torch.as_tensor(rows)]
+        if isinstance(rows, slice):
+            return torch.arange(len(self))[rows]
+        index = torch.as_tensor(rows)
+        return torch.arange(len(self))[
+            index if len(index) else index.long()
+        ]  # of nothing, torch makes floats
 
     def batch(self, rows: Tensor | Sequence[int] | slice) -> Batch:
         """The given rows as a :class:`Batch`."""
@@ -203,6 +208,11 @@ class ImageData:
     @property
     def test(self) -> ImageSplit:
         return self.splits["test"]
+
+    @property
+    def to_choose_on(self) -> str:
+        """The split to choose settings on: ``validation`` where there is one, else ``train``."""
+        return "validation" if "validation" in self.splits else "train"
 
     @cached_property
     def fingerprint(self) -> str:

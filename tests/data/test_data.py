@@ -315,3 +315,14 @@ def test_validation_images_are_the_first_of_those_held_out():
     assert "validation" not in whole.splits
     with pytest.raises(ValueError, match="validation >= 0"):
         digits_in_scenes(train=20, test=8, validation=-1, size=32)
+
+
+def test_settings_are_chosen_on_validation_or_training_images():
+    assert digits_in_scenes(train=20, test=8, validation=4, size=32).to_choose_on == "validation"
+    assert digits_in_scenes(train=20, test=8, size=32).to_choose_on == "train"
+
+
+def test_a_batch_of_no_images_is_empty(scenes):
+    batch = scenes.test.batch([])
+    assert batch.images.shape == (0, 3, 32, 32)
+    assert batch.masks.shape == (0, 1, 32, 32)

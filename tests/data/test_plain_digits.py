@@ -6,13 +6,16 @@ import torch
 
 from gan_lib.core.artifacts import ArtifactStore
 from gan_lib.data import ImageSplit, digits_in_scenes, load_data
-from gan_lib.data.scenes import plain_digits
+from gan_lib.data.scenes import digit_pools, digit_samples, plain_digits
 
 
 def test_plain_digits_hold_out_the_same_digits(tmp_path):
     data = plain_digits(size=32)
-    assert len(data.train) + len(data.test) == 1797
-    assert data.train.images.shape[1:] == (3, 32, 32)
+    assert (len(data.train), len(data.test)) == (1348, 449)
+    digits, labels = digit_samples()
+    held_out, rest = digit_pools(1797, torch.Generator().manual_seed(0))
+    assert torch.equal(data.test.labels, labels[held_out])
+    assert torch.equal(data.train.labels, labels[rest])
     assert set(data.test.labels.tolist()) == set(range(10))
     assert isinstance(data.test, ImageSplit)
     inside = data.test.batch(range(20))
