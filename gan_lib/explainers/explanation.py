@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -58,7 +59,8 @@ class Explanation:
         """Some of the images, by number, slice, numbers or mask; also of one image an explanation."""
         chosen = torch.arange(len(self))[rows].reshape(-1)
         tensors = {name: own for name, own in vars(self).items() if isinstance(own, Tensor)}
-        return replace(self, **{name: own[chosen.to(own.device)] for name, own in tensors.items()})
+        taken: dict[str, Any] = {name: own[chosen.to(own.device)] for name, own in tensors.items()}
+        return replace(self, **taken)
 
     @property
     def titles(self) -> list[str]:
