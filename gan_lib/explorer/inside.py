@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from gan_lib.classifiers import Classifier, predictions
-from gan_lib.concepts import (
-    HiddenLayer,
-    LayerRelevance,
-    PooledActivations,
-    concept_maps,
-    nmf,
-    predicted_images,
-    weighted_activations,
-)
+from gan_lib.concepts import Concepts, HiddenLayer, LayerRelevance
 from gan_lib.concepts.contrasting import Hyperplanes, gather_evidence
 from gan_lib.core.maps import min_max, upsample
 from gan_lib.data import ImageSplit
@@ -27,6 +19,8 @@ from gan_lib.explainers import ContrastiveExplainer, GANExplainer, GeneratorExpl
 from gan_lib.explorer.models import weights_key
 from gan_lib.figures import overlay
 from gan_lib.gan.relevance import ConditionedGenerator, as_parts, relevance, shares, zero_conditions
+
+RELEVANCE = "gradient_x_activation"  # of places for a class: one pass, for answers at once
 
 
 def conditions_of(
@@ -78,25 +72,22 @@ class Inside:
     ) -> None:
         self.cnn, self.split, self.count, self.images_per_class = cnn, split, count, images_per_class
         self.hidden = HiddenLayer(cnn, image_size=split.image_size)
-        self.relevance = LayerRelevance(self.hidden, "gradient_x_activation", samples=0)
         self._found: dict[Any, Any] = {}
         self._weights = ""
 
-    def concepts(self, image: Tensor, label: int, prototypes: int = 3) -> tuple[Tensor, Tensor]:
+    def concepts(self, image: Tensor, label: int) -> tuple[Tensor, Tensor]:
         """Prototypes (k, T, 3, h, w) of a class's concepts, and where they are in an image.
 
         The second is (k, 3, H, W), the image (1, 3, H, W) with each concept's map over it.
 
         Raises:
-            ValueError: a class that the CNN predicts for none of the images.
+            ValueError: a class that the CNN predicts for too few of the images.
         """
-        basis = self._kept(("basis", label), lambda: self._basis(label))  # (k, C)
-        side = min(4, *self.hidden.size)
-        pooled = self._kept("pooled", lambda: PooledActivations(self.hidden, self.split, side, 1))
-        crops = pooled.crops(pooled.nearest(basis, prototypes))
-        maps = concept_maps(self.hidden, image, basis)[0][:, None]  # (k, 1, h, w)
+        learning = Concepts(self.cnn, None, self.count, RELEVANCE, 0, self.images_per_class)
+        learned = self._kept("concepts", lambda: learning.fit(self.split))
+        maps = learned.transform(image, label)[0][:, None].to(image)  # (k, 1, h, w)
         large = upsample(maps / maps.amax().clamp(min=1e-9), (image.shape[-2], image.shape[-1]))
-        return crops.cpu(), overlay(image.expand(len(large), -1, -1, -1), large).cpu()
+        return learned.prototypes[label].cpu(), overlay(image.expand(len(large), -1, -1, -1), large).cpu()
 
     def pair(self, label: int, rival: int) -> tuple[int, int]:
         """Two classes that can be contrasted: the given ones; another for one that is never predicted."""
@@ -128,23 +119,19 @@ class Inside:
         direction = planes.direction(one, other).to(apart)  # (C,)
         for offset in offsets:
             move = (offset * apart.norm() * direction)[:, None, None]  # (C, 1, 1)
-            logits = self.hidden.logits(image, lambda own, move=move: (own + move.to(own)).relu())
-            probabilities = logits.softmax(1)[0]  # (K,)
+            probabilities = self.hidden.logits(image, partial(_moved, by=move)).softmax(1)[0]  # (K,)
             rows += [(names[own], offset, float(probabilities[own])) for own in (one, other)]
         return pd.DataFrame(rows, columns=["method", "offset", "probability"])
 
     @property
-    def predicted(self) -> pd.DataFrame:
-        """What the CNN predicts for the images."""
-        return self._kept("predicted", lambda: predictions(self.cnn, self.split))
-
-    @property
     def evidence(self) -> dict[int, Tensor]:
         """Per class that is predicted, activations (M, C) of the places that speak for it."""
-        asked = range(len(self.cnn.class_names)), self.images_per_class
-        found = self._kept(
-            "evidence", lambda: gather_evidence(self.relevance, self.split, self.predicted, *asked)
-        )
+        return self._kept("evidence", self._evidence)
+
+    def _evidence(self) -> dict[int, Tensor]:
+        predicted, classes = predictions(self.cnn, self.split), range(len(self.cnn.class_names))
+        relevance = LayerRelevance(self.hidden, RELEVANCE, samples=0)
+        found = gather_evidence(relevance, self.split, predicted, classes, self.images_per_class)
         return {label: own.vectors for label, own in found.items()}
 
     def _kept(self, name: Any, make: Callable[[], Any]) -> Any:
@@ -156,10 +143,6 @@ class Inside:
             self._found[name] = make()
         return self._found[name]
 
-    def _basis(self, label: int) -> Tensor:
-        rows = predicted_images(self.predicted, label, self.images_per_class)
-        if not len(rows):
-            name = self.cnn.class_names[label]
-            raise ValueError(f"no image here is predicted as {name!r}: nothing to learn its concepts from")
-        weighted = weighted_activations(self.relevance, self.split, rows, label)
-        return F.normalize(nmf(weighted[None], self.count).basis[0], dim=1)
+
+def _moved(activations: Tensor, by: Tensor) -> Tensor:
+    return (activations + by.to(activations)).relu()

@@ -107,12 +107,7 @@ class ExplorerPanel(widgets.VBox):
         self.message.value = f'<span role="{role}" style="color:{colour}">{html.escape(text)}</span>'
 
     def _guarded(self, work: Callable[[], None], otherwise: Callable[[], None] = lambda: None) -> None:
-        """Run what a person asked for; whatever goes wrong is told in the panel.
-
-        Args:
-            work: that may fail.
-            otherwise: takes away what is no longer true when it has failed.
-        """
+        """Run what a person asked for; when it fails, take away what is no longer true, and say why."""
         try:
             work()
         except Exception as error:  # the boundary to a person, who is told in words
@@ -248,7 +243,7 @@ class ExplorerPanel(widgets.VBox):
         return [widgets.HTML(bars(list(zip(found["method"], found["probability"], strict=True)), title))]
 
     def _scores(self, view: View) -> list[widgets.Widget]:
-        return [widgets.HTML(self.explorer.scores(view).to_html(float_format="%.3g", border=0))]
+        return [widgets.HTML(self.explorer.scores(view).to_html(float_format="{:.3g}".format, border=0))]
 
 
 def _menu(label: str, options: Sequence[Any] = ()) -> Any:

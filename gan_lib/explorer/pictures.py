@@ -15,7 +15,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from gan_lib.data import ImageSplit, read_images
 
-LARGE = 4096  # pixels a side, from which an upload is called large, and kept smaller
+LARGE = 4096  # pixels a side, from which an upload is kept smaller
 
 
 class Gallery:
@@ -57,7 +57,7 @@ class Gallery:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                picture = Image.open(io.BytesIO(content))
+                picture: Image.Image = Image.open(io.BytesIO(content))
                 width, height = picture.size
                 picture = ImageOps.exif_transpose(picture)  # all of it is read here
             if max(width, height) >= LARGE:
@@ -65,15 +65,9 @@ class Gallery:
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             why = f": {error}" if isinstance(error, Image.DecompressionBombError) else ""
             raise ValueError(f"{name} is no image that can be read{why}") from error
-        if max(width, height) >= LARGE:
-            notice = f"{name} is large, {width} x {height} pixels: it is cropped to a square and made smaller"
-        elif min(width, height) < 8:
-            notice = f"{name} has only {width} x {height} pixels: there is not much to see in it"
-        else:
-            notice = f"{name}, {width} x {height} pixels, is cropped to a square and resized"
         called = f"{name} (upload)" if name in self.own else name
         self.uploads[called] = picture
-        return called, notice
+        return called, f"{name}, {width} x {height} pixels, is cropped to a square and resized"
 
     def image(self, name: str, size: tuple[int, int]) -> Tensor:
         """One image (1, 3, H, W) in [0, 1].

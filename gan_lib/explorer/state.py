@@ -33,59 +33,36 @@ CACHED = 512  # maps
 
 @options
 class Choice:
-    """All settings of a view.
+    """All settings of a view; an unknown fill or an area outside (0, 1] raises a ValueError."""
 
-    Attributes:
-        image: name in the gallery.
-        cnn: name of the CNN.
-        method: that explains.
-        other: a second method beside it, or ``None``.
-        layer: for methods that look at one; ``None`` for their default.
-        target: class number; ``None`` for the prediction.
-        fill: what stands in place of what is hidden.
-        area: share of the image in (0, 1] that is shown, the map's highest pixels; ``None`` for the map as
-            it is.
-
-    Raises:
-        ValueError: an unknown fill, or an area outside (0, 1].
-    """
-
-    image: str
+    image: str  # name in the gallery
     cnn: str
     method: str
-    other: str | None = None
-    layer: str | None = None
-    target: int | None = None
-    fill: Fill = "black"
-    area: Annotated[float, Field(gt=0, le=1)] | None = None
+    other: str | None = None  # a second method beside it
+    layer: str | None = None  # for methods that look at one; None is their default
+    target: int | None = None  # class number; None is the prediction
+    fill: Fill = "black"  # what stands in place of what is hidden
+    area: Annotated[float, Field(gt=0, le=1)] | None = None  # highest pixels shown; None: the map as it is
 
 
 @dataclass(frozen=True)
 class View:
     """What there is to see.
 
-    Attributes:
-        choice: what was chosen.
-        label: the class that is explained, its number; name: what it is called.
-        image: (3, H, W) in [0, 1].
-        maps: per method, (1, H, W) in [0, 1].
-        pictures: (3, H, W) by title, with the class's probability where there is one: ``image``; per method
-            ``METHOD``, the map over the image, ``METHOD: shown``, the image through it, ``METHOD: hidden``,
-            its complement; with two methods ``difference of the maps``.
-        top: the five most probable classes of the image: number, name, probability.
-        seconds: that it took to make.
-        cached: whether all maps were there already.
+    ``pictures`` are (3, H, W) by title, with the class's probability where there is one: ``image``; per
+    method ``METHOD``, the map over the image, ``METHOD: shown``, the image through it, ``METHOD: hidden``,
+    its complement; with two methods ``difference of the maps``.
     """
 
     choice: Choice
-    label: int
-    name: str
-    image: Tensor
-    maps: dict[str, Tensor]
+    label: int  # the class that is explained
+    name: str  # what it is called
+    image: Tensor  # (3, H, W) in [0, 1]
+    maps: dict[str, Tensor]  # per method, (1, H, W) in [0, 1]
     pictures: dict[str, tuple[Tensor, float | None]]
-    top: list[tuple[int, str, float]]
-    seconds: float
-    cached: bool
+    top: list[tuple[int, str, float]]  # the five most probable classes: number, name, probability
+    seconds: float  # that it took to make
+    cached: bool  # all maps were there already
 
     def over(self, own: Tensor) -> Tensor:
         """A map (1, H, W) in colour over the image, (3, H, W)."""
@@ -209,16 +186,10 @@ class Explorer:
         Returns:
             A row per measure, a column per method. With an area also the highest pixels are measured.
         """
-        choice, maps = view.choice, {(name, 0): own[None] for name, own in view.maps.items()}
-        found = judge(
-            self.models.cnn(choice.cnn),
-            view.image[None],
-            maps,
-            torch.tensor([view.label]),
-            fills=[choice.fill],
-            areas=[choice.area] if choice.area else [],
-            steps=10,
-        )
+        cnn, fill, area = self.models.cnn(view.choice.cnn), view.choice.fill, view.choice.area
+        maps = {(name, 0): own[None] for name, own in view.maps.items()}
+        asked = (view.image[None], maps, torch.tensor([view.label]))
+        found = judge(cnn, *asked, fills=[fill], areas=[] if area is None else [area], steps=10)
         return found.scores.drop(columns=["seed", "image"]).set_index("method").T
 
     def _map(self, choice: Choice, method: str, image: Tensor, label: int, known: str) -> tuple[Tensor, bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import secrets
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -35,12 +36,7 @@ def new_participant(explorer: Explorer, recipe: Recipe, file: AnswerFile) -> wid
 
 
 def study_panel(study: Study, stimuli: Stimuli) -> widgets.VBox:
-    """A page that asks one question after the other.
-
-    Args:
-        study: questions and where answers go.
-        stimuli: images and maps.
-    """
+    """A page that asks one question after the other."""
     heading, pictures, buttons = widgets.HTML(), widgets.HBox(), widgets.HBox()
     box = widgets.VBox([heading, pictures, buttons])
     box.add_class("gan-lib-study")
@@ -52,9 +48,9 @@ def study_panel(study: Study, stimuli: Stimuli) -> widgets.VBox:
             heading.value = "<h3>Thank you. All answers are saved.</h3>"
             return
         pictures.children = _tiles(trial, stimuli)
-        buttons.children = [_button(answer, trial, stimuli) for answer in trial.answers]
-        for answer, button in zip(trial.answers, buttons.children, strict=True):
-            button.on_click(partial(take, answer, position))
+        buttons.children = [
+            _button(answer, trial, stimuli, partial(take, answer, position)) for answer in trial.answers
+        ]
         name = html.escape(stimuli.class_names[trial.label])
         question = FORWARD if trial.kind == "forward" else WHICH.format(name=name)
         heading.value = f"<p>Question {position + 1} of {len(study.trials)}</p><h3>{question}</h3>"
@@ -83,8 +79,9 @@ def _tiles(trial: Trial, stimuli: Stimuli) -> list[widgets.VBox]:
     return [tile(title, own, side=SIDE) for title, own in zip(("image", "A", "B"), shown, strict=True)]
 
 
-def _button(answer: str, trial: Trial, stimuli: Stimuli) -> widgets.Button:
+def _button(answer: str, trial: Trial, stimuli: Stimuli, clicked: Callable[[Any], None]) -> widgets.Button:
     text = stimuli.class_names[int(answer)] if trial.kind == "forward" else answer
     made = widgets.Button(description=text, button_style="primary")
     made.add_class("gan-lib-answer")
+    made.on_click(clicked)
     return made

@@ -25,13 +25,8 @@ class Simulation:
         ranking = bradley_terry(simulation.answers(study=0))
         simulation.table()
 
-    Args:
-        recipe: methods, questions, participants, and what is simulated.
-        seed: of the questions.
-
-    Attributes:
-        abilities: the planted ability of each method; they add up to zero.
-        plans: per participant the questions.
+    ``abilities`` are the planted ones, which add up to zero; ``plans`` the questions of each participant,
+    which ``seed`` decides.
     """
 
     def __init__(self, recipe: StudyRecipe, seed: int = 0) -> None:
@@ -97,12 +92,8 @@ def simulated_answers(
 ) -> pd.DataFrame:
     """Answers of people whose preferences follow the model of :func:`bradley_terry`.
 
-    Args:
-        plans: per participant the questions.
-        abilities: per method.
-        seed: of the answers.
-        inattentive: participants who answer at random.
-        taste: standard deviation of a participant's own abilities about the given ones.
+    Those who are inattentive answer at random; ``taste`` is the standard deviation of a participant's own
+    abilities about the given ones.
     """
     rng = np.random.default_rng(seed)
     made = []

@@ -19,12 +19,7 @@ CLUSTERS = 10  # people, from which they can tell how much people differ
 
 
 def passed_attention(answers: pd.DataFrame, checks: int) -> pd.DataFrame:
-    """Answers of participants who passed all attention checks.
-
-    Args:
-        answers: of all.
-        checks: how many each is asked; who left before the last has not passed.
-    """
+    """Answers of those who passed all of so many attention checks; who left before the last has not."""
     asked = answers[answers["kind"] == "attention"]
     passed = asked["correct"].eq("True").groupby(asked["participant"]).sum()
     return answers[answers["participant"].isin(passed.index[passed >= checks])]

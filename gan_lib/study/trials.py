@@ -38,22 +38,14 @@ COLUMNS = (  # of the answers' file
 
 @dataclass(frozen=True)
 class Trial:
-    """One question.
-
-    Attributes:
-        kind: ``preference`` and ``attention``: which of two maps; ``forward``: which class.
-        item: number of the image.
-        label: the class that the CNN predicts for it.
-        left, right: methods of the maps; in forward simulation ``right`` is empty.
-        options: class numbers to choose from in forward simulation.
-    """
+    """One question: which of two maps (``preference``, ``attention``), or which class (``forward``)."""
 
     kind: str
-    item: int
-    label: int
-    left: str
+    item: int  # number of the image
+    label: int  # the class that the CNN predicts for it
+    left: str  # methods of the maps; in forward simulation there is no right one
     right: str = ""
-    options: tuple[int, ...] = ()
+    options: tuple[int, ...] = ()  # class numbers to choose from in forward simulation
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -92,9 +84,8 @@ def plan_trials(
 
     Args:
         recipe: the methods, and how many questions of each kind.
-        labels: per image the class that the CNN predicts.
+        labels: per image the class that the CNN predicts, of so many ``classes``.
         participant: number, from 0.
-        classes: number of classes.
         seed: of the study.
 
     Raises:
@@ -133,9 +124,6 @@ class AnswerFile:
     """Answers in a CSV file, one line each, on the disk before the next question is asked.
 
     A process that is killed loses at most the line that it was writing; what is left of it is not read.
-
-    Args:
-        path: of the file; made when the first answer comes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -222,18 +210,11 @@ class Study:
 
 @dataclass(frozen=True)
 class Stimuli:
-    """What is shown.
+    """What is shown."""
 
-    Attributes:
-        images: (N, 3, H, W) in [0, 1].
-        labels: per image the class that the CNN predicts.
-        maps: per method (N, 1, H, W) in [0, 1].
-        class_names: of all classes.
-    """
-
-    images: Tensor
-    labels: tuple[int, ...]
-    maps: Mapping[str, Tensor]
+    images: Tensor  # (N, 3, H, W) in [0, 1]
+    labels: tuple[int, ...]  # per image the class that the CNN predicts
+    maps: Mapping[str, Tensor]  # per method (N, 1, H, W) in [0, 1]
     class_names: tuple[str, ...]
 
     @property

@@ -36,7 +36,7 @@ DATA = ROOT / "data"
 
 @pytest.fixture(scope="module")
 def digits():
-    return digits_in_scenes(train=150, test=24, size=64, seed=0)
+    return digits_in_scenes(train=100, test=24, size=64, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,8 @@ def test_bad_uploads(explorer):
     with pytest.raises(ValueError, match="no image that can be read"):
         explorer.gallery.upload("empty.png", b"")
     assert len(list(explorer.gallery)) == 24
-    assert "made smaller" in explorer.gallery.upload("huge.png", encoded((5000, 700)))[1]
+    assert "5000 x 700" in explorer.gallery.upload("huge.png", encoded((5000, 700)))[1]
+    assert explorer.gallery.uploads["huge.png"].size == (2048, 287)
     assert "1 x 1" in explorer.gallery.upload("dot.png", encoded((1, 1)))[1]
     first = next(iter(explorer.gallery.own))
     called, _ = explorer.gallery.upload(first, encoded((20, 20)))
@@ -342,8 +343,8 @@ def test_concepts_and_contrasts(explorer, digits):
         Inside(cnn, digits.train, count=3, images_per_class=10),
         explorer.image(first_of(explorer)),
     )
-    crops, maps = inside.concepts(image, 3, prototypes=2)
-    assert crops.shape[:3] == (3, 2, 3)
+    crops, maps = inside.concepts(image, 3)
+    assert crops.shape[:3] == (3, 3, 3)
     assert maps.shape == (3, 3, 64, 64)
     before = cnn(image).softmax(1)[0]
     curve = inside.shifted(image, 0, 8, [0.0, 4.0])
@@ -383,20 +384,21 @@ def test_a_pair_to_contrast_is_one_that_can_be(explorer, digits):
 def test_a_class_that_is_never_predicted(explorer, digits):
     few = digits.train.subset(torch.nonzero(digits.train.labels < 2)[:20, 0])
     inside = Inside(explorer.models.cnn("slim_vgg"), few, count=2)
-    missing = next(label for label in range(10) if label not in set(inside.predicted["prediction"]))
-    with pytest.raises(ValueError, match="no image here is predicted"):
+    missing = next(label for label in range(10) if label not in inside.evidence)
+    with pytest.raises(ValueError, match="have no concepts"):
         inside.concepts(explorer.image(first_of(explorer)), missing)
 
 
 def test_what_is_inside_follows_the_weights(home, digits):
     explorer = Explorer(Models(home), Gallery(digits.test, digits.class_names))
-    inside = Inside(explorer.models.cnn("slim_vgg"), digits.train, count=2, images_per_class=5)
+    few = digits.train.subset(range(60))
+    inside = Inside(explorer.models.cnn("slim_vgg"), few, count=2, images_per_class=5)
     image = explorer.image(first_of(explorer))
     before, planes = inside.concepts(image, 3)[0], inside.shifted(image, 0, 8, [1.0])
     assert torch.equal(inside.concepts(image, 3)[0], before)
     for weights in inside.cnn.parameters():
         weights.data.mul_(1.05)
-    fresh = Inside(inside.cnn, digits.train, count=2, images_per_class=5)
+    fresh = Inside(inside.cnn, few, count=2, images_per_class=5)
     assert torch.equal(inside.concepts(image, 3)[0], fresh.concepts(image, 3)[0])
     assert inside.shifted(image, 0, 8, [1.0]).equals(fresh.shifted(image, 0, 8, [1.0]))
     assert not inside.shifted(image, 0, 8, [1.0]).equals(planes)
