@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +24,8 @@ class Probe:
     It runs a copy of the CNN with batch normalisation folded into the convolutions, where that can be
     done (:func:`gan_lib.classifiers.folded`): the same probabilities, faster. It follows the CNN's weights.
 
-    Args:
-        cnn: from images in [0, 1] to logits.
-        mixed_precision: run products and convolutions in bfloat16: up to three times as fast with large CNNs
-            where the hardware can; probabilities are off by thousandths, at times by hundredths.
+    With ``mixed_precision`` products and convolutions are in bfloat16: up to three times as fast with large
+    CNNs where the hardware can; probabilities are off by thousandths, at times by hundredths.
     """
 
     def __init__(self, cnn: nn.Module, mixed_precision: bool = False) -> None:
@@ -63,19 +61,12 @@ class Probe:
         return probabilities.gather(1, target[:, None].to(device))[:, 0].to(images.device)
 
 
-@dataclass(frozen=True)
-class Curves:
-    """Probability of the explained class against the share of the pixels, highest first.
+class Curves(NamedTuple):
+    """Probability of the explained class while pixels are hidden, or shown, highest first."""
 
-    Attributes:
-        shares: (S + 1,) of the pixels, from 0 to 1.
-        deletion: (B, S + 1) with the highest pixels hidden.
-        insertion: (B, S + 1) with only the highest pixels shown.
-    """
-
-    shares: Tensor
-    deletion: Tensor
-    insertion: Tensor
+    shares: Tensor  # (S + 1,) of the pixels, from 0 to 1
+    deletion: Tensor  # (B, S + 1)
+    insertion: Tensor  # (B, S + 1)
 
 
 def perturbation_curves(
@@ -90,9 +81,8 @@ def perturbation_curves(
 
     Args:
         probe: asks the CNN.
-        images: (B, 3, H, W) in [0, 1].
+        images: (B, 3, H, W) in [0, 1]; target: (B,) their explained classes.
         maps: (B, 1, H, W); equal values go in reading order.
-        target: (B,) the explained class.
         steps: S of the curves; fewer where the image has fewer pixels.
         fill: what stands in place of hidden pixels, one of :data:`gan_lib.core.masking.FILLS`.
 
@@ -100,11 +90,10 @@ def perturbation_curves(
         ValueError: no step.
     """
     positive(steps=steps)
-    pixels = maps[0].numel() if len(maps) else images.shape[-1] * images.shape[-2]
+    pixels = images.shape[-1] * images.shape[-2]
     width = -(-pixels // steps)
     counts = torch.tensor([*range(0, pixels, width), pixels], device=images.device)
-    hidden = filling(images, fill)
-    rank = pixel_ranks(maps)  # (B, 1, H, W)
+    hidden, rank = filling(images, fill), pixel_ranks(maps)  # (B, 3, H, W), (B, 1, H, W)
     deletion = images.new_empty((len(images), len(counts)), dtype=torch.float32)
     insertion = torch.empty_like(deletion)
     deletion[:, 0] = insertion[:, -1] = probe(images, target)

@@ -12,13 +12,7 @@ from gan_lib.core.masking import top_share
 def dice(maps: Tensor, reference: Tensor, threshold: float = 0.5) -> Tensor:
     """Sorensen-Dice overlap ``2 |A and B| / (|A| + |B|)`` of two maps, of their pixels above a threshold.
 
-    Args:
-        maps: (B, 1, H, W) in [0, 1].
-        reference: (B, 1, H, W) in [0, 1]; a boolean mask is a reference as well.
-        threshold: a pixel belongs to the region when its value exceeds this.
-
-    Returns:
-        (B,) in 0..1; NaN where both regions are empty.
+    Maps (B, 1, H, W) in [0, 1], reference the same or bool; (B,) in 0..1, NaN where both regions are empty.
     """
     region = (maps > threshold).flatten(1)  # (B, H * W)
     other = (reference if reference.dtype == torch.bool else reference > threshold).flatten(1)
@@ -31,6 +25,9 @@ def dice_at_area(maps: Tensor, evidence: Tensor) -> Tensor:
 
     No threshold is involved, so that it asks for the order of the pixels only: the *relevance rank
     accuracy* of Arras et al. (Information Fusion 2022). Maps and evidence as for :func:`mass_inside`.
+
+    Raises:
+        ValueError: evidence that is no boolean mask.
     """
     both, size = _at_area(maps, evidence)
     return both / size
@@ -43,15 +40,10 @@ def iou_at_area(maps: Tensor, evidence: Tensor) -> Tensor:
 
 
 def _at_area(maps: Tensor, evidence: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels (B,) that the evidence shares with as many of the map's highest, and its size; NaN for none.
-
-    Raises:
-        ValueError: evidence that is no mask.
-    """
+    """Pixels (B,) that the evidence shares with as many of the map's highest, and its size; NaN for none."""
     if evidence.dtype != torch.bool:
         raise ValueError(f"evidence is a boolean mask, not {evidence.dtype}")
-    top = top_share(maps, evidence.float().mean((1, 2, 3)))
-    size = evidence.sum((1, 2, 3))
+    top, size = top_share(maps, evidence.float().mean((1, 2, 3))), evidence.sum((1, 2, 3))
     return (top & evidence).sum((1, 2, 3)), torch.where(size > 0, size, torch.nan)
 
 

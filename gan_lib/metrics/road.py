@@ -23,7 +23,6 @@ def road_curves(
     target: Tensor,
     shares: Sequence[float],
     noise: float = NOISE,
-    seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Probability of the class when the highest, and when the lowest, pixels are removed (Rong et al., 2022).
 
@@ -37,7 +36,6 @@ def road_curves(
         probe, images, maps, target: as for :func:`gan_lib.metrics.perturbation_curves`.
         shares: S of the pixels, that are removed.
         noise: standard deviation of what is added to imputed pixels, in the images' range.
-        seed: of the noise.
 
     Returns:
         Two tensors (B, S).
@@ -47,8 +45,8 @@ def road_curves(
     """
     positive(shares=len(shares))
     impute = Imputer(tolerance=UNDONE if noise >= NOISE else 1e-5)
-    generator = torch.Generator().manual_seed(seed)
-    drawn = (noise * torch.randn(images.shape, generator=generator)).to(images.device)  # for all shares
+    drawn = noise * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    drawn = drawn.to(images.device)  # (B, C, H, W), the same for all shares
     counts = [round(share * maps.shape[1:].numel()) for share in shares]
     orders = pixel_ranks(maps), pixel_ranks(-maps)
     found = []
@@ -65,10 +63,8 @@ def road_curves(
 def road_score(road: tuple[Tensor, Tensor]) -> Tensor:
     """ROAD (B,), combined as in pytorch-grad-cam: half of (lowest removed - highest removed), -0.5..0.5.
 
-    High when the class survives the loss of the least, and not the loss of the most relevant pixels.
-
-    Args:
-        road: probabilities, two (B, S), as :func:`road_curves` gives them.
+    High when the class survives the loss of the least, and not that of the most relevant pixels
+    (:func:`road_curves`).
     """
     highest_gone, lowest_gone = road
     return (lowest_gone - highest_gone).mean(1) / 2

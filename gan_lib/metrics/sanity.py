@@ -34,8 +34,7 @@ def sanity_checks(
     Args:
         methods: by name, from a CNN, images (B, 3, H, W) and classes (B,) to maps (B, 1, H, W).
         cnn: left as it is.
-        images: (B, 3, H, W) in [0, 1].
-        target: (B,) the class that the first maps explain.
+        images: (B, 3, H, W) in [0, 1]; target: (B,) the classes that the first maps explain.
         stages: of forgetting (:func:`gan_lib.classifiers.randomised`).
         classes: number of the CNN's.
         seed: of the new weights, and of the choice of the other class.

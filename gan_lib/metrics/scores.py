@@ -108,11 +108,9 @@ def judge(
         raise ValueError(f"{len(images)} images, but not as many maps of {wrong}")
     device, probe = next(cnn.parameters()).device, Probe(cnn)
     masks = {"evidence": evidence, "reference": reference}
-    costly = {"explain": explain, "maps_of_shown": explain, "curves": steps, "road": road}
-    lacking = {name for name, own in masks.items() if own is None} | {
-        n for n, own in costly.items() if not own
-    }
-    asked = [name for name, measure in MEASURES.items() if not measure.needs & lacking]
+    there = {name: own is not None for name, own in masks.items()} | {"curves": steps > 0, "road": bool(road)}
+    there |= dict.fromkeys(("explain", "maps_of_shown"), bool(explain))
+    asked = [name for name, own in MEASURES.items() if all(there.get(given, True) for given in own.needs)]
     plain, seen, ranked, again = ([name for name in asked if MEASURES[name].stage == i] for i in range(4))
     columns: dict[Key, dict[str, PerImage]] = {key: {} for key in maps}
     curves: dict[Key, list[Curves]] = {}
@@ -124,8 +122,7 @@ def judge(
         shared |= {"probe": probe, "steps": steps, "shares": road}
         black = filling(pictures, "black")
         for key, all_maps in maps.items():
-            own = all_maps[rows].to(device)
-            call = explain[key] if explain else None
+            own, call = all_maps[rows].to(device), explain[key] if explain else None
             yield key, _Case(shared, maps=own, shown=blend(pictures, black, own), explain=call)
 
     def score(names: Iterable[str], key: Key, case: _Case, variant: str = "") -> None:
@@ -140,8 +137,8 @@ def judge(
             ranks, pixels = pixel_ranks(case["maps"]), case["maps"].shape[1:].numel()
             top = {f"@{100 * area:g}": (ranks < round(area * pixels)).float() for area in areas}
             for suffix, own in {"": case["maps"], **top}.items():
-                for fill in fills:
-                    shown = blend(case["images"], hidden[fill], own)
+                for fill, behind in hidden.items():
+                    shown = blend(case["images"], behind, own)
                     score(seen, key, _Case({**case, "maps": own, "shown": shown}), f"_{fill}{suffix}")
             score(ranked, key, case)
             if steps:

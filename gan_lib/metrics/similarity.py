@@ -58,17 +58,11 @@ def agreement(maps: Sequence[Tensor]) -> Tensor:
 
 
 class ClassSimilarity(NamedTuple):
-    """Cosine similarities of embeddings.
+    """Mean cosine similarities of embeddings; NaN where there is no pair."""
 
-    Attributes:
-        matrix: (K, K) mean similarity of two different images of the classes; NaN where there are none.
-        within: (N,) every image's mean similarity to the others of its class; NaN for a class of one.
-        between: (N,) every image's mean similarity to images of other classes.
-    """
-
-    matrix: Tensor
-    within: Tensor
-    between: Tensor
+    matrix: Tensor  # (K, K), of two different images of these classes
+    within: Tensor  # (N,), of every image to the others of its class
+    between: Tensor  # (N,), of every image to those of other classes
 
 
 def class_similarity(embeddings: Tensor, classes: Tensor, count: int) -> ClassSimilarity:

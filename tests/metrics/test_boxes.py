@@ -66,6 +66,14 @@ def test_maps_and_evidence_must_belong_together():
     assert best_alphas(box_scores({("a", 0): broken}, evidence)).empty
 
 
+def test_nothing_to_score():
+    evidence = blob((1, 4), (2, 6)).bool()
+    with pytest.raises(ValueError, match="maps must be at least 1"):
+        box_scores({}, evidence)
+    with pytest.raises(ValueError, match="alphas must be at least 1"):
+        box_scores({("a", 0): evidence.float()}, evidence, alphas=())
+
+
 def test_scores_over_thresholds():
     evidence = torch.cat([blob((1, 4), (2, 6)), blob((6, 11), (8, 15))]).bool()
     exact, blank = evidence.float(), torch.zeros(2, 1, 12, 16)

@@ -79,6 +79,12 @@ def test_curves_step_by_step(tiny_net, images, maps, target, monkeypatch):
         for own, kept in ((curves.insertion, top), (curves.deletion, 1 - top)):
             expected = class_probability(tiny_net, images * kept + hidden * (1 - kept), target)
             assert torch.allclose(own[:, step], expected, atol=1e-6)
+    monkeypatch.undo()  # all images in one pass
+    together = perturbation_curves(probe, images, maps, target, steps=4, fill="mean")
+    assert torch.allclose(together.insertion, curves.insertion, atol=1e-6)
+    assert torch.allclose(together.deletion, curves.deletion, atol=1e-6)
+    rounded = perturbation_curves(probe, images, maps, target, steps=3)  # 86 pixels, and what is left of 256
+    assert (256 * rounded.shares).tolist() == [0, 86, 172, 256]
     one = perturbation_curves(probe, images, maps, target, steps=1)
     assert one.insertion.shape == (3, 2)
     many = perturbation_curves(probe, images, maps, target, steps=10_000)
@@ -154,6 +160,8 @@ def test_adcc_by_hand(maps):
     kept, simplicity = [0.5, 1.0, 1.0], (1 - maps.mean((1, 2, 3))).tolist()
     expected = [3 / (1 + 1 / s + 1 / k) for s, k in zip(simplicity, kept, strict=True)]
     assert adcc(maps, maps, before, after).tolist() == pytest.approx(expected, rel=1e-5)
+    one, other = torch.tensor([[[[1.0, 0.0, 1.0, 0.0]]]]), torch.tensor([[[[1.0, 1.0, 0.0, 0.0]]]])
+    assert adcc(one, other, *torch.ones(2, 1)).tolist() == pytest.approx([3 / (2 + 2 + 1)])  # uncorrelated
     assert adcc(maps, 1 - maps, before, after).abs().max() < 1e-6
     assert adcc(torch.zeros_like(maps), maps, before, after).tolist() == [0, 0, 0]
     assert adcc(maps, maps, torch.zeros(3), after).isnan().all()  # no probability to lose
@@ -192,6 +200,47 @@ def test_sanity_checks_tell_what_looks_at_the_cnn(tiny_net, images, target):
     assert logits.loc["edges", "rank"] == pytest.approx(1)
     assert logits.loc["grad_cam", "rank_n"] > 0  # maps of zeros have no ranks
     assert logits.loc["grad_cam", "rank"] < 0.99
+
+
+def test_the_other_class_is_another_one_and_random(tiny_net, images):
+    asked = []
+
+    def explain(net, pictures, target):
+        asked.append(target.tolist())
+        return pictures[:, :1] * (target[:, None, None, None] + 1) / 4
+
+    target = torch.tensor([0, 1, 2, 3]).repeat(30)
+    pictures = images[:1].expand(120, -1, -1, -1)
+    forgetting, other = sanity_checks({"m": explain}, tiny_net, pictures, target, stages=1, classes=4)
+    assert asked[:2] == [target.tolist()] * 2  # at first, and of the forgetful CNN
+    pairs = set(zip(target.tolist(), asked[2], strict=True))
+    assert pairs == {(a, b) for a in range(4) for b in range(4) if a != b}
+    assert forgetting["ssim"].tolist() == pytest.approx([1], abs=1e-5)
+    assert other["rank"].tolist() == pytest.approx([1])
+    assert other["ssim"].tolist() < [0.95]
+    assert (other["ssim_low"] <= other["ssim"]).all()
+    assert other["ssim_n"].tolist() == [120]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"methods": {}}, "methods must be at least 1"),
+        ({"images": 0}, "images must be at least 1"),
+        ({"stages": 0}, "stages must be at least 1"),
+        ({"classes": 1}, "other_classes must be at least 1"),
+    ],
+)
+def test_nothing_to_check(tiny_net, images, target, changed, message):
+    given = {"methods": {"edges": lambda net, x, y: Edges(net).attribute(x, y)}, "images": 3} | changed
+    count = given.pop("images")
+    with pytest.raises(ValueError, match=message):
+        sanity_checks(
+            cnn=tiny_net,
+            images=images[:count],
+            target=target[:count],
+            **({"stages": 2, "classes": 4} | given),
+        )
 
 
 def test_scores_of_a_cnn_that_cannot_be_folded(images, maps, target):

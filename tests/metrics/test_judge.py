@@ -124,6 +124,29 @@ def test_costly_measures_look_at_the_first_images(tiny_net, images, maps, explai
     assert {"adcc", "area"} <= {*scores(sensitivity=0)}
 
 
+def test_every_method_is_explained_again_by_itself(tiny_net, images, maps):
+    """The map of what a map shows: the same again for one method, its opposite for the other."""
+    first, second = maps.values()
+    made = {("same", 0): first, ("opposite", 0): second}
+    explain = {("same", 0): lambda x, y: first, ("opposite", 0): lambda x, y: 1 - second}
+    scores = judge(tiny_net, images, made, TARGET, explain=explain, fills=(), first={"sensitivity": 0}).scores
+    adcc = scores.groupby("method")["adcc"].mean()
+    assert adcc["same"] > 0.3
+    assert adcc["opposite"] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_pointing_game_may_miss_by_three_per_cent(tiny_net):
+    """On images of 64 pixels that is by two."""
+    pictures, maps = torch.zeros(3, 3, 64, 64), torch.zeros(3, 1, 64, 64)
+    evidence = torch.zeros(3, 1, 64, 64, dtype=torch.bool)
+    evidence[..., 10] = True
+    for row, place in enumerate((10, 12, 13)):
+        maps[row, 0, 30, place] = 1
+    scores = judge(tiny_net, pictures, {("m", 0): maps}, TARGET, evidence=evidence, fills=()).scores
+    assert scores["pointing"].tolist() == [1, 1, 0]
+    assert scores["pointing_exact"].tolist() == [1, 0, 0]
+
+
 def test_what_is_not_there_makes_no_column(tiny_net, images, maps):
     scores, curves = judge(tiny_net, images, maps, TARGET, fills=(), areas=[0.1])
     assert list(scores) == ["method", "seed", "image", "area", "entropy"]

@@ -118,6 +118,7 @@ def test_distinct_values():
     binary = (maps > 0.5).float()
     evidence = torch.cat([region(0), region(0, 3), region()])
     assert same(distinct_values(torch.cat([maps, binary, maps]), evidence), [4, 2, NAN])
+    assert same(distinct_values(maps / 17, region(0)), [4])  # 256 steps: 0 to 3 of 255
 
 
 def test_rank_correlation_is_scipys_with_ties():

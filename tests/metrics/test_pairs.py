@@ -70,6 +70,22 @@ def test_paired_tests_average_seeds_first():
     assert tests.loc["same", "p_holm"] == 1
 
 
+def test_holms_correction_by_hand():
+    """The smallest of three p-values times three, the next times two, none below the one before."""
+    rng = np.random.default_rng(1)
+    base = rng.random(30)
+    runs = {
+        (name, 0): base + shift + rng.normal(scale=0.2, size=30)
+        for name, shift in zip("abc", (-0.2, 0.1, 0.0), strict=True)
+    }
+    tests = paired_tests(table_of({**runs, ("poor", 0): base}), "drop_black", ["a", "b", "c"], ["poor"])
+    p = tests["p"].tolist()
+    assert p == sorted(p)
+    assert p[2] > 0.1
+    expected = [3 * p[0], max(3 * p[0], 2 * p[1]), max(3 * p[0], 2 * p[1], p[2])]
+    assert tests["p_holm"].tolist() == pytest.approx(expected)
+
+
 def test_an_image_counts_where_every_seed_has_a_score():
     runs = {("ours", 0): [1, 2, NAN, 4], ("ours", 1): [3, 2, 100, 4], ("poor", 0): [0, 0, 0, NAN]}
     row = paired_tests(table_of(runs), "drop_black", ["ours"], ["poor", "ours"]).iloc[0]

@@ -122,7 +122,16 @@ def test_road_does_not_depend_on_how_many_images_are_solved_together(tiny_net, i
     probe, target = Probe(tiny_net), torch.tensor([0, 2, 3])
     shares = (0.1, 0.5, 0.9)
     whole = torch.stack(road_curves(probe, images, maps, target, shares))
+
+    def corner(pictures, _):
+        return pictures[:, 0, 0, 0]
+
+    noisy = torch.stack(road_curves(corner, images, maps, target, shares, noise=0.5))
     monkeypatch.setattr(imputation, "AT_ONCE", 1)
+    alone = torch.stack(road_curves(corner, images, maps, target, shares, noise=0.5))
+    assert torch.allclose(alone, noisy, atol=0.05)  # the noise is each image's own
     assert torch.allclose(torch.stack(road_curves(probe, images, maps, target, shares)), whole, atol=1e-3)
+    with pytest.raises(ValueError, match="shares must be at least 1"):
+        road_curves(probe, images, maps, target, shares=())
     nothing = road_curves(probe, images[:0], maps[:0], target[:0], shares=(0.5,))
     assert [part.shape for part in nothing] == [(0, 1), (0, 1)]
