@@ -51,6 +51,9 @@ def test_overlay_stays_in_range_and_shows_the_map():
     assert shown.min() >= 0
     assert shown.max() <= 1
     assert shown[0].mean() > shown[1].mean()
+    coloured = np.array([[0.001462, 0.000466, 0.013866]])  # inferno at 0
+    expected = 0.35 * images[1].mean(0).numpy()[..., None] + 0.65 * coloured
+    assert np.allclose(shown[1].permute(1, 2, 0), expected, atol=1e-5)
 
 
 def test_plots_draw_what_they_are_given():
