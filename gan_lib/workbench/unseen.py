@@ -73,10 +73,7 @@ def seen_before(cell: Subject, trained_on: Sequence[Subject]) -> str:
 def cell_scores(cell: Subject, explainers: Explainers, sample: Sample) -> pd.DataFrame:
     """Every measure of several explainers in a cell, image by image, and who wins against Grad-CAM.
 
-    Args:
-        cell: CNN and data set.
-        explainers: ``("Grad-CAM", 0)`` among them.
-        sample: images of the cell.
+    ``("Grad-CAM", 0)`` must be among the explainers.
 
     Returns:
         The scores of :func:`gan_lib.metrics.judge`, ``dice`` with Grad-CAM's map; ``won`` and ``lost`` (0 or

@@ -174,6 +174,8 @@ def test_agreement_by_hand():
     first, second = torch.tensor([[1.0, 2, 3], [1, 2, 3]]), torch.tensor([[10.0, 30, 20], [3, 2, 1]])
     agreement = rank_agreement({("lsft", 0): {"a": first, "b": second}})
     assert agreement["b"].iloc[0] == agreement["a"].iloc[1] == pytest.approx((0.5 - 1) / 2)
+    tied = rank_agreement({("lsft", 0): {"a": first[:1], "b": torch.tensor([[5.0, 5, 6]])}})
+    assert tied["b"].iloc[0] == pytest.approx(1.5 / 3**0.5), "ranks of -1, 0, 1 and -.5, -.5, 1"
 
 
 def test_seeds_are_averaged_before_images_count():
@@ -293,6 +295,22 @@ def test_measures_by_hand():
     seen = ConditionedGenerator(ByWeights(0.5, 0.25, 0.0), mean_conditions(given))
     half = relevance(seen, images, given, "leave_one_out")
     assert half[0].tolist() == pytest.approx([0.25, 0.125, 0]), "half a unit from the mean"
+
+
+def test_relevance_maps_keep_sums():
+    """Two conditions of the same weight, one as a map of 4 x 4 and one as a single number: equal in sum."""
+
+    class Both(ByWeights):
+        def forward(self, images, conditions):
+            large, small = conditions
+            return (large.mean((2, 3), keepdim=True) + small).expand(-1, 1, 4, 4) / 2
+
+    generator = Both(1.0, 1.0)
+    generator.sizes.features = (1, 1)
+    given = [torch.ones(1, 1, 4, 4), torch.ones(1, 1, 1, 1)]
+    seen = ConditionedGenerator(generator, zero_conditions(given))
+    maps = relevance_maps(seen, torch.zeros(1, 3, 4, 4), given)
+    assert maps.flatten().tolist() == pytest.approx([1] * 32, abs=1e-4)
 
 
 def test_modulation_by_hand():

@@ -38,7 +38,7 @@ class LayerResponses(ConditionMaker):
     """What the layers respond to, whatever the class: the mean of the rectified channels, min-max scaled."""
 
     def conditions(self, images: Tensor, maps: Tensor, explained: Tensor) -> Tensor:
-        names = self.condition_layers
+        names = [self.layers[position - 1] for position in self.positions]
         with torch.no_grad(), evaluation_mode(self.cnn), Capture(self.cnn, names) as captured:
             self.cnn(images)
             means = [captured[name].float().relu().mean(1, keepdim=True) for name in names]

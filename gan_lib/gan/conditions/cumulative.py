@@ -145,23 +145,16 @@ class ConditionMaker:
         """Name in ``CONDITIONS``; of a class that nobody registered its own."""
         return CONDITIONS.name_of(type(self)) or type(self).__name__
 
-    @property
-    def condition_layers(self) -> list[str]:
-        """The layer at each condition's position."""
-        return [self.layers[position - 1] for position in self.positions]
-
     def settings(self) -> dict[str, Any]:
         """JSON values from which :func:`condition_maker` makes the same, given CNN and image size."""
         own = {"count": self.count, "leak_free": self.leak_free, "layers": self.layers}
         return {"conditions": self.kind, **own}
 
     def conditions(self, images: Tensor, maps: Tensor, explained: Tensor) -> Tensor:
-        """The conditions (B, n, H, W) in [0, 1]; other kinds override this.
+        """The conditions (B, n, H, W) in [0, 1] of images (B, 3, H, W); other kinds override this.
 
-        Args:
-            images: (B, 3, H, W).
-            maps: (B, L, H, W) in [0, 1], Grad-CAMs of all ``layers``; the last is the target.
-            explained: (B,) the class that they explain.
+        They are made of maps (B, L, H, W) in [0, 1], Grad-CAMs of all ``layers`` for the explained classes
+        (B,); the last map is the target.
         """
         return self.at_positions(cumulative_average(maps))
 
@@ -180,14 +173,8 @@ class ConditionMaker:
         given = self.conditions(images, maps, cams.target)
         if given.shape != (expected := (len(images), self.count, *self.image_size)):
             raise ValueError(f"{self.kind} makes conditions {tuple(given.shape)}, not {expected}")
-        probabilities = cams.logits.float().softmax(1)
-        return Conditions(
-            cgma=given,
-            grad_cams=self.at_positions(maps),
-            target=maps[:, -1:],
-            explained=cams.target,
-            probability=probabilities.gather(1, cams.target[:, None])[:, 0],
-        )
+        probability = cams.logits.float().softmax(1).gather(1, cams.target[:, None])[:, 0]  # (B,)
+        return Conditions(given, self.at_positions(maps), maps[:, -1:], cams.target, probability)
 
 
 CONDITIONS.register("published", partial(ConditionMaker, leak_free=False))

@@ -55,9 +55,9 @@ class FeatureMaker:
         features = maker(images, target=3)
         features.activations    # 4 layers' activations and the evidence for class 3
 
-    Works with any CNN that ends in a linear layer or a 1x1 convolution with one output per class.
-    It runs a copy of the CNN in which batch normalisation is folded into the convolutions, and which follows
-    the CNN's weights (:func:`gan_lib.classifiers.folded`).
+    Works with any CNN that ends in a linear layer or a 1x1 convolution with one output per class. It runs a
+    copy with batch normalisation folded in, which follows the CNN's weights
+    (:func:`gan_lib.classifiers.folded`).
 
     Args:
         cnn: from images in [0, 1] to logits (B, K).
@@ -95,8 +95,7 @@ class FeatureMaker:
         self.layers = list(layers)
         self.last = last_places(self.net, example, before=self.head)
         self.has_places = self._sees_pooled(example)
-        channels = [activation.shape[1] for activation in self(example).activations]
-        self.channels: tuple[int, ...] = tuple(channels)
+        self.channels = tuple(int(activation.shape[1]) for activation in self(example).activations)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "net"}
@@ -117,7 +116,7 @@ class FeatureMaker:
         name = layers_in_order(self.net, example, (nn.Linear, nn.Conv2d))[-1]
         with evaluation_mode(self.net), torch.no_grad():
             classes = self.net(example).shape[1]
-        weight = _weight(find_layer(self.net, name)[0])
+        weight: Tensor = find_layer(self.net, name)[0].weight  # type: ignore[assignment]
         if len(weight) != classes or weight[0].numel() != weight.shape[1]:
             raise ValueError(f"{name!r}, the CNN's last layer, is no linear map to its {classes} classes")
         return name
@@ -155,27 +154,19 @@ class FeatureMaker:
     def evidence(self, features: Tensor, explained: Tensor) -> Tensor:
         """The evidence for classes (B,) at every place of the last features (B, C, h, w).
 
-        The CNN's last layer, applied to the features of one place as if they were everywhere, gives
-        logits there. Channels: the class's logit, and its log-probability, which says whether
-        *another* class is stronger at this place. With global average pooling the mean of the first
-        is the CNN's logit. Where the last layer sees something else than pooled features, the
-        evidence is the class's row of weights, (B, D, 1, 1): the same at every place, to be matched
-        with the features by what reads it.
+        The CNN's last layer, applied to the features of one place as if they were everywhere, gives logits
+        there. Channels: the class's logit, whose mean is the CNN's with global average pooling, and its
+        log-probability, which says whether *another* class is stronger at this place. Where the last layer
+        sees something else than pooled features, the evidence is the class's row of weights, (B, D, 1, 1).
         """
-        head = find_layer(self.net, self.head)[0]
-        weight = _weight(head).flatten(1)  # (K, D)
+        head: Any = find_layer(self.net, self.head)[0]
+        weight: Tensor = head.weight.flatten(1)  # (K, D)
         if not self.has_places:
             return weight[explained][:, :, None, None]
-        bias: Tensor | None = head.bias  # type: ignore[assignment]
-        logits = F.conv2d(features, weight[:, :, None, None], bias)  # (B, K, h, w)
+        logits = F.conv2d(features, weight[:, :, None, None], head.bias)  # (B, K, h, w)
         rows = torch.arange(len(logits), device=logits.device)
         own = logits[rows, explained]  # (B, h, w)
         return torch.stack([own, own - logits.logsumexp(1)], dim=1)
-
-
-def _weight(head: nn.Module) -> Tensor:
-    assert isinstance(head, nn.Linear | nn.Conv2d)
-    return head.weight
 
 
 def pooled(embedding: Tensor) -> Tensor:
