@@ -137,7 +137,9 @@ def learn_concepts(
             else:
                 skipped[label] = "no place of the layer speaks for it"
 
-    found, basis, errors = usable(), {}, {}
+    basis: dict[int, Tensor] = {}
+    errors: dict[int, float] = {}
+    found = usable()
     while together := dict(itertools.islice(found, CLASSES_AT_ONCE)):
         # Rows of zeros, with which shorter matrices are filled up, change no factor.
         made = nmf(pad_sequence(list(together.values()), batch_first=True), components, seed=seed)

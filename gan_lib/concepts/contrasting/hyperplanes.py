@@ -1,8 +1,8 @@
 """A linear classifier for every pair of classes, fitted when it is first asked for.
 
 The pairwise classifiers of arXiv 2502.03422 (section 3.3) are regularised logistic regressions; here they are
-scikit-learn's, on one thread: products of this size take longer on two. Of 1000 classes there are 499,500
-pairs, but no test asks for all: the insertion test needs two per class.
+scikit-learn's, on one thread: on several, products of this size wait for each other. Of 1000 classes there
+are 499,500 pairs, but no test asks for all: the insertion test needs two per class.
 """
 
 from __future__ import annotations
