@@ -84,7 +84,8 @@ def area_curves(table: pd.DataFrame, panels: Mapping[str, str]) -> Figure:
         panels: per NAME, its axis label.
     """
     named = table["measure"].str.extract(r"^(?P<name>.*)@(?P<area>.*)$").astype({"area": float})
-    wide = table.join(named).pivot(index=["method", "area"], columns="name", values=["mean", "low", "high"])
+    matched = table.join(named).dropna(subset="area")  # other measures have none
+    wide = matched.pivot(index=["method", "area"], columns="name", values=["mean", "low", "high"])
     wide.columns = wide.columns.map(lambda own: f"{own[1]}_{own[0]}".removesuffix("_mean"))
     styles = method_styles(list(dict.fromkeys(table["method"])))
     marked = {method: {**style, "marker": "o", "markersize": 4} for method, style in styles.items()}

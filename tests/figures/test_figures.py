@@ -127,6 +127,7 @@ def test_the_cells_asked_for_are_framed():
 
 def test_curves_by_area_stand_in_the_order_of_the_areas():
     rows = [("m", f"k@{area}", area / 10, 0, 1) for area in (30, 5, 10)]
+    rows += [("m", name, 9, 9, 9) for name in ("k", "other")]  # of no area
     table = pd.DataFrame(rows, columns=["method", "measure", "mean", "low", "high"])
     line = area_curves(table, {"k": "K"}).axes[0].lines[0]
     assert line.get_xydata().tolist() == [[5, 0.5], [10, 1], [30, 3]]
