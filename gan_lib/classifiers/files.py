@@ -21,12 +21,10 @@ def load_classifier(folder: Path, weights: str | Path | None = None) -> Classifi
     """Read a classifier written by :func:`save_classifier`, in eval mode.
 
     Args:
-        folder: holds ``classifier.json``, and as a rule ``classifier.safetensors``.
+        folder: holds ``classifier.json``, and as a rule ``classifier.safetensors``; without them, and without
+            weights that can be had, ``FileNotFoundError`` is raised.
         weights: in place of the latter, a safetensors file or the name of torchvision weights. A
             folder without weights may name torchvision's in ``weights.json``.
-
-    Raises:
-        FileNotFoundError: no classifier at ``folder``, or weights that cannot be had.
     """
     if not (folder / "classifier.json").is_file():
         raise FileNotFoundError(f"no classifier at {folder}")

@@ -16,7 +16,7 @@ def randomised(
 ) -> Iterator[tuple[float, nn.Module]]:
     """Copies of a CNN, of which ever more layers are drawn anew, from the last to the first.
 
-        for share, forgetful in randomised(cnn, images[:1]):
+        for share, forgetful in randomised(cnn, images[:1]):    # 0..1 of the layers; in eval mode
             maps = make_explainer(forgetful).attribute(images)
 
     Args:
@@ -25,9 +25,6 @@ def randomised(
         stages: copies, evenly spread; the last one has forgotten every layer that has a
             ``reset_parameters``, as torch's have.
         seed: of the new weights.
-
-    Yields:
-        The share of the layers that are drawn anew, 0..1, and the copy, in eval mode.
     """
     resettable = tuple({type(m) for m in cnn.modules() if hasattr(m, "reset_parameters")})
     ran = [name.partition("#")[0] for name in layers_in_order(cnn, example, resettable)]

@@ -161,6 +161,10 @@ def test_predictions_table(scenes):
         expected = cnn.eval()(scenes.test.batch(range(20)).images).softmax(1)
     assert table["prediction"].tolist() == expected.argmax(1).tolist()
     assert torch.allclose(torch.tensor(table["probability"]), expected.max(1).values, atol=1e-5)
+    assert table["label"].tolist() == scenes.test.labels.tolist()
+    of_label = expected[range(20), scenes.test.labels]
+    assert torch.allclose(torch.tensor(table["label_probability"]), of_label, atol=1e-5)
+    assert not torch.allclose(of_label, expected.max(1).values, atol=1e-3)
     assert 0 <= accuracy(table) <= 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -118,8 +119,15 @@ def attributions(name):
     return of
 
 
+def quick(cnn):
+    from gan_lib.workbench.subject import Subject
+
+    return Subject.quick.func(SimpleNamespace(cnn=cnn))
+
+
 USERS = {
     "folded": folded,
+    "a subject's quick CNN": quick,
     "folded twice": lambda cnn: folded(folded(cnn)),
     "grad_cam of a folded copy": lambda cnn: GradCAM(folded(cnn)).attribute,
     "features": features,

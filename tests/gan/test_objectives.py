@@ -110,12 +110,13 @@ def test_mask_of_area_keeps_to_the_area_and_to_the_order():
     assert torch.allclose(mask, mask_of_area(5 * logits + 3, area), atol=1e-2)
 
 
-def test_mask_of_area_by_hand():
-    """Of scores 0, 1, 2, 5 (mean 2, deviation sqrt(14 / 3)), half of the image: the quantile is score 1."""
+@pytest.mark.parametrize(("area", "quantile"), [(0.5, 1), (0.25, 2), (1.0, 0)])
+def test_mask_of_area_by_hand(area, quantile):
+    """Of scores 0, 1, 2, 5 (mean 2, deviation sqrt(14 / 3)): half of the image has more than score 1."""
     scores = torch.tensor([0.0, 1.0, 5.0, 2.0]).view(1, 1, 2, 2)
     unit = math.sqrt(14 / 3) + 1e-3
-    expected = [1 / (1 + math.exp(-(score - 1) / unit / 0.15)) for score in (0, 1, 5, 2)]
-    assert mask_of_area(scores, torch.tensor([0.5])).flatten().tolist() == pytest.approx(expected)
+    expected = [1 / (1 + math.exp(-(score - quantile) / unit / 0.15)) for score in (0, 1, 5, 2)]
+    assert mask_of_area(scores, torch.tensor([area])).flatten().tolist() == pytest.approx(expected)
 
 
 def test_mask_of_area_has_no_gradient_along_shift_and_scale():

@@ -133,7 +133,7 @@ def test_supervised_step(kind, critic):
     images = ImageSplit(pixels, torch.zeros(2, dtype=torch.long))
     rows = torch.tensor([1, 0])
 
-    logged = supervised._step(state, images, Stored(), rows, options)
+    logged = supervised._step(state, images, Stored(), options, rows)
     expected = supervised_losses(LINE, critic, kind)
     penalty = expected.pop("saturation")
     assert penalty == pytest.approx(1.9**2 / 4)
@@ -155,7 +155,7 @@ def test_supervised_step(kind, critic):
 
     assert values(state.average.module.line) == close(first)  # it starts where the first step ends
     state.step = 1
-    supervised._step(state, images, Stored(), rows, options)
+    supervised._step(state, images, Stored(), options, rows)
     second = values(state.generator.line)
     assert values(state.average.module.line) == close(DECAY * first + (1 - DECAY) * second)
 

@@ -33,11 +33,7 @@ class MapConditions(nn.Module):
         self.network = nn.Sequential(*layers, conv3x3(hidden, sizes.condition_channels))
 
     def forward(self, conditions: Tensor, images: Tensor) -> Tensor:
-        """(B, n * Q, h, w), or (B, Q, h, w) when shared.
-
-        Raises:
-            ValueError: another number or size of maps than the images' and the generator's.
-        """
+        """(B, n * Q, h, w), or (B, Q, h, w) when shared; maps of another number or size raise an error."""
         expected = (len(images), self.sizes.conditions, *images.shape[-2:])
         if tuple(conditions.shape) != expected:
             raise ValueError(f"conditions must be {expected}, not {tuple(conditions.shape)}")
@@ -66,10 +62,7 @@ class Adapter(nn.Conv2d):
     def calibrate(self, activation: Tensor) -> None:
         """Take mean and deviation of every channel from an activation (B, C_l, H_l, W_l).
 
-        A single value, one image of one place, tells no deviation, which stays as it was.
-
-        Raises:
-            ValueError: an activation without values.
+        A single value, one image of one place, tells no deviation, which stays; none raises ``ValueError``.
         """
         channels = activation.float().transpose(0, 1).flatten(1)  # (C_l, B * H_l * W_l)
         if not channels.shape[1]:
@@ -100,11 +93,7 @@ class FeatureConditions(nn.Module):
         self.joint = conv3x3(len(sizes.features) * width, width) if shared else nn.Identity()
 
     def forward(self, conditions: Sequence[Tensor], images: Tensor) -> Tensor:
-        """(B, n * Q, h, w), or (B, Q, h, w) when shared.
-
-        Raises:
-            ValueError: another number of activations, or of their channels, than the generator's.
-        """
+        """(B, n * Q, h, w), or (B, Q, h, w) when shared; other channels than known raise ``ValueError``."""
         channels, expected = tuple(given.shape[1] for given in conditions), self.sizes.features
         if channels != tuple(expected):
             raise ValueError(f"activations have {channels} channels, the generator takes {expected}")

@@ -17,12 +17,7 @@ from gan_lib.gan.generators.layers import SLOPE, conv3x3, stem_conv
 
 @options
 class DiscriminatorSizes:
-    """Sizes of both discriminators.
-
-    Attributes:
-        width: channels of the first features, in every branch.
-        stem_stride: of every branch's first convolution.
-    """
+    """Channels of the first features, and the stride of the first convolution, in every branch."""
 
     width: PositiveInt = 32
     stem_stride: PositiveInt = 2
@@ -84,11 +79,7 @@ class ProjectionDiscriminator(nn.Module):
     """Tells original images from explained ones, given the class (Miyato & Koyama, ICLR 2018).
 
     ``D(x, y) = linear(phi(x)) + <embedding(y), phi(x)>``, so that it asks not only whether an image
-    looks whole but whether it still shows what images of this class show.
-
-    Args:
-        classes: number K of classes.
-        sizes: of its branch.
+    looks whole but whether it still shows what images of this class, one of so many ``classes``, show.
     """
 
     def __init__(self, classes: int, sizes: DiscriminatorSizes | None = None) -> None:

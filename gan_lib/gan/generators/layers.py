@@ -65,7 +65,7 @@ def resize(features: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(features.shape[-2:]) == tuple(size):
         return features
     if features.shape[-2] > size[0]:
-        return F.adaptive_avg_pool2d(features, tuple(size))
+        return F.adaptive_avg_pool2d(features, (size[0], size[1]))
     return F.interpolate(features, size=tuple(size), mode="bilinear", align_corners=False)
 
 
@@ -88,12 +88,8 @@ class SFTLayers(nn.Module):
 
     Each of the L transforms has two branches, one for a and one for b: conv3x3 -> LeakyReLU -> conv3x3
     on its condition, with weights of its own. Neither branch looks at the features, so all L layers
-    are evaluated at once, as two grouped convolutions in place of 4L small ones.
-
-    Args:
-        count: number L of transforms.
-        sizes: channels of the features, of a condition and between the two convolutions.
-        shared: all transforms read the same condition (GSFT), instead of one each (LSFT).
+    are evaluated at once, as two grouped convolutions in place of 4L small ones. When ``shared``, all read
+    the same condition (GSFT), instead of one each (LSFT).
     """
 
     def __init__(self, count: int, sizes: GeneratorSizes, shared: bool) -> None:
@@ -104,11 +100,7 @@ class SFTLayers(nn.Module):
         self.second = nn.Conv2d(hidden, out, 3, padding=1, groups=2 * count)
 
     def forward(self, conditions: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Scale and shift, (B, C, h, w) each, of every transform.
-
-        Args:
-            conditions: (B, L * Q, h, w), condition after condition; (B, Q, h, w) when shared.
-        """
+        """Scale and shift, (B, C, h, w) each, of every transform, from (B, L * Q, h, w), or (B, Q, h, w)."""
         both = self.second(F.leaky_relu(self.first(conditions), SLOPE))  # (B, L * 2 * C, h, w)
         pieces = both.chunk(2 * self.count, dim=1)  # scale, shift, scale, shift, ...
         return list(zip(pieces[::2], pieces[1::2], strict=True))

@@ -78,11 +78,7 @@ class Generator(nn.Module):
         raise NotImplementedError
 
     def prepare(self, activations: Sequence[Tensor]) -> None:
-        """Get ready to be trained on activations: they are standardised as these are from now on.
-
-        Raises:
-            ValueError: a generator that is conditioned on maps.
-        """
+        """Standardise activations from now on as these are; one conditioned on maps raises ``ValueError``."""
         network, output = self.condition_network, self.output
         if not isinstance(network, FeatureConditions):
             raise ValueError("this generator is conditioned on maps, not on activations")
@@ -94,7 +90,7 @@ class Generator(nn.Module):
     def logits(self, images: Tensor, conditions: Tensor | Sequence[Tensor]) -> Tensor:
         """Logits (B, 1, H, W) of the maps; arguments as for :meth:`forward`."""
         stride, size = self.sizes.stem_stride, images.shape[-2:]
-        if size[0] % stride or size[1] % stride:
+        if any(side % stride for side in size):
             raise ValueError(f"image size {tuple(size)} is no multiple of the stem's stride {stride}")
         processed = self.condition_network(conditions, images)
         stem = self.stem(images)  # (B, C, h, w)
@@ -103,16 +99,12 @@ class Generator(nn.Module):
         return logits if self.contrast is None else self.contrast(logits)
 
     def forward(self, images: Tensor, conditions: Tensor | Sequence[Tensor]) -> Tensor:
-        """Maps (B, 1, H, W) in [0, 1] of images (B, 3, H, W).
+        """Maps (B, 1, H, W) in [0, 1] of images (B, 3, H, W) in [0, 1].
 
         Args:
-            images: (B, 3, H, W) in [0, 1].
-            conditions: maps (B, n, H, W), or for a generator with ``sizes.features`` the n
-                activations (B, C_l, H_l, W_l).
-
-        Raises:
-            ValueError: other conditions than the generator was made for, or a size that the stem's
-                stride does not divide.
+            images: of a size that the stem's stride divides, or ``ValueError`` is raised.
+            conditions: maps (B, n, H, W), or for a generator with ``sizes.features`` the n activations
+                (B, C_l, H_l, W_l); others than the generator was made for raise ``ValueError``.
         """
         return self.logits(images, conditions).sigmoid()
 
@@ -176,11 +168,7 @@ class DetailBranch(nn.Module):
 
 @GENERATORS.register("lsft")
 class LSFTGenerator(Generator):
-    """Local conditioning: 2n - 1 blocks; the even ones take condition 0, 1, ..., n - 1 in turn.
-
-    generator = LSFTGenerator(GeneratorSizes(width=32, stem_stride=4))
-    maps = generator(images, cgma)    # (B, 1, H, W)
-    """
+    """Local conditioning: 2n - 1 blocks; the even ones take condition 0, 1, ..., n - 1 in turn."""
 
     shared = False
 
@@ -223,12 +211,11 @@ class GSFTGenerator(Generator):
 def make_generator(variant: str, **sizes: Any) -> Generator:
     """A generator by variant; ``sizes`` are the fields of :class:`GeneratorSizes`.
 
-    Args:
-        variant: a name in ``GENERATORS``, or the class name of another subclass of :class:`Generator`.
+        maps = make_generator("lsft", width=32, stem_stride=4)(images, cgma)    # (B, 1, H, W)
 
-    Raises:
-        KeyError: an unknown variant.
-        ValueError: sizes that there are not.
+    Args:
+        variant: a name in ``GENERATORS``, or the class name of another subclass of :class:`Generator`; an
+            unknown one raises ``KeyError``.
     """
     kind = GENERATORS[variant] if variant in GENERATORS else _BY_CLASS.get(variant) or GENERATORS[variant]
     if "features" in sizes:
@@ -239,8 +226,7 @@ def make_generator(variant: str, **sizes: Any) -> Generator:
 def generator_recipe(generator: Generator) -> dict[str, Any]:
     """Variant and sizes, from which :func:`make_generator` builds the same generator again.
 
-    A class that nobody registered goes by its own name: never by that of the class it was made from, whose
-    maps are others.
+    A class that nobody registered goes by its own name, not by that of the class it was made from.
     """
     kind = type(generator)
     return {"variant": GENERATORS.name_of(kind) or kind.__name__, **asdict(generator.sizes)}
@@ -253,11 +239,7 @@ def save_generator(generator: Generator, folder: Path) -> None:
 
 
 def load_generator(folder: Path) -> Generator:
-    """Read a generator written by :func:`save_generator`, in eval mode.
-
-    Raises:
-        FileNotFoundError: no generator at ``folder``.
-    """
+    """Read a generator written by :func:`save_generator`, in eval mode; none raises ``FileNotFoundError``."""
     if not (folder / "generator.json").is_file():
         raise FileNotFoundError(f"no generator at {folder}")
     generator = make_generator(**read_json(folder / "generator.json"))

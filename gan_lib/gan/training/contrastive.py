@@ -1,7 +1,7 @@
 """Contrastive training of a GAN explainer: no Grad-CAM, no labels, no masks.
 
 The generator sees the image and the CNN's features. It learns from what the CNN itself makes of the
-explained image and of its complement (:mod:`gan_lib.gan.objectives.contrastive`), and from a projection
+explained image and of its complement (:mod:`gan_lib.gan.objectives`), and from a projection
 discriminator that tells explained images from originals. All classes are the CNN's own predictions.
 """
 
@@ -189,11 +189,7 @@ class _Trainer:
             shown_embedding, rest_embedding = pooled(captured[head]).float().chunk(2)  # (B, D)
         losses = {
             "contrastive": contrastive_loss(
-                shown_embedding,
-                task.originals,
-                rest_embedding,
-                task.classes,
-                task.other_classes,
+                *(shown_embedding, task.originals, rest_embedding, task.classes, task.other_classes),
                 options.temperature,
                 repel_complements=options.complement_weight > 0,
             ),
@@ -235,10 +231,7 @@ class _Trainer:
 
     @torch.no_grad()
     def criterion(self, rows: Tensor) -> float:
-        """The averaged generator's objective, over all fills, on rows that it is not trained on.
-
-        It looks at no label and at no mask.
-        """
+        """The averaged generator's objective, over all fills, on rows that it is not trained on."""
         generator, fills = self.state.average.module, self.options.fills
         totals = []
         for index, part in enumerate(rows.split(64)):

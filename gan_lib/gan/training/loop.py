@@ -7,7 +7,7 @@ ends with the same weights as one that was not.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
@@ -219,7 +219,7 @@ def train_gan(
     """
     options, total = state.options, state.options.steps(count)
     path, checkpoint = folder / "log.csv", folder / "checkpoint.safetensors"
-    log: list[dict[Hashable, Any]] = []
+    log: list[dict[Any, Any]] = []
     if checkpoint.is_file():
         state.load(checkpoint, identity)
         # Rows that a kill left behind the checkpoint go.
@@ -263,7 +263,7 @@ def _batches(count: int, options: Schedule) -> Iterator[tuple[int, Tensor]]:
             yield epoch + 1, rows
 
 
-def _write(log: list[dict[Hashable, Any]], path: Path) -> None:
+def _write(log: list[dict[Any, Any]], path: Path) -> None:
     with atomic_path(path) as temporary:  # a kill here loses no row
         pd.DataFrame(log).to_csv(temporary, index=False)
 

@@ -6,6 +6,7 @@ The generator minimises ``adversarial + 100 * mean |map - target|``; the discrim
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -74,15 +75,12 @@ def train_supervised(
     if conditions.count != generator.sizes.conditions:
         raise ValueError(f"{conditions.count} conditions for a generator of {generator.sizes.conditions}")
     state = GANState(generator, discriminator, options, fabric)
-
-    def step(rows: Tensor) -> dict[str, float]:
-        return _step(state, images, conditions, rows, options)
-
+    step = partial(_step, state, images, conditions, options)
     return train_gan(state, step, len(images), folder, conditions.fingerprint)
 
 
 def _step(
-    state: GANState, images: ImageSplit, conditions: StoredConditions, rows: Tensor, options: TrainingOptions
+    state: GANState, images: ImageSplit, conditions: StoredConditions, options: TrainingOptions, rows: Tensor
 ) -> dict[str, float]:
     """One update of the generator and, when it is due, of the discriminator."""
     device = state.fabric.device
