@@ -100,17 +100,14 @@ def condition_maker(
 class ConditionMaker:
     """Conditions and target for batches of images, from one pass over the CNN: CGMAs.
 
-        maker = ConditionMaker(cnn, (64, 64))
-        conditions = maker(images)
-        conditions.cgma    # (B, 8, 64, 64)
+        ConditionMaker(cnn, (64, 64))(images).cgma    # (B, 8, 64, 64)
 
     Args:
         cnn: the CNN to be explained.
         image_size: height and width that the CNN is used at.
         count: number n of conditions, spread over the depth (:func:`gan_lib.core.capture.spread_positions`).
         leak_free: use only the layers before the target's; ``False`` is the published setting.
-        layers: layers in the order of depth, the last one the target's; by default all convolutions
-            in the order in which they run.
+        layers: in the order of depth, the last one the target's; by default all convolutions as they run.
 
     Raises:
         ValueError: no condition, or fewer layers than conditions.

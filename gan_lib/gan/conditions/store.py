@@ -31,9 +31,8 @@ def compute_conditions(
     Args:
         maker: makes the conditions of a batch.
         split: the images.
-        folder: receives the shards; memory stays at one batch and one shard. Maps are kept in half
-            precision (error up to 2^-12).
-        batch_size: images per pass over the CNN.
+        folder: receives the shards, maps in half precision (error up to 2^-12).
+        batch_size: images per pass over the CNN; memory stays at one batch and one shard.
         device: where the CNN runs.
 
     Raises:

@@ -46,10 +46,9 @@ class ConditionedGenerator:
 
     Args:
         generator: any trained generator, conditioned on maps or on activations; left as it is.
-        absent: what stands in place of a condition that is taken away: per condition a tensor
-            (1, C_l, H_l, W_l), for instance :func:`mean_conditions` or :func:`zero_conditions`. With
-            ``None`` it is another image's condition, that of the one before it (the last for the first),
-            which needs at least two images.
+        absent: what stands in place of a condition that is taken away, (1, C_l, H_l, W_l) each, for instance
+            :func:`mean_conditions` or :func:`zero_conditions`; ``None`` for another image's condition, that of
+            the image before (the last for the first).
     """
 
     def __init__(self, generator: Generator, absent: Sequence[Tensor] | None) -> None:
@@ -59,7 +58,7 @@ class ConditionedGenerator:
         """What stands in place of conditions, each of the same shape.
 
         Raises:
-            ValueError: it would be another image's condition, and there is no other image.
+            ValueError: another image's condition, where there is one image only.
         """
         if self.absent is not None:
             return tuple(own.to(part).expand_as(part) for own, part in zip(self.absent, parts, strict=True))

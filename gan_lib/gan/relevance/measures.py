@@ -1,8 +1,8 @@
 """How much each condition matters to a generator's output, measured in independent ways.
 
 Attribution (Captum, with the conditions as features), ablation (take one away, or leave only one there), and
-the strength of the modulation that a condition causes. All return one number per image and condition, not
-below 0; what is compared between measures is their order and their shares.
+the strength of the modulation: one number per image and condition, not below 0. What is compared between
+measures is their order and their shares.
 """
 
 from __future__ import annotations
@@ -32,11 +32,7 @@ MEASURES: Registry[Measure] = Registry("measure of relevance")
 
 
 def relevance(
-    seen: ConditionedGenerator,
-    images: Tensor,
-    conditions: Conditions,
-    measure: str,
-    batch_size: int = 64,
+    seen: ConditionedGenerator, images: Tensor, conditions: Conditions, measure: str, batch_size: int = 64
 ) -> Tensor:
     """Relevance (N, n) of the n conditions for every image.
 
