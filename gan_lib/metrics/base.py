@@ -57,14 +57,11 @@ def _with_interval(mean: float, means: np.ndarray) -> tuple[float, float, float]
 
 
 class PerImage(Metric):
-    """A measure as a :class:`torchmetrics.Metric`: its scores add up over batches and processes.
+    """A measure as a :class:`torchmetrics.Metric`: its scores (B,) add up over batches and processes.
 
-        metric = PerImage(dice)
-        metric.update(maps, reference)  # once per batch
-        metric.compute()                # the summary of all images
-
-    Args:
-        score: from what ``update`` is given to scores (B,).
+    metric = PerImage(dice)
+    metric.update(maps, reference)  # once per batch
+    metric.compute()                # the summary of all images
     """
 
     scores: list[Tensor]

@@ -23,11 +23,8 @@ FAINT = 1e-4  # root mean square of a right side that counts as none: images are
 class Imputer:
     """Fills in unknown pixels, again and again: what the shape of the images settles is done once.
 
-        imputer = Imputer()
-        fillings = [imputer(images, ~top_share(maps, share)) for share in (0.1, 0.5, 0.9)]
-
-    Args:
-        tolerance: relative residual at which the solver stops.
+    imputer = Imputer(tolerance=1e-5)  # relative residual at which the solver stops
+    fillings = [imputer(images, ~top_share(maps, share)) for share in (0.1, 0.5, 0.9)]
     """
 
     def __init__(self, tolerance: float = 1e-5) -> None:
@@ -36,12 +33,9 @@ class Imputer:
 
     @torch.no_grad()
     def __call__(self, images: Tensor, known: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Images (B, C, H, W) filled in.
+        """Images (B, C, H, W) filled in where they are not known (B, 1, H, W), with noise (B, C, H, W) there.
 
-        Args:
-            images: (B, C, H, W).
-            known: (B, 1, H, W) bool; an image without any known pixel becomes its mean colour.
-            noise: (B, C, H, W), added where pixels are unknown.
+        An image without any known pixel becomes its mean colour.
         """
         if not len(images):
             return images.clone()

@@ -64,12 +64,9 @@ def mass_inside(maps: Tensor, evidence: Tensor, top: bool = False) -> Tensor:
     """Share (B,) of the map's mass that lies on the evidence: *relevance mass accuracy* (Arras et al., 2022).
 
     Args:
-        maps: (B, 1, H, W) in [0, 1].
+        maps: (B, 1, H, W) in [0, 1]; one of zeros has NaN.
         evidence: (B, 1, H, W) bool, or (1, 1, H, W) for all.
         top: look at the highest pixels only, as many as the evidence has.
-
-    Returns:
-        (B,) in 0..1; NaN for a map of zeros.
     """
     evidence = evidence.expand_as(maps)
     if top:

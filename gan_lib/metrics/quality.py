@@ -50,9 +50,7 @@ def max_sensitivity(explain: Callable[[Tensor, Tensor], Tensor], images: Tensor,
     """How far a map moves when the image hardly does (Yeh et al., NeurIPS 2019): Captum's measure.
 
     Args:
-        explain: from images (B, 3, H, W) and classes (B,) to maps (B, 1, H, W).
-        images: (B, 3, H, W) in [0, 1].
-        target: (B,) the explained class.
+        explain: from images (B, 3, H, W) in [0, 1] and classes (B,), as given, to maps (B, 1, H, W).
 
     Returns:
         (B,) the largest relative change, in the Frobenius norm, over noisy copies; NaN for a map of zeros.

@@ -25,17 +25,10 @@ Explain = Callable[[Tensor, Tensor], Tensor]
 
 
 class Judgement(NamedTuple):
-    """What became of several methods' maps.
+    """Scores of several methods' maps, NaN where a measure is not defined; mean curves, if asked for."""
 
-    Attributes:
-        scores: one row per ``method``, ``seed`` and ``image``; a column for each measure, NaN where it is
-            not defined.
-        curves: the mean curves: ``method``, ``seed``, ``share`` of the pixels, ``insertion``, ``deletion``;
-            empty where none were asked for.
-    """
-
-    scores: pd.DataFrame
-    curves: pd.DataFrame
+    scores: pd.DataFrame  # a row per ``method``, ``seed`` and ``image``, a column for each measure
+    curves: pd.DataFrame  # ``method``, ``seed``, ``share`` of the pixels, ``insertion``, ``deletion``
 
 
 class _Case(dict[str, Any]):
@@ -77,10 +70,8 @@ def judge(
         results = summarise(scores)
 
     Args:
-        cnn: the CNN that the maps explain.
-        images: (N, 3, H, W) in [0, 1].
+        cnn, images: what the maps explain, (N, 3, H, W) in [0, 1]; explained: (N,) the class of each.
         maps: by method and training seed, (N, 1, H, W) in [0, 1].
-        explained: (N,) the class that the maps explain.
         evidence: (N, 1, H, W) bool, where the evidence is known to be: for ``evidence_dice``, ``mass``,
             ``pointing`` (the highest pixel may miss by 3 % of the side, as published) and others.
         reference: (N, 1, H, W) in [0, 1], maps that the column ``dice`` compares with.
