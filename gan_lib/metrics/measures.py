@@ -36,7 +36,7 @@ GIVEN = {
     "reference": "(B, 1, H, W) maps to compare with, where there are some",
     "shown": "(B, 3, H, W) what maps show of the images, on every fill and at every area: a column each",
     "after": "(B,) probability of the classes on it",
-    "curves": "gan_lib.metrics.Curves of insertion and deletion",
+    "curves": "gan_lib.metrics.curves.Curves, of insertion and deletion",
     "road": "two (B, S), as gan_lib.metrics.road_curves gives them",
     "explain": "from images and classes to maps; costly, so batches are small",
     "maps_of_shown": "(B, 1, H, W) maps of what the maps show; with them, as with explain, that is on black",
