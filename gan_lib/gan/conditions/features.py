@@ -34,8 +34,8 @@ class Features:
     """What one forward pass over a batch gives.
 
     Attributes:
-        activations: n + 1 conditions: per layer (B, C_l, H_l, W_l) in the order of depth, then the evidence for
-            the explained class (:meth:`FeatureMaker.evidence`).
+        activations: n + 1 conditions: per layer (B, C_l, H_l, W_l) in the order of depth, then the evidence
+            for the explained class (:meth:`FeatureMaker.evidence`).
         logits: (B, K).
         embedding: (B, D), what the CNN's last layer sees.
         explained: (B,) the class that is asked for.
@@ -67,8 +67,8 @@ class FeatureMaker:
         fold: run the folded copy; by default wherever it can be made.
 
     Raises:
-        ValueError: no layer or fewer than asked for, no last layer with one output per class, or ``fold=True``
-            for a CNN that cannot be folded.
+        ValueError: no layer or fewer than asked for, no last layer with one output per class, or
+            ``fold=True`` for a CNN that cannot be folded.
     """
 
     def __init__(

@@ -47,8 +47,8 @@ class ConditionedGenerator:
     Args:
         generator: any trained generator, conditioned on maps or on activations; left as it is.
         absent: what stands in place of a condition that is taken away, (1, C_l, H_l, W_l) each, for instance
-            :func:`mean_conditions` or :func:`zero_conditions`; ``None`` for another image's condition, that of
-            the image before (the last for the first).
+            :func:`mean_conditions` or :func:`zero_conditions`; ``None`` for another image's condition, that
+            of the image before (the last for the first).
     """
 
     def __init__(self, generator: Generator, absent: Sequence[Tensor] | None) -> None:
