@@ -44,18 +44,15 @@ def image_folder(
 
         data = image_folder("data/animals10", size=224, into=Path("data/cache/animals10"))
 
-    Images are cropped to the wanted aspect about their centre and resized; grey, palette and
-    transparent ones become RGB, and EXIF rotation is applied. An unreadable one is left out: its path is
+    Images are read as :func:`gan_lib.data.read_image` does. An unreadable one is left out: its path is
     logged and listed in ``ImageData.skipped``.
 
     Args:
         root: folder with class folders, or with train and test folders of class folders.
         size: side, or height and width, in pixels.
-        train: at most so many training images, drawn with the classes in proportion.
-        test: at most so many test images, likewise.
+        train, test: at most so many images, drawn with the classes in proportion.
         seed: decides the split where there are no split folders, and which images are drawn.
-        into: folder for the decoded images, so that more of them than memory holds can be used;
-            ``None`` keeps them in memory.
+        into: folder for the decoded images, where there are more than memory holds.
 
     Raises:
         NotADirectoryError: ``root`` is not a folder.

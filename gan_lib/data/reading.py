@@ -29,8 +29,7 @@ def read_images(images: Any, size: int | tuple[int, int]) -> Tensor:
     Args:
         images: a file, a folder (searched for images), a pattern such as ``photos/**/*.png``, a PIL image, a
             numpy array (H, W), (H, W, 3) or (N, H, W, 3), a tensor (H, W), (3, H, W) or (N, 3, H, W), or
-            several of these. Arrays and tensors are uint8, or float in [0, 1]; one channel does for three,
-            and a fourth of an array is left out.
+            several of these, uint8 or float in [0, 1]. One channel does for three, a fourth is left out.
         size: side, or height and width, in pixels.
 
     Returns:

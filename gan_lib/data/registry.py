@@ -54,9 +54,8 @@ def load_data(
         store: where the result is kept.
         root: folder of the image folders, and of ``torchvision/``.
         size: side of the images in pixels.
-        train: how many training images. Embedded sets make as many, by default what they say; of others at
-            most so many are drawn with the classes in proportion, by default all.
-        test: how many test images, likewise.
+        train, test: how many images. Embedded sets make as many, by default what they say; of others at most
+            so many are drawn with the classes in proportion, by default all.
         seed: decides everything random: what is made, drawn, or held out for testing.
         validation: how many images an embedded set puts aside for choosing settings; others do not.
 

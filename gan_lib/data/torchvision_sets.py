@@ -30,8 +30,7 @@ def torchvision_set(
 
     Args:
         name: of the data set.
-        make: of ``torchvision.datasets``: takes the folder, ``train`` and ``download``; the result has
-            ``data``, ``targets`` and ``classes``.
+        make: takes the folder, ``train`` and ``download``; gives ``data``, ``targets`` and ``classes``.
         files: that it looks for, relative to its folder; an error message lists them.
         transposed: rows and columns are exchanged.
     """

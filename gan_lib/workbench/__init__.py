@@ -8,7 +8,7 @@ from gan_lib.workbench.places import Places
 from gan_lib.workbench.recipes import Profile, ProfileError, Recipe, parsed_change
 from gan_lib.workbench.samples import Sample
 from gan_lib.workbench.subject import Subject, Trained
-from gan_lib.workbench.sweeps import EXPERIMENTS, SWEEPS, Sweep, run_sweep
+from gan_lib.workbench.sweeps import EXPERIMENTS, SWEEPS, Sweep, run_sweep, sweep_table
 from gan_lib.workbench.unseen import UnseenOptions
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "parsed_change",
     "run_notebooks",
     "run_sweep",
+    "sweep_table",
     "sweep_table",
 ]
 

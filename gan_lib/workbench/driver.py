@@ -11,7 +11,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -35,23 +35,14 @@ START_TIMEOUT = 120
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one notebook.
+    """What became of one notebook."""
 
-    Attributes:
-        notebook: its name without ending.
-        state: ``completed``, ``unchanged`` (nothing to do) or ``failed``.
-        seconds: how long it ran.
-        peak_memory: of this process and all it started, in GiB.
-        files: figures and tables, relative to the figure folder.
-        error: the failing cell and the error, when it failed.
-    """
-
-    notebook: str
+    notebook: str  # its name without ending
     state: Literal["completed", "unchanged", "failed"]
     seconds: float = 0.0
-    peak_memory: float = 0.0
-    files: tuple[str, ...] = ()
-    error: str = ""
+    peak_memory: float = 0.0  # of this process and all it started, in GiB
+    files: tuple[str, ...] = ()  # figures and tables, relative to the figure folder
+    error: str = ""  # with the failing cell
 
 
 def find_notebooks(folder: Path, only: Sequence[str] = ()) -> list[Path]:
@@ -90,11 +81,10 @@ def run_notebooks(
     a staging folder and moved into place only when the whole notebook has succeeded.
 
     Args:
-        profile: name of a profile, or the path of its YAML file.
+        profile: name of a profile, or the path of its YAML file; ``changes`` by dotted name.
         places: folders.
         only: beginnings of the names of the notebooks to run; all of them by default.
         force: run even what is unchanged.
-        changes: recipe fields that differ from the profile, by dotted name.
         report: called with number, total and name before a notebook runs.
 
     Raises:
@@ -130,15 +120,9 @@ def _key(notebook: Path, parameters: Mapping[str, Any]) -> str:
     ]
     code = "\n".join(source for kind, source in cells if kind == "code")
     used = {"gan_lib.workbench", *re.findall(r"^\s*(?:from|import) +(gan_lib[\w.]*)", code, re.MULTILINE)}
-    library = [_version(module) for module in sorted(used)]
-    return digest([cells, parameters, library, versions(), *outside_code()])
-
-
-def _version(module: str) -> str:
-    try:
-        return code_version(module)
-    except ModuleNotFoundError:
-        return "not there"  # which running the notebook will tell better
+    with suppress(ModuleNotFoundError):  # which running the notebook will tell better
+        return digest([cells, parameters, *map(code_version, sorted(used)), versions(), *outside_code()])
+    return digest(cells)
 
 
 def _unchanged(status: Path, key: str, figures: Path) -> tuple[str, ...] | None:

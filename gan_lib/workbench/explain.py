@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain, count, islice
 from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
@@ -91,8 +91,7 @@ def explain_images(
     explained, skipped, taken = 0, 0, set[Path]()
     out.mkdir(parents=True, exist_ok=True)
     with (out / "explanations.csv").open("w", newline="") as file, ThreadPoolExecutor() as pool:
-        table = csv.DictWriter(file, COLUMNS)
-        table.writeheader()
+        pd.DataFrame(columns=COLUMNS).to_csv(file, index=False)
         remaining = iter(progress(files, "explaining"))
         while batch := list(islice(remaining, batch_size)):
             good: dict[Path, tuple[Path, Tensor]] = {}
@@ -105,9 +104,10 @@ def explain_images(
             if not good:
                 continue
             pictures = torch.stack([image for _, image in good.values()]).float() / 255  # (B, 3, H, W)
-            rows, maps = _explain(cnn, explainers, pictures, target)
-            for (stem, (path, _)), row in zip(good.items(), rows, strict=True):
-                table.writerow({"image": path.as_posix(), "name": stem.as_posix(), **row})
+            table, maps = _explain(cnn, explainers, pictures, target)
+            table.insert(0, "image", [path.as_posix() for path, _ in good.values()])
+            table.insert(1, "name", [stem.as_posix() for stem in good])
+            table.to_csv(file, index=False, header=False)
             list(pool.map(lambda write: write(), _writers(out, list(good), pictures, maps)))
             file.flush()
     return explained, skipped
@@ -129,8 +129,8 @@ def _free_name(name: Path, taken: set[Path]) -> Path:
 
 def _explain(
     cnn: Classifier, explainers: Mapping[str, Explainer], pictures: Tensor, target: int | None
-) -> tuple[list[dict[str, object]], dict[str, Tensor]]:
-    """Rows of the table, and maps (B, 1, H, W) by explainer."""
+) -> tuple[pd.DataFrame, dict[str, Tensor]]:
+    """The other columns of the table, and maps (B, 1, H, W) by explainer."""
     pictures = pictures.to(next(cnn.parameters()).device)
     with evaluation_mode(cnn), torch.no_grad():
         probabilities = cnn(pictures).float().softmax(1)  # (B, K)
@@ -140,18 +140,12 @@ def _explain(
     first = next(iter(maps.values()))
     before = class_probability(cnn, pictures, explained)
     drop = average_drop(before, class_probability(cnn, masked_images(pictures, first, "blur"), explained))
-    rows: list[dict[str, object]] = [
-        {
-            "prediction": cnn.class_names[int(prediction[index])],
-            "probability": round(float(best[index]), 4),
-            "target": cnn.class_names[int(explained[index])],
-            "target_probability": round(float(before[index]), 4),
-            "drop": round(float(drop[index]), 2),
-            "area": round(float(first[index].mean()), 4),
-        }
-        for index in range(len(pictures))
-    ]
-    return rows, {name: own.cpu() for name, own in maps.items()}
+    named = ([cnn.class_names[label] for label in labels.tolist()] for labels in (prediction, explained))
+    numbers = (own.double().cpu().numpy().round(4) for own in (best, before, drop, first.mean((1, 2, 3))))
+    (predicted, asked), (sure, given, lost, area) = named, numbers
+    columns = (predicted, sure, asked, given, lost.round(2), area)
+    table = pd.DataFrame(dict(zip(COLUMNS[2:], columns, strict=True)))
+    return table, {name: own.cpu() for name, own in maps.items()}
 
 
 def _writers(

@@ -95,27 +95,16 @@ class GeneratorJob:
 
 @dataclass(frozen=True)
 class ContrastiveJob:
-    """One generator to be trained by contrast.
-
-    Attributes:
-        variant: a registered generator.
-        sizes: fields of :class:`gan_lib.gan.generators.GeneratorSizes`, without conditions and features.
-        discriminator: sizes of the :class:`gan_lib.gan.generators.ProjectionDiscriminator`.
-        cnn: the CNN to be explained, of which the generator reads ``layers``.
-        images: training images.
-        options: schedule, objective and seed.
-        start: a generator of another CNN, of which only the adapters are trained anew
-            (:func:`gan_lib.gan.generators.transplanted`).
-    """
+    """One generator to be trained by contrast, a registered ``variant``."""
 
     variant: str
-    sizes: Mapping[str, int]
+    sizes: Mapping[str, int]  # those of GeneratorSizes that do not follow from the CNN
     discriminator: DiscriminatorSizes
-    cnn: TrainedClassifier
-    layers: int
+    cnn: TrainedClassifier  # that is explained
+    layers: int  # of it, that the generator reads
     images: ImageSplit
     options: ContrastiveOptions
-    start: TrainedGenerator | None = None
+    start: TrainedGenerator | None = None  # of another CNN: its adapters alone are trained, anew
 
     code = "gan_lib.gan.training.contrastive"
 
@@ -181,10 +170,7 @@ def train_by_contrast(
     cnn: Classifier, images: ImageSplit, recipe: Recipe, folder: Path
 ) -> ContrastiveExplainer:
     """A CNN's explainer, of the recipe's first variant and seed, trained into a folder outside of a store."""
-    drawn, device = (
-        images.subset(images.sample(recipe.gan.images, recipe.seed)),
-        next(cnn.parameters()).device,
-    )
+    drawn = images.subset(images.sample(recipe.gan.images, recipe.seed))
     sizes, critic, machine = asdict(recipe.features), recipe.critic, recipe.machine
     layers, options = sizes.pop("layers"), replace(recipe.contrastive, seed=recipe.seeds[0])
     own = TrainedClassifier(cnn, pd.DataFrame(), "")

@@ -11,17 +11,11 @@ DATA, FIGURES, SWEPT = "GAN_LIB_DATA", "GAN_LIB_FIGURES", "GAN_LIB_SWEPT"  # env
 
 @dataclass(frozen=True)
 class Places:
-    """The folders of a project.
+    """The folders of a project."""
 
-    Attributes:
-        notebooks: numbered notebooks, ``studies/`` and ``profiles/``.
-        data: data sets, pretrained networks, artifacts and executed notebooks.
-        figures: figures, tables and their manifest.
-    """
-
-    notebooks: Path
-    data: Path
-    figures: Path
+    notebooks: Path  # numbered ones, ``studies/`` and ``profiles/``
+    data: Path  # data sets, pretrained networks, artifacts and executed notebooks
+    figures: Path  # figures, tables and their manifest
 
     @classmethod
     def of(cls, root: Path, figures: Path | None = None, data: Path | None = None) -> Places:

@@ -17,20 +17,13 @@ class Sample:
     """Some images of a split, drawn by a seed, and what the CNN predicts for them.
 
     ``sample[:6]`` and ``sample[rows]`` are samples again.
-
-    Attributes:
-        split: these images alone, in memory.
-        rows: (N,) their numbers in the whole split.
-        explained: (N,) the predicted classes, on the CNN's device.
-        names: of all classes.
-        device: of images and masks.
     """
 
-    split: ImageSplit
-    rows: Tensor
-    explained: Tensor
-    names: tuple[str, ...]
-    device: torch.device
+    split: ImageSplit  # these images alone, in memory
+    rows: Tensor  # (N,) their numbers in the whole split
+    explained: Tensor  # (N,) the predicted classes, on the CNN's device
+    names: tuple[str, ...]  # of all classes
+    device: torch.device  # of images and masks
 
     def __len__(self) -> int:
         return len(self.rows)

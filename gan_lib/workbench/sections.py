@@ -22,32 +22,25 @@ Variant = Annotated[str, one_of(GENERATORS)]
 
 @options
 class MachineRecipe:
-    """What it runs on.
-
-    Attributes:
-        threads: of the CNN's training and of all that is computed once; not the machine's number, on
-            which sums and so weights would depend.
-        workers: processes that train generators side by side; a GPU is better left to one.
-        job_threads: of each of them: small networks gain nothing from more.
-    """
+    """What it runs on. Sums, and so weights, depend on the number of threads: not the machine's."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Precision = "auto"
-    threads: PositiveInt = 2
-    workers: PositiveInt = 2
-    job_threads: PositiveInt = 1
+    threads: PositiveInt = 2  # of the CNN's training and of all that is computed once
+    workers: PositiveInt = 2  # processes that train generators side by side; a GPU is better left to one
+    job_threads: PositiveInt = 1  # of each of them: small networks gain nothing from more
 
 
 @options
 class DataRecipe:
-    """Images: a data set's name or a folder in ``data/``, their side in pixels, at most so many per split.
+    """Images, at most so many per split.
 
     Validation images are put aside by embedded sets only. The recipes' defaults were chosen on them, before
     there was a name for them: nothing that is reported may be measured there.
     """
 
-    name: str = "digits_in_scenes"
-    image_size: PositiveInt = 64
+    name: str = "digits_in_scenes"  # or a folder in ``data/``
+    image_size: PositiveInt = 64  # side in pixels
     train_images: PositiveInt | None = 4000
     validation_images: NonNegativeInt = 500
     test_images: PositiveInt | None = 500
@@ -55,45 +48,31 @@ class DataRecipe:
 
 @options
 class CNNRecipe(FitOptions):
-    """The CNN to be explained, and how it is trained.
+    """The CNN to be explained, and how it is trained."""
 
-    Attributes:
-        architecture: any CNN of torchvision, one of the slim ones, or ``package.module:factory``.
-        weights: a safetensors file in ``data/``, or the name of torchvision's weights.
-        head: ``linear`` or ``published``.
-    """
-
-    architecture: str = "slim_vgg"
-    weights: str | None = None
-    head: str = "linear"
+    architecture: str = "slim_vgg"  # any of torchvision, a slim one, or ``package.module:factory``
+    weights: str | None = None  # a safetensors file in ``data/``, or the name of torchvision's
+    head: str = "linear"  # or ``published``
     epochs: NonNegativeInt = 8
     learning_rate: float = 0.01
 
 
 @options
 class GANRecipe:
-    """Which GAN explainers are trained, and on what.
-
-    Attributes:
-        variants: of generators.
-        published_variants: those that are also trained with conditions that contain the target.
-        conditions: of the supervised generators (:func:`gan_lib.gan.conditions.condition_maker`).
-        images, test_images: for training and for measuring.
-    """
+    """Which GAN explainers are trained, and on what."""
 
     variants: tuple[Variant, ...] = ("lsft", "gsft")
-    published_variants: tuple[Variant, ...] = ("lsft",)
-    conditions: str = "cgma"
-    images: PositiveInt = 2000
+    published_variants: tuple[Variant, ...] = ("lsft",)  # also with conditions that contain the target
+    conditions: str = "cgma"  # of the supervised generators: a registered kind, or ``kind/place``
+    images: PositiveInt = 2000  # for training
     test_images: PositiveInt = 500
 
 
 @options
 class FeatureRecipe:
-    """The contrastive generators: sizes (:class:`gan_lib.gan.generators.GeneratorSizes`), and how many
-    layers of the CNN they read."""
+    """The contrastive generators: sizes as in :class:`gan_lib.gan.generators.GeneratorSizes`."""
 
-    layers: PositiveInt = 3
+    layers: PositiveInt = 3  # of the CNN that they read
     width: PositiveInt = 16
     condition_channels: PositiveInt = 8
     sft_hidden: PositiveInt = 8
@@ -104,26 +83,15 @@ class FeatureRecipe:
 
 @options
 class JudgeRecipe:
-    """How explanations are compared.
+    """How explanations are compared."""
 
-    Attributes:
-        methods: that learn nothing; trained: those that do; settings: arguments of methods, by method.
-        images: test images, ``explained_again`` of them for ADCC, ``noisy_images`` for sensitivity; with 0
-            the measure is left out.
-        fills: what stands in place of what a map hides.
-        areas: shares of the image at which maps are compared.
-        curve_steps: of insertion and deletion; road_shares: of removed pixels.
-        sanity_images, sanity_stages: of the randomised CNN.
-        timing_rounds: of the cost of all methods; cost_rounds: of the GAN explainers' beside Grad-CAM.
-    """
-
-    methods: tuple[Method, ...] = (
+    methods: tuple[Method, ...] = (  # that learn nothing
         *("grad_cam", "guided_grad_cam", "saliency", "smoothgrad", "input_x_gradient"),
         *("integrated_gradients", "gradient_shap", "deep_lift", "guided_backprop", "occlusion"),
         *("feature_ablation", "guided_feature_inversion", "guided_feature_inversion_step_1"),
     )
     trained: tuple[Method, ...] = ("lsft", "gsft", "contrastive_lsft", "contrastive_gsft")
-    settings: dict[str, dict[str, Any]] = field(
+    settings: dict[str, dict[str, Any]] = field(  # arguments of methods
         default_factory=lambda: {
             "integrated_gradients": {"steps": 20},
             "smoothgrad": {"samples": 12},
@@ -132,132 +100,92 @@ class JudgeRecipe:
             "feature_ablation": {"parts": "superpixels", "count": 7},
         }
     )
-    images: PositiveInt = 300
-    fills: tuple[Fill, ...] = ("black", "blur")
-    areas: tuple[Share, ...] = (0.05, 0.1, 0.2, 0.3)
-    curve_steps: PositiveInt = 10
-    road_shares: tuple[Share, ...] = (0.3, 0.7)
-    explained_again: NonNegativeInt = 60
-    noisy_images: NonNegativeInt = 10
+    images: PositiveInt = 300  # of the test split
+    fills: tuple[Fill, ...] = ("black", "blur")  # what stands in place of what a map hides
+    areas: tuple[Share, ...] = (0.05, 0.1, 0.2, 0.3)  # at which maps are compared
+    curve_steps: PositiveInt = 10  # of insertion and deletion
+    road_shares: tuple[Share, ...] = (0.3, 0.7)  # of removed pixels
+    explained_again: NonNegativeInt = 60  # images, for ADCC; with 0 it is left out
+    noisy_images: NonNegativeInt = 10  # for sensitivity, likewise
     sanity_images: PositiveInt = 24
-    sanity_stages: PositiveInt = 4
-    timing_rounds: PositiveInt = 3
-    cost_rounds: PositiveInt = 25
+    sanity_stages: PositiveInt = 4  # of the randomised CNN
+    timing_rounds: PositiveInt = 3  # of all methods
+    cost_rounds: PositiveInt = 25  # of the GAN explainers beside Grad-CAM
 
 
 @options
 class RelevanceRecipe:
-    """What generators rely on (notebook 05).
+    """What generators rely on (notebook 05)."""
 
-    Attributes:
-        images: test images; batch_size: with gradients of large generators it decides the memory.
-        seeds: of the explainers that the earlier notebooks left behind.
-        planted_variants, planted_place: generators told all by one condition, and which one, from 0.
-    """
-
-    images: PositiveInt = 40
-    batch_size: PositiveInt = 64
-    seeds: PositiveInt = 1
-    planted_variants: tuple[Variant, ...] = ("lsft", "gsft")
-    planted_place: NonNegativeInt = 3
+    images: PositiveInt = 40  # of the test split
+    batch_size: PositiveInt = 64  # with gradients of large generators it decides the memory
+    seeds: PositiveInt = 1  # how many of the explainers that the earlier notebooks left behind
+    planted_variants: tuple[Variant, ...] = ("lsft", "gsft")  # told all by one condition
+    planted_place: NonNegativeInt = 3  # which one
 
 
 @options
 class ConceptRecipe:
-    """Concepts (:mod:`gan_lib.concepts`).
+    """Concepts (:mod:`gan_lib.concepts`)."""
 
-    Attributes:
-        layer: dotted name; ``None`` for the last one with places.
-        relevance: how much a place matters; noise_copies: over which it is averaged.
-        components: concepts per class; classes: numbers, ``None`` for all; split: they are learned from.
-        pooling, pooling_stride: side and step of a prototype's cell, in places of the layer.
-        crop_counts, crop_candidates: of the prediction test; 1 candidate as published.
-        shown: classes in figures; counted: for the question how many concepts there are.
-    """
-
-    layer: str | None = None
-    relevance: str = "deep_lift"
-    noise_copies: NonNegativeInt = 20
-    components: PositiveInt = 4
-    classes: tuple[NonNegativeInt, ...] | None = None
-    split: str = "train"
+    layer: str | None = None  # dotted name; by default the last one with places
+    relevance: str = "deep_lift"  # how much a place matters
+    noise_copies: NonNegativeInt = 20  # over which it is averaged
+    components: PositiveInt = 4  # concepts per class
+    classes: tuple[NonNegativeInt, ...] | None = None  # by default all
+    split: str = "train"  # that they are learned from
     images_per_class: PositiveInt = 60
-    pooling: PositiveInt = 4
+    pooling: PositiveInt = 4  # side of a prototype's cell, in places of the layer
     pooling_stride: PositiveInt = 1
-    crop_counts: tuple[PositiveInt, ...] = (4, 6)
-    crop_candidates: tuple[PositiveInt, ...] = (1, 40)
-    shown: tuple[NonNegativeInt, ...] = (3, 8)
-    counted: tuple[PositiveInt, ...] = (1, 2, 3, 4, 6, 8, 10)
+    crop_counts: tuple[PositiveInt, ...] = (4, 6)  # of the prediction test
+    crop_candidates: tuple[PositiveInt, ...] = (1, 40)  # 1 as published
+    shown: tuple[NonNegativeInt, ...] = (3, 8)  # classes in figures
+    counted: tuple[PositiveInt, ...] = (1, 2, 3, 4, 6, 8, 10)  # how many concepts are there?
 
 
 @options
 class ContrastRecipe:
-    """Class contrasting (:mod:`gan_lib.concepts.contrasting`); layer, cells and images are those of concepts.
+    """Class contrasting (:mod:`gan_lib.concepts.contrasting`) with the concepts' layer, cells and images."""
 
-    Attributes:
-        relevance: how much a place matters.
-        strength: of the data against the regularisation, scikit-learn's C.
-        components: contrasting concepts; pair: the classes that are shown.
-        shift_offsets: in distances of the means; shift_draws: random directions a pair.
-        shifted_images, inserted_images: per class; cell_candidates: nearest cells to choose from.
-        decoder_images, decoder_epochs, drawing_steps: of concepts drawn as pictures.
-    """
-
-    relevance: str = "gradient_x_activation"
-    strength: PositiveFloat = 1.0
-    components: PositiveInt = 4
-    pair: tuple[NonNegativeInt, NonNegativeInt] = (3, 8)
-    shift_offsets: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
-    shift_draws: PositiveInt = 3
-    shifted_images: PositiveInt = 12
-    inserted_images: PositiveInt = 20
-    cell_candidates: PositiveInt = 40
-    decoder_images: PositiveInt = 2000
+    relevance: str = "gradient_x_activation"  # how much a place matters
+    strength: PositiveFloat = 1.0  # of the data against the regularisation, scikit-learn's C
+    components: PositiveInt = 4  # contrasting concepts
+    pair: tuple[NonNegativeInt, NonNegativeInt] = (3, 8)  # the classes that are shown
+    shift_offsets: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)  # in distances of the means
+    shift_draws: PositiveInt = 3  # random directions a pair
+    shifted_images: PositiveInt = 12  # per class
+    inserted_images: PositiveInt = 20  # per class
+    cell_candidates: PositiveInt = 40  # nearest cells to choose from
+    decoder_images: PositiveInt = 2000  # of concepts drawn as pictures
     decoder_epochs: PositiveInt = 3
     drawing_steps: PositiveInt = 80
 
 
 @options
 class ConfoundedRecipe:
-    """The set whose marks give the class away.
+    """The set whose marks give the class away."""
 
-    Attributes:
-        epochs: of its CNN; with fewer it relies on some of the marks only.
-        images: for training generators; areas: their ``ranked_area``, as the mark covers 1.6 %.
-    """
-
-    epochs: PositiveInt = 16
-    images: PositiveInt = 2000
-    areas: tuple[Share, Share] = (0.01, 0.25)
+    epochs: PositiveInt = 16  # of its CNN, which relies on some of the marks only with fewer
+    images: PositiveInt = 2000  # for training generators
+    areas: tuple[Share, Share] = (0.01, 0.25)  # their ``ranked_area``: the mark covers 1.6 %
 
 
 @options
 class InversionRecipe:
-    """Guided feature inversion (:mod:`gan_lib.inversion`).
+    """Guided feature inversion (:mod:`gan_lib.inversion`)."""
 
-    Attributes:
-        layer: whose channels masks are made of; ``None`` for the last with places.
-        class_layer: the same where classes are to be told apart.
-        sigma: of the blur in pixels; ``None``: 11 for a side of 224.
-        second: the second step.
-        box_methods, box_generators: compared by boxes.
-        images: reported; settled_images: on which thresholds are settled, 0 for the published ones;
-            published_images: explained with the published settings as well; mosaic_pairs: for
-            class-specific masks.
-    """
-
-    layer: str | None = "backbone.features.19"
-    class_layer: str | None = None
-    sigma: PositiveFloat | None = 10.0
+    layer: str | None = "backbone.features.19"  # whose channels masks are made of; None: the last with places
+    class_layer: str | None = None  # the same where classes are to be told apart
+    sigma: PositiveFloat | None = 10.0  # of the blur in pixels; None: 11 for a side of 224
     second: InversionOptions = replace(STEP_2, iterations=20, learning_rate=0.1, sparsity=0.3, area=30.0)
     box_methods: tuple[Method, ...] = (
         *("grad_cam", "guided_grad_cam", "guided_backprop", "integrated_gradients"),
     )
-    box_generators: tuple[Method, ...] = ("contrastive_lsft",)
-    images: PositiveInt = 200
-    settled_images: NonNegativeInt = 100
-    published_images: PositiveInt = 24
-    mosaic_pairs: PositiveInt = 24
+    box_generators: tuple[Method, ...] = ("contrastive_lsft",)  # compared by boxes as well
+    images: PositiveInt = 200  # reported
+    settled_images: NonNegativeInt = 100  # on which thresholds are settled
+    published_images: PositiveInt = 24  # explained with the published settings as well
+    mosaic_pairs: PositiveInt = 24  # for class-specific masks
 
 
 @options

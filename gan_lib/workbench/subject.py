@@ -69,13 +69,8 @@ class Trained(TrainedGenerator):
 class Subject:
     """Data and a CNN, as a recipe says, with all that is made from them.
 
-    Args:
-        recipe: everything that is set.
-        profile: name under which trained explainers are kept for other notebooks.
-        places: data sets, pretrained networks and artifacts.
-        store: the artifact store; results of the subject's work are addressed by device kind, precision
-            and threads as well.
-        fabric: device and precision.
+    Results are addressed by device kind, precision and threads as well; ``profile`` is the name under which
+    trained explainers are kept for other notebooks.
 
     Attributes:
         data: the images.
@@ -160,15 +155,14 @@ class Subject:
 
     def predictions(self, split: str = "test") -> pd.DataFrame:
         """What the CNN predicts for a split (:func:`gan_lib.classifiers.predictions`)."""
-        images = self.data[split]
+        images, file = self.data[split], "predictions.csv"
 
         def make(folder: Path) -> None:
-            table = predictions(self.cnn, images, fabric=self.fabric)
-            table.to_csv(folder / "predictions.csv", index=False)
+            predictions(self.cnn, images, fabric=self.fabric).to_csv(folder / file, index=False)
 
         made_from = {"classifier": self.trained.key, "split": images.fingerprint}
         folder = self._made("predictions", "gan_lib.classifiers", made_from, make)
-        return pd.read_csv(folder / "predictions.csv", keep_default_na=False)
+        return pd.read_csv(folder / file, keep_default_na=False)
 
     def draw(self, count: int | None, split: str = "test", skip: int = 0) -> Sample:
         """Images drawn by the recipe's seed, the classes in proportion (:meth:`ImageSplit.sample`).
@@ -193,10 +187,7 @@ class Subject:
 
     def conditions(self, maker: ConditionMaker, split: ImageSplit) -> StoredConditions:
         """Conditions and targets of images, for the classes that the CNN predicts."""
-
-        def make(folder: Path) -> None:
-            compute_conditions(maker, split, folder, device=self.device)
-
+        make = partial(compute_conditions, maker, split, device=self.device)
         made_from = {"classifier": self.trained.key, "split": split.fingerprint, **maker.settings()}
         made_from |= code_of(type(maker))
         return StoredConditions(self._made("conditions", "gan_lib.gan.conditions", made_from, make))

@@ -26,11 +26,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 from joblib import Parallel, delayed
+from pydantic import NonNegativeInt, TypeAdapter
 
+from gan_lib.core.options import one_of, options
 from gan_lib.core.registry import Registry
 from gan_lib.core.runtime import median_seconds, progress
 from gan_lib.explainers import Explainer, GeneratorExplainer, GradCAM, LinearReadout
@@ -42,7 +44,6 @@ from gan_lib.workbench.places import SWEPT, Places
 from gan_lib.workbench.recipes import ProfileError, Recipe, read_yaml
 from gan_lib.workbench.subject import Subject
 
-Tables = dict[str, tuple[pd.DataFrame, str]]
 Experiment = Callable[[Subject, int], Explainer]
 
 # What is trained, or taken, for one setting and seed: a function of the subject and the seed to an explainer.
@@ -51,32 +52,25 @@ SEEDLESS = {"grad_cam", "linear_readout"}
 AREAS = [0.1]
 
 
-@dataclass(frozen=True)
+Tables = dict[str, tuple[pd.DataFrame, str]]  # with their captions, by name
+Runner = Callable[["Sweep", Workbench], Tables]
+SWEEPS: Registry[Runner] = Registry("runner")
+
+
+@options
 class Sweep:
-    """A sweep as its file says.
+    """A sweep as its file says."""
 
-    Attributes:
-        name: of the file, and of the folder of its table.
-        title: caption of the table.
-        profile: that the settings differ from; ``changes`` are common to all.
-        runner: registered in :data:`SWEEPS`.
-        seeds: of the generators; by default the profile's.
-        settings: labels and changes, one mapping each.
-        grid: values by recipe field, all combinations of which are run.
-        timed: whether the time of a map is measured, settings in turn.
-        options: what a runner of one's own needs.
-    """
-
-    name: str
-    title: str
-    profile: str = "cpu"
-    runner: str = "settings"
-    seeds: tuple[int, ...] | None = None
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    settings: tuple[Mapping[str, Any], ...] = ()
-    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    timed: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
+    name: str  # of the file, and of the folder of its tables
+    title: str  # caption of the first
+    profile: str = "cpu"  # that the settings differ from
+    runner: Annotated[str, one_of(SWEEPS)] = "settings"
+    seeds: tuple[NonNegativeInt, ...] | None = None  # of the generators; by default the profile's
+    changes: dict[str, Any] = field(default_factory=dict)  # common to all settings
+    settings: tuple[dict[str, Any], ...] = ()  # labels and changes
+    grid: dict[str, list[Any]] = field(default_factory=dict)  # values by recipe field, all combined
+    timed: bool = False  # whether the time of a map is measured, settings in turn
+    options: dict[str, Any] = field(default_factory=dict)  # what a runner of one's own needs
 
     @classmethod
     def load(cls, path: Path, changes: Mapping[str, Any] | None = None) -> Sweep:
@@ -87,18 +81,13 @@ class Sweep:
         """
         values = read_yaml(path, path.parent)
         try:
-            values["settings"] = tuple(dict(one) for one in values.get("settings", ()))
-            values["changes"] = {**values.get("changes", {}), **(changes or {})}
-            values["seeds"] = tuple(values["seeds"]) if "seeds" in values else None
-            sweep = cls(name=path.stem, **values)
-            SWEEPS.name(sweep.runner)
-        except (TypeError, ValueError, KeyError) as error:
+            values = {**values, "changes": {**values.get("changes", {}), **(changes or {})}}
+            return _ADAPTER.validate_json(json.dumps({"name": path.stem, **values}))
+        except (TypeError, ValueError) as error:
             raise ProfileError(f"{path} is no sweep: {error}") from None
-        return sweep
 
 
-Runner = Callable[[Sweep, Workbench], Tables]
-SWEEPS: Registry[Runner] = Registry("runner")
+_ADAPTER = TypeAdapter(Sweep)
 
 
 def run_sweep(sweep: Sweep, places: Places) -> list[Path]:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import csv
 import re
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.functional import to_pil_image
 from typer.testing import CliRunner
 
+from gan_lib import api
 from gan_lib.classifiers import Classifier, load_classifier, make_classifier, save_classifier
 from gan_lib.cli import app
+from gan_lib.core.masking import FILLS
 from gan_lib.core.storage import load_tensors, read_json, write_json
 from gan_lib.explainers import (
     ContrastiveExplainer,
+    Explainer,
     GANExplainer,
     GeneratorExplainer,
 )
 from gan_lib.gan.conditions import ConditionMaker, FeatureMaker
 from gan_lib.gan.generators import make_generator
-from gan_lib.workbench.explain import resolve_class
+from gan_lib.workbench.explain import explain_images, resolve_class
 
 NAMES = tuple("0123456789")
 SMALL = {"width": 8, "condition_channels": 4, "sft_hidden": 4, "stem_stride": 8, "detail": 4}
@@ -160,6 +165,40 @@ def test_a_folder_is_explained(root, pictures, tmp_path):
                 assert coloured.mode == "RGB"
             values = load_tensors(out / method / f"{stem}.safetensors")["map"]
             assert values.shape == (1, 64, 64)
+
+
+def test_numbers_of_the_table_worked_out_by_hand(colour_net, tmp_path):
+    """The map shows the left half, which is red, and hides the right one, which is darker and blue."""
+    cnn = api.wrap(colour_net, (0, 0, 0), (1, 1, 1), ["red", "green", "blue"], 8)
+    pixels = torch.zeros(3, 8, 8)
+    pixels[0, :, :4], pixels[2, :, 4:] = 1, 0.8
+    to_pil_image(pixels).save(tmp_path / "one.png")
+    image = (pixels * 255).round()[None] / 255  # as the file has it
+
+    class Left(Explainer):
+        def maps(self, images, target):
+            maps = torch.zeros_like(images[:, :1])
+            maps[..., :4] = 1
+            return maps
+
+    def chances(images):  # 20 times the mean colour
+        return (20 * images.mean((2, 3))).softmax(1)[0]
+
+    for target, label in ((None, 0), (2, 2)):
+        files = [tmp_path / "one.png"]
+        assert explain_images(files, cnn, {"left": Left(cnn)}, (8, 8), tmp_path / "out", target) == (1, 0)
+        (row,) = table(tmp_path / "out")
+        shown = torch.cat([image[..., :4], FILLS["blur"](image)[..., 4:]], 3)
+        before, after = float(chances(image)[label]), float(chances(shown)[label])
+        assert (row["prediction"], row["target"]) == ("red", ("red", "green", "blue")[label])
+        assert float(row["probability"]) == pytest.approx(float(chances(image)[0]), abs=1e-4)
+        assert float(row["target_probability"]) == pytest.approx(before, abs=1e-4)
+        assert float(row["drop"]) == pytest.approx(100 * max(0, before - after) / before, abs=0.02)
+        assert float(row["area"]) == 0.5
+    assert float(row["drop"]) > 1
+    grey = np.asarray(Image.open(tmp_path / "out" / "left" / "one.png"))
+    assert (grey[:, :4] == 255).all()
+    assert not grey[:, 4:].any()
 
 
 def test_names_do_not_collide(root, tmp_path):
