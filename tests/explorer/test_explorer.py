@@ -23,9 +23,11 @@ from gan_lib.core.storage import read_json
 from gan_lib.data import DATA_SETS, ImageData, digits_in_scenes
 from gan_lib.explainers import METHODS, Explainer, GeneratorExplainer, Method
 from gan_lib.explorer import Choice, Explorer, ExplorerPanel, Gallery, Inside, Models, conditions_of
+from gan_lib.explorer.models import weights_key
 from gan_lib.explorer.panel import NONE
 from gan_lib.explorer.pictures import png
 from gan_lib.figures import overlay
+from gan_lib.gan.relevance import as_parts
 from gan_lib.metrics import MEASURES, Measure
 from gan_lib.workbench import Places, Workbench
 
@@ -70,6 +72,15 @@ def test_uploads(explorer):
     assert next(iter(explorer.gallery)) == "red.png"
     view = explorer.view(first_of(explorer, image="red.png"))
     assert torch.allclose(view.image[:, 5, 5] * 255, torch.tensor([200.0, 30, 30]), atol=1)
+
+
+def test_images_of_the_data_set_are_found_by_their_names(explorer, digits):
+    for number, name in enumerate(list(explorer.gallery)[:3]):
+        assert name == f"{number + 1}: {digits.class_names[int(digits.test.labels[number])]}"
+        assert torch.equal(
+            explorer.gallery.image(name, (64, 64))[0] * 255, digits.test.images[number].float()
+        )
+    assert explorer.gallery.image(name, (20, 32)).shape == (1, 3, 20, 32)
 
 
 def test_bad_uploads(explorer):
@@ -332,9 +343,26 @@ def test_conditions(explorer):
     for method in ("contrastive_lsft", "lsft"):
         explainer = explorer.models.explainer("slim_vgg", method)
         found = conditions_of(explainer, image, 3)
-        assert len(found) == explainer.generator.sizes.conditions
-        assert sum(share for _, share in found.values()) == pytest.approx(1.0, abs=1e-4)
+        with torch.no_grad():
+            given = explainer.conditions(image, 3)
+            parts = as_parts(given)
+            whole, moved = explainer.generator(image, given), []
+            for number in range(len(parts)):
+                less = [part * (place != number) for place, part in enumerate(parts)]
+                made = explainer.generator(image, torch.cat(less, 1) if method == "lsft" else less)
+                moved.append(float((made - whole).abs().mean()))
+        assert [share for _, share in found.values()] == pytest.approx(
+            [own / sum(moved) for own in moved], abs=1e-4
+        )
         assert all(picture.shape == (1, 64, 64) for picture, _ in found.values())
+
+
+def test_a_weights_key_knows_buffers_and_order():
+    norm, other = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)
+    assert weights_key(norm) == weights_key(other)
+    norm.running_mean[0] = 1.0
+    assert weights_key(norm) != weights_key(other)
+    assert weights_key(norm, other) != weights_key(other, norm)
 
 
 def test_concepts_and_contrasts(explorer, digits):

@@ -382,12 +382,25 @@ def test_people_who_differ_agree_less_than_their_mean_abilities_say():
     assert spread["saliency"] == pytest.approx(-spread["random"], abs=0.1)
 
 
+def test_simulated_people_tell_a_class_as_often_as_they_should():
+    """At ability 0 they know it with 1/4 + 3/4 * 1/2, and guess one of four else: 0.625 + 0.375 / 4."""
+    known = simulated_answers(plans(20, pairs=1, forward=100), dict.fromkeys(METHODS, 0.0), 1)
+    table = forward_accuracy(known)
+    assert (table["share"] * table["asked"]).sum() / table["asked"].sum() == pytest.approx(0.719, abs=0.02)
+
+
 def test_the_committed_study_is_found_again():
     """A tenth of the notebook's studies; the whole table is ``figures/.../simulated_studies.csv``."""
     figure, table = Simulation(StudyRecipe()).ranking()
     assert table["method"].tolist() == list(StudyRecipe().methods)
     assert table["mean"].tolist() == pytest.approx(
-        [1.13778, 0.391988, -0.0171027, -0.487375, -1.02529], abs=1e-4
+        [1.13778, 0.391988, -0.0171027, -0.487375, -1.02529], abs=1e-5
+    )
+    assert table["low"].tolist() == pytest.approx(
+        [0.902084, 0.212036, -0.244073, -0.74693, -1.24107], abs=1e-5
+    )
+    assert table["high"].tolist() == pytest.approx(
+        [1.37348, 0.571941, 0.209868, -0.22782, -0.809516], abs=1e-5
     )
     marks = [
         line.get_xdata()[0]
