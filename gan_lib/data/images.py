@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,21 +26,13 @@ ROWS_PER_WRITE = 512
 
 @dataclass(frozen=True)
 class Batch:
-    """Some rows of a split.
+    """Some rows of a split."""
 
-    Attributes:
-        images: (B, 3, H, W) float in [0, 1].
-        labels: (B,) int64.
-        masks: (B, 1, H, W) bool, true where the evidence for the label is; or None.
-        marks: (B, 1, H, W) bool, true where a confounding mark is; or None.
-        rows: (B,) int64, the rows of the split.
-    """
-
-    images: Tensor
-    labels: Tensor
-    masks: Tensor | None
-    marks: Tensor | None
-    rows: Tensor
+    images: Tensor  # (B, 3, H, W) float in [0, 1]
+    labels: Tensor  # (B,) int64
+    masks: Tensor | None  # (B, 1, H, W) bool, true where the evidence for the label is
+    marks: Tensor | None  # (B, 1, H, W) bool, true where a confounding mark is
+    rows: Tensor  # (B,) int64, of the split
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch on another device."""
@@ -50,21 +42,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class ImageSplit:
-    """Images and labels of one split.
+    """Images and labels of one split."""
 
-    Attributes:
-        images: (N, 3, H, W) uint8 rows.
-        labels: (N,) int64.
-        masks: (N, 1, H, W) bool rows, true where the evidence for the label is; or None.
-        marks: (N, 1, H, W) bool rows, true where a confounding mark is; or None.
-        paths: where each image came from; empty for images that were never files.
-    """
-
-    images: Rows
-    labels: Tensor
-    masks: Rows | None = None
-    marks: Rows | None = None
-    paths: tuple[str, ...] = ()
+    images: Rows  # (N, 3, H, W) uint8
+    labels: Tensor  # (N,) int64
+    masks: Rows | None = None  # (N, 1, H, W) bool, true where the evidence for the label is
+    marks: Rows | None = None  # (N, 1, H, W) bool, true where a confounding mark is
+    paths: tuple[str, ...] = ()  # where each image came from; empty where they were never files
 
     def __post_init__(self) -> None:
         shape = tuple(self.images.shape)
@@ -106,8 +90,10 @@ class ImageSplit:
 
     def _add_to(self, digest: Any) -> None:
         for name, rows in self.columns.items():
-            stored = isinstance(rows, ShardedRows)
-            digest.update(rows.fingerprint.encode() if stored else name.encode() + tensor_bytes(rows[:]))
+            if isinstance(rows, ShardedRows):
+                digest.update(rows.fingerprint.encode())
+            else:
+                digest.update(name.encode() + tensor_bytes(rows[:]))
 
     def sample(self, count: int | None, seed: int, skip: int = 0) -> Tensor:
         """Rows (count,) drawn at random, classes in proportion: the one way in which images are chosen.
@@ -160,21 +146,15 @@ class ImageSplit:
 class ImageData:
     """A data set: named splits over the same classes.
 
-    Attributes:
-        name: what figures call it.
-        class_names: one name per class, in label order.
-        splits: at least ``train`` and ``test``.
-        skipped: files that could not be read, with the reason.
-
     Raises:
         ValueError: fewer than two classes, a class with no training image, a label out of range,
             or a missing split; the message names it.
     """
 
-    name: str
-    class_names: tuple[str, ...]
-    splits: Mapping[str, ImageSplit]
-    skipped: tuple[tuple[str, str], ...] = field(default=())
+    name: str  # what figures call it
+    class_names: tuple[str, ...]  # in label order
+    splits: Mapping[str, ImageSplit]  # at least ``train`` and ``test``
+    skipped: tuple[tuple[str, str], ...] = ()  # files that could not be read, with the reason
 
     def __post_init__(self) -> None:
         for required in ("train", "test"):

@@ -31,7 +31,6 @@ __all__ = [
     "run_notebooks",
     "run_sweep",
     "sweep_table",
-    "sweep_table",
 ]
 
 import_outside()

@@ -21,9 +21,8 @@ class Workbench:
         bench.figures.save_table(subject.predictions(), "predictions", "What the CNN predicts")
 
     Args:
-        notebook: name of the notebook, under which figures are filed.
-        profile: name of a profile, or the path of its YAML file.
-        changes: recipe fields that differ from it, by dotted name.
+        notebook: under which figures are filed.
+        profile: its name, or the path of its YAML file; ``changes`` to it by dotted name.
         places: folders; by default those around the working directory.
 
     Raises:

@@ -137,7 +137,8 @@ def settings_of(sweep: Sweep, recipe: Recipe) -> list[Setting]:
     Raises:
         ProfileError: a change that does not fit the recipe, an unknown experiment, a label given twice.
     """
-    known, made = set(vars(recipe)), []
+    known = set(vars(recipe))
+    made: list[Setting] = []
     cells = [dict(zip(sweep.grid, values, strict=True)) for values in itertools.product(*sweep.grid.values())]
     for cell, one in itertools.product(cells, sweep.settings or ({},)):
         changes = {name: value for name, value in one.items() if name.partition(".")[0] in known}

@@ -12,7 +12,7 @@ from gan_lib.data.scenes import digit_pools, digit_samples, plain_digits
 def test_plain_digits_hold_out_the_same_digits(tmp_path):
     data = plain_digits(size=32)
     assert (len(data.train), len(data.test)) == (1348, 449)
-    digits, labels = digit_samples()
+    _, labels = digit_samples()
     held_out, rest = digit_pools(1797, torch.Generator().manual_seed(0))
     assert torch.equal(data.test.labels, labels[held_out])
     assert torch.equal(data.train.labels, labels[rest])
