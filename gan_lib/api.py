@@ -136,7 +136,6 @@ def compare(
     The table is to be read; :func:`gan_lib.judge` gives the scores image by image.
 
     Args:
-        cnn, images, targets: what is explained.
         methods: names, or explainers.
         evidence: (N, 1, H, W) bool, where the evidence is known to be.
 
@@ -165,7 +164,7 @@ def train_explainer(
         cnn: what is explained; it stays as it is.
         images: at its size; at most ``gan.images`` of them are drawn.
         recipe: the name of a profile, the path of its file, or a recipe; ``"cpu"`` are the defaults.
-        folder: where a checkpoint is kept, from which a later call goes on; ``None`` keeps none.
+        folder: where a checkpoint is kept, from which a later call goes on.
 
     Raises:
         ProfileError: no such profile, or one that does not fit.
@@ -180,10 +179,8 @@ def train_explainer(
 def sanity(explainer: Explainer, images: Tensor, targets: Target = None, stages: int = 4) -> pd.DataFrame:
     """Does the map change when what it explains changes? (Adebayo et al. 2018, Sixt et al. 2020)
 
-    Args:
-        explainer: whose CNN gets other weights during the check, and its own back.
-        images, targets: what is explained.
-        stages: in which the CNN's layers are drawn anew, from the last to the first.
+    The explainer's CNN gets other weights during the check, its layers drawn anew in ``stages`` from the last
+    to the first, and its own back.
 
     Returns:
         One row per ``check`` (``randomised``, with the ``share`` of the layers, and ``another class``): rank
