@@ -14,8 +14,9 @@ DEV     := $(VENV)/.installed-dev
 figures: $(RUN)
 	$(BIN)/gan-lib run --profile $(PROFILE)
 
+# Two processes, each with whole files: one of them is busy with the notebooks for half the time.
 test: lint browser
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -1,41 +1,60 @@
 """What is at hand as ``gan_lib.NAME``: read by ``__init__.py``, type checkers and editors."""
 
-from .api import compare, explainer, load_cnn, read_images, sanity, train_explainer, wrap
-from .classifiers import Classifier, load_classifier, make_classifier, save_classifier
-from .concepts import Concepts
-from .core.grad_cam import grad_cam
-from .core.masking import FILLS, masked_images
-from .data import DATA_SETS, ImageData, ImageSplit, digits_in_scenes, image_folder
-from .explainers import (
-    METHODS,
-    ContrastiveExplainer,
-    DeepLift,
-    Edges,
-    Explainer,
-    FeatureAblation,
-    GANExplainer,
-    GeneratorExplainer,
-    GradCAM,
-    GradientShap,
-    GuidedBackprop,
-    GuidedFeatureInversion,
-    GuidedGradCAM,
-    InputXGradient,
-    IntegratedGradients,
-    Method,
-    Occlusion,
-    RandomMap,
-    Saliency,
-    SmoothGrad,
-    make_explainer,
-)
-from .explainers.explanation import Explanation
-from .explainers.plug_and_play import CNNExplainer
-from .figures import overlay
-from .gan.conditions import CONDITIONS
-from .gan.generators import GENERATORS
-from .metrics import MEASURES, Measure, average_drop, increase_in_confidence, judge, summarise
-from .workbench import EXPERIMENTS, SWEEPS, Recipe, Workbench
+from .api import compare as compare
+from .api import explainer as explainer
+from .api import load_cnn as load_cnn
+from .api import read_images as read_images
+from .api import sanity as sanity
+from .api import train_explainer as train_explainer
+from .api import wrap as wrap
+from .classifiers import Classifier as Classifier
+from .classifiers import load_classifier as load_classifier
+from .classifiers import make_classifier as make_classifier
+from .classifiers import save_classifier as save_classifier
+from .concepts import Concepts as Concepts
+from .core.grad_cam import grad_cam as grad_cam
+from .core.masking import FILLS as FILLS
+from .core.masking import masked_images as masked_images
+from .data import DATA_SETS as DATA_SETS
+from .data import ImageData as ImageData
+from .data import ImageSplit as ImageSplit
+from .data import digits_in_scenes as digits_in_scenes
+from .data import image_folder as image_folder
+from .explainers import METHODS as METHODS
+from .explainers import ContrastiveExplainer as ContrastiveExplainer
+from .explainers import DeepLift as DeepLift
+from .explainers import Edges as Edges
+from .explainers import Explainer as Explainer
+from .explainers import FeatureAblation as FeatureAblation
+from .explainers import GANExplainer as GANExplainer
+from .explainers import GeneratorExplainer as GeneratorExplainer
+from .explainers import GradCAM as GradCAM
+from .explainers import GradientShap as GradientShap
+from .explainers import GuidedBackprop as GuidedBackprop
+from .explainers import GuidedFeatureInversion as GuidedFeatureInversion
+from .explainers import GuidedGradCAM as GuidedGradCAM
+from .explainers import InputXGradient as InputXGradient
+from .explainers import IntegratedGradients as IntegratedGradients
+from .explainers import Method as Method
+from .explainers import Occlusion as Occlusion
+from .explainers import RandomMap as RandomMap
+from .explainers import Saliency as Saliency
+from .explainers import SmoothGrad as SmoothGrad
+from .explainers import make_explainer as make_explainer
+from .explainers.explanation import Explanation as Explanation
+from .explainers.plug_and_play import CNNExplainer as CNNExplainer
+from .figures import overlay as overlay
+from .gan.conditions import CONDITIONS as CONDITIONS
+from .gan.generators import GENERATORS as GENERATORS
+from .metrics import MEASURES as MEASURES
+from .metrics import Measure as Measure
+from .metrics import average_drop as average_drop
+from .metrics import increase_in_confidence as increase_in_confidence
+from .metrics import judge as judge
+from .metrics import summarise as summarise
+from .workbench import EXPERIMENTS as EXPERIMENTS
+from .workbench import SWEEPS as SWEEPS
+from .workbench import Recipe as Recipe
+from .workbench import Workbench as Workbench
 
 __version__: str
-__all__: list[str]
