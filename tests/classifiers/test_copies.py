@@ -119,6 +119,13 @@ def attributions(name):
     return of
 
 
+def grad_cams_of_all(cnn):
+    """Of every class: some of them have an empty map."""
+    made = GradCAM(cnn)
+    classes = range(len(cnn(torch.zeros(1, 3, 32, 32))[0]))
+    return lambda pictures: torch.cat([made.attribute(pictures, label) for label in classes])
+
+
 def quick(cnn):
     from gan_lib.workbench.subject import Subject
 
@@ -129,7 +136,7 @@ USERS = {
     "folded": folded,
     "a subject's quick CNN": quick,
     "folded twice": lambda cnn: folded(folded(cnn)),
-    "grad_cam of a folded copy": lambda cnn: GradCAM(folded(cnn)).attribute,
+    "grad_cam of a folded copy": lambda cnn: grad_cams_of_all(folded(cnn)),
     "features": features,
     "probe": probe,
     "probe, mixed": lambda cnn: probe(cnn, True),

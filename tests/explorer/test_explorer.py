@@ -304,7 +304,7 @@ def extended(monkeypatch):
             return made
 
     METHODS.register("upper half", Method(Upper))
-    FILLS.register("white", torch.ones_like)
+    FILLS.register("paper", torch.ones_like)
     MEASURES.register("left", Measure(lambda maps: maps[..., : maps.shape[3] // 2].mean((1, 2, 3)), "left"))
     DATA_SETS.register("grey", grey)
 
@@ -326,7 +326,7 @@ def test_what_is_registered_outside_can_be_chosen(extended, tmp_path):
     assert len(explorer.learned) == 6
     assert "grey" in bench.provenance["data"]
     panel = ExplorerPanel(explorer, tmp_path)
-    panel.method.value, panel.fill.value = "upper half", "white"
+    panel.method.value, panel.fill.value = "upper half", "paper"
     shown = panel.view.pictures["upper half: shown"][0]
     assert torch.equal(shown[:, 32:], torch.ones(3, 32, 64))
     assert torch.allclose(shown[:, :32], torch.full((3, 32, 64), 128 / 255))

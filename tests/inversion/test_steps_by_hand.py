@@ -141,5 +141,7 @@ def test_convergence_is_told_in_shares_of_the_start():
     assert made["method"].tolist() == ["a", "a", "b", "b"]
     assert made["iteration"].tolist() == [0, 1, 0, 1]
     # Shares after one iteration: 0.5, -1.5, 0, 0.2, 0.8.
-    assert made.loc[1, ["objective_low", "objective", "objective_high"]].tolist() == pytest.approx([0, 0.2, 0.5])
+    assert made.loc[1, ["objective_low", "objective", "objective_high"]].tolist() == pytest.approx(
+        [0, 0.2, 0.5]
+    )
     assert made.loc[3, "objective"] == 0.5

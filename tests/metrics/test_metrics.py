@@ -65,7 +65,7 @@ def test_masked_images():
     assert blurred.std() < images.std() / 3
     assert blurred.mean() == pytest.approx(images.mean().item(), abs=0.02)
     with pytest.raises(KeyError, match="fill"):
-        masked_images(images, ones, "white")
+        masked_images(images, ones, "no such fill")
 
 
 def test_scores_of_a_perfect_and_an_empty_map(tiny_net, images):

@@ -38,13 +38,13 @@ class Brightness(Explainer):
         return images.mean(1, keepdim=True)
 
 
-METHODS.register("brightness", Method(Brightness))
+METHODS.register("outside_brightness", Method(Brightness))
 MEASURES.register("mean_map", Measure(lambda maps: maps.mean((1, 2, 3)), "mean"))
-EXPERIMENTS.register("brightness", lambda subject, seed: Brightness(subject.cnn))
+EXPERIMENTS.register("outside_brightness", lambda subject, seed: Brightness(subject.cnn))
 
 
-@FILLS.register("white")
-def white(images):
+@FILLS.register("blank")
+def blank(images):
     return torch.ones_like(images)
 
 
@@ -92,7 +92,7 @@ changes: {machine.workers: 2}
 settings:
   - {method: usual}
   - {method: own generator, gan.variants: [adding], gan.conditions: first_cams}
-  - {method: brightness, experiment: brightness}
+  - {method: outside_brightness, experiment: outside_brightness}
 """
 
 
@@ -125,11 +125,11 @@ def test_a_kernel_knows_a_method_and_a_data_set(places, mine):
     nbformat.write(notebook, places.notebooks / "01_mine.ipynb")
     changes = [
         "--set",
-        "judge.methods=[brightness]",
+        "judge.methods=[outside_brightness]",
         "--set",
         "data.name=noise",
         "--set",
-        "judge.fills=[white]",
+        "judge.fills=[blank]",
     ]
     given = ["run", "--profile", "tiny", "--import", "mine.py", *changes]
     assert "01_mine: 1 figures and tables" in command(places, *given)
@@ -143,9 +143,9 @@ def test_workers_know_a_generator_its_conditions_and_a_measure(places, mine):
     path.write_text(SWEEP)
     command(places, "sweep", path, "--import", mine)
     results = pd.read_csv(places.figures / "own_sweep/results.csv", keep_default_na=False)
-    assert list(dict.fromkeys(results["method"])) == ["usual", "own generator", "brightness"]
+    assert list(dict.fromkeys(results["method"])) == ["usual", "own generator", "outside_brightness"]
     means = results.set_index(["method", "measure"])["mean"]
-    for method in ("usual", "own generator", "brightness"):
+    for method in ("usual", "own generator", "outside_brightness"):
         assert means[method, "mean_map"] == pytest.approx(means[method, "area"])
 
 
@@ -161,12 +161,12 @@ def test_explain_knows_a_method(tmp_path, monkeypatch, apart):
     save_classifier(make_classifier("slim_vgg", ["a", "b"]), tmp_path / "data" / "pretrained" / "slim_vgg")
     Image.new("RGB", (64, 64), (255, 0, 0)).save(tmp_path / "red.png")
     (tmp_path / "own_method.py").write_text(MINE[: MINE.index("MEASURES.register")])
-    given = ["explain", tmp_path / "red.png", "--method", "brightness", "--root", tmp_path]
+    given = ["explain", tmp_path / "red.png", "--method", "outside_brightness", "--root", tmp_path]
     given += ["--import", tmp_path / "own_method.py", "--out", tmp_path / "out"]
     done = CliRunner().invoke(app, list(map(str, given)))
     assert done.exit_code == 0, done.output
     assert pd.read_csv(tmp_path / "out/explanations.csv")["area"].tolist() == [pytest.approx(1 / 3, abs=1e-3)]
-    assert (tmp_path / "out" / "brightness" / "red.png").is_file()
+    assert (tmp_path / "out" / "outside_brightness" / "red.png").is_file()
 
 
 def test_a_notebook_runs_again_when_what_it_imports_has_changed(tmp_path, monkeypatch, apart):
