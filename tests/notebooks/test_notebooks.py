@@ -10,6 +10,8 @@ from PIL import Image
 from gan_lib.workbench import Places, run_notebooks
 from gan_lib.workbench.driver import find_notebooks, notebook_name
 
+pytestmark = pytest.mark.timeout(1800)  # the first test waits for all notebooks
+
 ROOT = Path(__file__).parent.parent.parent
 NAMES = [notebook_name(path, ROOT / "notebooks") for path in find_notebooks(ROOT / "notebooks")]
 
