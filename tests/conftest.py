@@ -12,7 +12,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gan_lib.data import ImageData, digits_in_scenes
+from gan_lib.explainers import methods_of
 
+UNTRAINED = methods_of("baseline", "control")  # before any test registers one of its own
 torch.set_num_threads(1)  # tiny models gain nothing from more, and tests run in two processes
 
 
