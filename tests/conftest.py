@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gan_lib.data import ImageData, digits_in_scenes
 from gan_lib.explainers import methods_of
 
-UNTRAINED = methods_of("baseline", "control")  # before any test registers one of its own
+SHIPPED = tuple(methods_of("baseline", "control"))  # before any test registers one of its own
 torch.set_num_threads(1)  # tiny models gain nothing from more, and tests run in two processes
 
 
@@ -48,6 +48,12 @@ class Colours(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.scale * self.layer(images).mean((2, 3))
+
+
+@pytest.fixture
+def untrained_methods() -> tuple[str, ...]:
+    """Names of the library's own baselines and controls."""
+    return SHIPPED
 
 
 @pytest.fixture

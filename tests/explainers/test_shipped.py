@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import UNTRAINED
 
 from gan_lib import api
 from gan_lib.classifiers import load_classifier
@@ -75,7 +74,7 @@ def test_photographs(test_data):
     assert mass_inside(explainer.attribute(picture, cnn.class_names.index("bull mastiff")), ~below) > 0.8
 
 
-def test_every_method_on_photographs(test_data):
+def test_every_method_on_photographs(test_data, untrained_methods):
     """A real network and a real picture: maps of dog and cat by every method, and all measures of them."""
     folder = PRETRAINED / "mobilenet_v2"
     cnn = load_classifier(folder, test_data / "weights" / "mobilenet_v2_imagenet.safetensors")
@@ -89,7 +88,7 @@ def test_every_method_on_photographs(test_data):
         "gradient_shap": {"samples": 4},
     }
     cheap |= {"occlusion": {"window": 40}, "feature_ablation": {"count": 4}}
-    names = [*UNTRAINED, "contrastive_lsft"]
+    names = [*untrained_methods, "contrastive_lsft"]
     explainers = {name: make_explainer(name, cnn, folder, **cheap.get(name, {})) for name in names}
     maps = {(name, 0): explainer.attribute(both, target) for name, explainer in explainers.items()}
     for (name, _), made in maps.items():
