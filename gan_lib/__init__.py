@@ -5,6 +5,8 @@ is asked for.
 """
 
 import difflib
+import importlib
+import os
 from typing import Any
 
 import lazy_loader
@@ -14,6 +16,8 @@ _get, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str) -> Any:
+    if os.environ.get("GAN_LIB_IMPORT"):  # modules from outside may ask for names here: not amid api's import
+        importlib.import_module("gan_lib.workbench")
     try:
         return _get(name)
     except AttributeError as error:

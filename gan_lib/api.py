@@ -63,7 +63,7 @@ def load_cnn(
             f"no weights for {name!r}: {error.args[0]}. In {home}: {known}. Torchvision's names, the folder "
             "of a saved CNN and gan_lib.wrap(model, ...) will do as well"
         ) from None
-    return cnn.requires_grad_(False).to(make_fabric(device).device)
+    return cnn.requires_grad_(False).eval().to(make_fabric(device).device)
 
 
 def wrap(
@@ -93,7 +93,7 @@ def wrap(
     if len(names) != count:
         raise ValueError(f"{len(names)} class names for {count} logits")
     card = ModelCard(type(model).__name__, names, **normalised)
-    return Classifier(model, card).to(next(model.parameters()).device)
+    return Classifier(model, card).eval()
 
 
 def image_size(cnn: nn.Module, pretrained: Path | None = None) -> tuple[int, int]:
@@ -205,7 +205,7 @@ def sanity(explainer: Explainer, images: Tensor, targets: Target = None, stages:
 
 
 def _logits(cnn: nn.Module, images: Tensor) -> Tensor:
-    example = next(cnn.parameters())
+    example = next(cnn.parameters(), torch.zeros(0))
     with evaluation_mode(cnn), torch.no_grad():
         return torch.cat([cnn(part.to(example)).float() for part in images.split(64)])
 

@@ -141,7 +141,7 @@ def learn_concepts(
     errors: dict[int, float] = {}
     found = usable()
     while together := dict(itertools.islice(found, CLASSES_AT_ONCE)):
-        # Rows of zeros, with which shorter matrices are filled up, change no factor.
+        # Shorter matrices are filled up with rows of zeros, whose weights are 0.
         made = nmf(pad_sequence(list(together.values()), batch_first=True), components, seed=seed)
         basis |= dict(zip(together, made.basis.cpu(), strict=True))
         errors |= dict(zip(together, made.error.tolist(), strict=True))

@@ -45,8 +45,8 @@ def nmf(
         made.basis[0]    # (6, C): the concept vectors
 
     Args:
-        data: (P, N, C), non-negative. Matrices of fewer rows may be padded with rows of zeros, which
-            change nothing.
+        data: (P, N, C), non-negative. Matrices of fewer rows may be padded with rows of zeros: their weights
+            are 0. They and the other matrices do move the start, and so which minimum is found.
         components: number k of basis vectors.
         start: ``nndsvda`` (Boutsidis & Gallopoulos, 2008, zeros filled with the mean) or ``random``, by the
             seed either way.

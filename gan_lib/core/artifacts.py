@@ -30,7 +30,7 @@ def digest(value: Any) -> str:
 
 @cache
 def code_version(module: str) -> str:
-    """Hash of a module's code and of all ``gan_lib`` modules that it imports, directly or not.
+    """Hash of a module's code and of all it imports, directly or not, of its own package and ``gan_lib``.
 
     Comments, docstrings and formatting do not count: correcting a text does not retrain a network.
 
@@ -48,20 +48,23 @@ def code_version(module: str) -> str:
         if name in sources or spec is None or spec.origin is None:
             continue
         tree = ast.parse(Path(spec.origin).read_text())
-        pending += _imported(tree)
+        within = name if spec.submodule_search_locations is not None else name.rpartition(".")[0]
+        found = _imported(tree, within)
+        pending += [own for own in found if own.split(".")[0] in ("gan_lib", module.split(".")[0])]
         sources[name] = ast.dump(_without_docstrings(tree))
     return digest(sources)
 
 
-def _imported(tree: ast.AST) -> list[str]:
+def _imported(tree: ast.AST, package: str) -> list[str]:
     names: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom) and (node.module or package):
             # `from gan_lib import capture` imports a module, `from gan_lib.core.capture import x` does not.
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return [name for name in names if name.split(".")[0] == "gan_lib"]
+            source = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            names += [source, *(f"{source}.{alias.name}" for alias in node.names)]
+    return names
 
 
 def _without_docstrings(tree: ast.AST) -> ast.AST:

@@ -63,5 +63,11 @@ def unlike_pairs(classes: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """
     order = torch.randperm(len(classes), generator=torch.Generator().manual_seed(seed))
     first, second = order[: len(order) // 2], order[len(order) // 2 : 2 * (len(order) // 2)]
-    differ = classes.cpu()[first] != classes.cpu()[second]
+    known = classes.cpu()
+    differ = known[first] != known[second]
+    if not differ.any() and len(known.unique()) > 1:  # few images, drawn unluckily: a pair from two classes
+        here = order[known[order] == known[order[0]]]
+        there = order[known[order] != known[order[0]]]
+        count = min(len(here), len(there))
+        return here[:count], there[:count]
     return (first[differ], second[differ]) if differ.any() else (first, second)

@@ -57,7 +57,7 @@ class Explanation:
 
     def __getitem__(self, rows: int | slice | Sequence[int] | Tensor) -> Explanation:
         """Some of the images, by number, slice, numbers or mask; also of one image an explanation."""
-        chosen = torch.arange(len(self))[rows].reshape(-1)
+        chosen = torch.arange(len(self))[rows.cpu() if isinstance(rows, Tensor) else rows].reshape(-1)
         tensors = {name: own for name, own in vars(self).items() if isinstance(own, Tensor)}
         taken: dict[str, Any] = {name: own[chosen.to(own.device)] for name, own in tensors.items()}
         return replace(self, **taken)

@@ -91,7 +91,8 @@ class Inside:
 
     def pair(self, label: int, rival: int) -> tuple[int, int]:
         """Two classes that can be contrasted: the given ones; another for one that is never predicted."""
-        found = [own for own in dict.fromkeys([label, rival, *self.evidence]) if own in self.evidence]
+        evidence = self.evidence
+        found = [own for own in dict.fromkeys([label, rival, *evidence]) if own in evidence]
         return found[0], found[1]
 
     def shifted(self, image: Tensor, one: int, other: int, offsets: Iterable[float]) -> pd.DataFrame:

@@ -77,7 +77,9 @@ class Models:
         return self._cnns[name][1]
 
     def size(self, name: str) -> tuple[int, int]:
-        """Height and width of the images that a CNN's explainers were trained at."""
+        """Height and width of the images that a CNN, else its explainers, were trained at."""
+        if known := self.cnn(name).card.image_size:
+            return known
         for folder in self._trained(name).values():
             height, width = read_json(folder / "explainer.json")["image_size"]
             return height, width

@@ -120,9 +120,10 @@ def column(name: str) -> tuple[Measure, str]:
     """
     if name in list(MEASURES):
         return MEASURES[name], MEASURES[name].label
-    for own, measure in MEASURES.items():
-        if measure.stage == 1 and name.startswith(f"{own}_"):
-            return measure, f"{measure.label}\n{name.removeprefix(f'{own}_').replace('@', ' @')}"
+    found = [own for own, measure in MEASURES.items() if measure.stage == 1 and name.startswith(f"{own}_")]
+    if found:
+        own = max(found, key=len)  # drop_squared_black is of drop_squared, not of drop
+        return MEASURES[own], f"{MEASURES[own].label}\n{name.removeprefix(f'{own}_').replace('@', ' @')}"
     raise KeyError(f"{name!r} is a column of none of the measures {', '.join(MEASURES)}")
 
 

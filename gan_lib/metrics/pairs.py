@@ -106,4 +106,5 @@ def verdicts(tests: pd.DataFrame, level: float = 0.05) -> pd.DataFrame:
     better = np.sign(tests["difference"]) * tests["measure"].map(_sign)
     found = better.where(tests["p_holm"] < level, 0.0)
     named = tests.assign(verdict=found.map({1.0: "better", 0.0: "level", -1.0: "worse"}))
-    return named.pivot_table("p", ["measure", "method"], "verdict", "count", fill_value=0, sort=False)
+    table = named.pivot_table("p", ["measure", "method"], "verdict", "count", fill_value=0, sort=False)
+    return table.reindex(columns=["better", "level", "worse"], fill_value=0)

@@ -88,8 +88,9 @@ def judge(
         batch_size: images per pass.
 
     Raises:
-        ValueError: no image, no map or maps of another number, a count or a share out of its range.
-        KeyError: an unknown fill, or in ``first`` an unknown measure.
+        ValueError: no image, no map or anything of another number, a count or a share out of its range, or in
+            ``first`` a measure that does not explain again.
+        KeyError: an unknown fill, in ``first`` an unknown measure, or nothing that explains one of the maps.
     """
     positive(images=len(images), maps=len(maps), batch_size=batch_size)
     limits = {MEASURES.name(name): count for name, count in (first or {}).items()}
@@ -97,6 +98,13 @@ def judge(
         raise ValueError(f"steps {steps} and {limits} are from 0, areas {areas} and road {road} in 0..1")
     if wrong := [key for key, own in maps.items() if len(own) != len(images)]:
         raise ValueError(f"{len(images)} images, but not as many maps of {wrong}")
+    given = {"explained": explained, "evidence": evidence, "reference": reference}
+    if short := [name for name, own in given.items() if own is not None and len(own) != len(images)]:
+        raise ValueError(f"{len(images)} images, but not as many of {', '.join(short)}")
+    if explain and (lacking := [key for key in maps if key not in explain]):
+        raise KeyError(f"nothing that explains again: {lacking}")
+    if useless := [name for name in limits if MEASURES[name].stage != 3]:
+        raise ValueError(f"{', '.join(useless)} in first: only for measures that explain again")
     device, probe = next(cnn.parameters()).device, Probe(cnn)
     masks = {"evidence": evidence, "reference": reference}
     there = {name: own is not None for name, own in masks.items()} | {"curves": steps > 0, "road": bool(road)}

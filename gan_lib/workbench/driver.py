@@ -120,6 +120,9 @@ def _key(notebook: Path, parameters: Mapping[str, Any]) -> str:
     ]
     code = "\n".join(source for kind, source in cells if kind == "code")
     used = {"gan_lib.workbench", *re.findall(r"^\s*(?:from|import) +(gan_lib[\w.]*)", code, re.MULTILINE)}
+    if "gan_lib" in used:  # its names are the front door's, and rooms
+        rooms = re.findall(r"^\s*from +gan_lib +import +(.+)", code, re.MULTILINE)
+        used |= {"gan_lib.api", *(f"gan_lib.{room}" for room in re.findall(r"\w+", " ".join(rooms)))}
     with suppress(ModuleNotFoundError):  # which running the notebook will tell better
         return digest([cells, parameters, *map(code_version, sorted(used)), versions(), *outside_code()])
     return digest(cells)

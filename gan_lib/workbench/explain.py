@@ -138,7 +138,7 @@ def _explain(
     explained = prediction if target is None else torch.full_like(prediction, target)
     maps = {name: explainer.attribute(pictures, target=explained) for name, explainer in explainers.items()}
     first = next(iter(maps.values()))
-    before = class_probability(cnn, pictures, explained)
+    before = probabilities.gather(1, explained[:, None])[:, 0]  # (B,)
     drop = average_drop(before, class_probability(cnn, masked_images(pictures, first, "blur"), explained))
     named = ([cnn.class_names[label] for label in labels.tolist()] for labels in (prediction, explained))
     numbers = (own.double().cpu().numpy().round(4) for own in (best, before, drop, first.mean((1, 2, 3))))

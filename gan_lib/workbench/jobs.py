@@ -13,7 +13,7 @@ from joblib import Parallel, delayed
 
 from gan_lib.classifiers import Classifier
 from gan_lib.core.artifacts import ArtifactStore
-from gan_lib.core.runtime import Precision, make_fabric, progress, threads
+from gan_lib.core.runtime import Precision, make_fabric, progress, seeded, threads
 from gan_lib.data import ImageSplit
 from gan_lib.explainers import ContrastiveExplainer
 from gan_lib.gan.conditions import FeatureMaker, StoredConditions
@@ -176,7 +176,7 @@ def train_by_contrast(
     own = TrainedClassifier(cnn, pd.DataFrame(), "")
     job = ContrastiveJob(recipe.gan.variants[0], sizes, critic, own, layers, drawn, options)
     device = next(cnn.parameters()).device
-    with threads(machine.job_threads):
+    with threads(machine.job_threads), seeded(options.seed):
         job.train(folder, machine.device, machine.precision)
     maker = FeatureMaker(cnn.to(device), drawn.image_size, layers)
     return ContrastiveExplainer(maker, load_generator(folder)).to(device)

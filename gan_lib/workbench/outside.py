@@ -13,6 +13,7 @@ import inspect
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -78,7 +79,9 @@ def code_of(thing: Any) -> dict[str, str]:
 
     Empty for what is the library's own: artifacts are addressed by its code anyway.
     """
-    own = getattr(thing, "func", thing)  # of a partial
+    if isinstance(thing, partial):
+        return {**code_of(thing.func), "given": digest([thing.args, thing.keywords])}
+    own = thing
     if own.__module__.startswith("gan_lib."):
         return {}
     in_notebook = own.__module__ == "__main__"

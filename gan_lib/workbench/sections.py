@@ -35,8 +35,9 @@ class MachineRecipe:
 class DataRecipe:
     """Images, at most so many per split.
 
-    Validation images are put aside by embedded sets only. The recipes' defaults were chosen on them, before
-    there was a name for them: nothing that is reported may be measured there.
+    Validation images are put aside by embedded sets only. The trained explainers' and the inversion's
+    defaults were chosen on them, before there was a name for them: nothing is reported on them. Their digits
+    are of the same samples as the test images'.
     """
 
     name: str = "digits_in_scenes"  # or a folder in ``data/``

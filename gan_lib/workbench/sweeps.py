@@ -135,7 +135,8 @@ def settings_of(sweep: Sweep, recipe: Recipe) -> list[Setting]:
     """Every setting in every cell of the grid.
 
     Raises:
-        ProfileError: a change that does not fit the recipe, an unknown experiment, a label given twice.
+        ProfileError: a change that does not fit the recipe, an unknown experiment, a label given
+            twice, or with ``timed`` a method.
     """
     known = set(vars(recipe))
     made: list[Setting] = []
@@ -154,6 +155,10 @@ def settings_of(sweep: Sweep, recipe: Recipe) -> list[Setting]:
         if any(labels == own.labels for own in made):
             raise ProfileError(f"sweep {sweep.name!r}: two settings are called {labels}")
         made.append(Setting(labels, experiment, {**cell, **changes}))
+    if sweep.timed and len({own.method for own in made}) < len(made):
+        raise ProfileError(
+            f"sweep {sweep.name!r}: with timed, every setting needs a method's name of its own"
+        )
     return made
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import pickle
 from types import SimpleNamespace
 
 import pytest
 import torch
+from joblib import Parallel, delayed
 from torch import nn
 
 from gan_lib.classifiers import folded, make_classifier
@@ -208,7 +208,12 @@ def test_methods_that_copy_take_other_layers(cnn, pictures):
     assert not torch.equal(after, before)
 
 
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda maker: pickle.loads(pickle.dumps(maker))])
+def through_a_process(maker):
+    """Sent to a worker process and back, as jobs are."""
+    return Parallel(n_jobs=2)([delayed(copy.copy)(maker)] * 2)[0]
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, through_a_process])
 def test_a_copy_of_a_maker_follows_its_own_cnn(cnn, pictures, duplicate):
     maker = FeatureMaker(cnn, (32, 32), 3)
     before = maker(pictures).logits

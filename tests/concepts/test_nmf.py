@@ -64,7 +64,7 @@ def test_as_good_as_scikit_learn_from_the_same_start(monkeypatch):
     assert started.error[0] <= 1.01 * model.reconstruction_err_ / data[0].norm()
 
 
-def test_rows_of_zeros_change_nothing_and_matrices_are_independent():
+def test_rows_of_zeros_and_other_matrices_leave_the_error():
     data, _ = planted(noise=0.05)
     alone = nmf(data[:1], 4, tolerance=0, max_iterations=30)
     padded = torch.cat([data, torch.zeros(2, 17, 40)], 1)

@@ -130,3 +130,18 @@ def test_code_version_follows_code_and_imports_but_not_texts(tmp_path, monkeypat
     code_version.cache_clear()
     assert code_version("gan_lib.gan.training") != code_version("gan_lib.core.capture")
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+
+
+def test_the_code_of_a_package_from_outside_is_all_of_it(tmp_path, monkeypatch):
+    (tmp_path / "outside_pk").mkdir()
+    (tmp_path / "outside_pk/__init__.py").write_text("")
+    (tmp_path / "outside_pk/metrics.py").write_text("from .helper import V\nfrom outside_pk import other\n")
+    (tmp_path / "outside_pk/other.py").write_text("W = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    seen = set()
+    for helper, other in ((1, 1), (2, 1), (2, 2)):
+        (tmp_path / "outside_pk/helper.py").write_text(f"V = {helper}\n")
+        (tmp_path / "outside_pk/other.py").write_text(f"W = {other}\n")
+        code_version.cache_clear()
+        seen.add(code_version("outside_pk.metrics"))
+    assert len(seen) == 3

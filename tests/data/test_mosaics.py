@@ -57,3 +57,10 @@ def test_pairs_are_of_two_classes_and_every_image_is_in_one_at_most():
     assert not torch.equal(left, unlike_pairs(classes, seed=4)[0])
     alike = unlike_pairs(torch.ones(6, dtype=torch.long), seed=0)
     assert [len(own) for own in alike] == [3, 3], "of the one class that there is"
+
+
+def test_few_images_make_pairs_of_two_classes():
+    for seed in range(20):
+        left, right = unlike_pairs(torch.tensor([0, 0, 1, 1]), seed)
+        assert len(left) > 0
+        assert (left // 2 != right // 2).all()

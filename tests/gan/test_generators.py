@@ -397,3 +397,11 @@ def test_no_image_and_one_condition(variant):
     assert generator(torch.rand(1, 3, 8, 8), torch.rand(1, 1, 8, 8)).isfinite().all()
     with pytest.raises(ValueError, match="maps, not on activations"):
         generator.prepare([torch.rand(1, 2, 4, 4)])
+
+
+def test_a_class_that_is_called_like_a_variant_is_itself():
+    class LSFT(LSFTGenerator):
+        pass
+
+    assert type(make_generator("LSFT", blocks=1, width=8)) is LSFT
+    assert type(make_generator("lsft", blocks=1, width=8)) is LSFTGenerator

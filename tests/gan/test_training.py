@@ -24,6 +24,7 @@ from gan_lib.gan.training import (
     ContrastiveOptions,
     TrainingOptions,
     contrastive,
+    stability_table,
     supervised,
     train_contrastive,
     train_supervised,
@@ -445,3 +446,10 @@ def test_logits_are_kept_from_saturating(scenes, stored, tmp_path):
             logits = generator.logits(scenes.train.batch(range(60)).images, batch.cgma)
         reached[weight] = float(logits.mean())
     assert reached[0.0] < -5 < reached[1000.0] < 0
+
+
+def test_stability_by_hand():
+    log = pd.DataFrame({"criterion": [4.0, 2.0, None, 3.0], "area": [0.9, 0.9, 0.9, 0.2]})
+    row = stability_table({("lsft", 1): log}).iloc[0]
+    assert row.tolist() == ["lsft", 1, 2.0, 3.0, 1.5, 0.2]
+    assert stability_table({("lsft", 1): log[:2]})["area, last quarter"].item() == 0.9

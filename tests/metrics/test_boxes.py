@@ -83,3 +83,9 @@ def test_scores_over_thresholds():
     assert means.loc[("exact", 99.0)].tolist() == [0.0, 100.0]
     assert means.loc[("blank", 1.0)].tolist() == [0.0, 100.0]
     assert best_alphas(scores)["exact"] == 0.0  # the first of equals
+
+
+def test_half_is_localised():
+    half = {("a", 0): blob((0, 4), (0, 8))}
+    curves = box_scores(half, blob((0, 4), (0, 4)).bool(), alphas=[1.0])
+    assert curves[["iou", "error"]].iloc[0].tolist() == [0.5, 0.0]

@@ -230,3 +230,23 @@ def test_a_measure_that_asks_for_what_there_is_not():
     with pytest.raises(ValueError, match=r"'wishful' asks for \['truth'\]; there are \['images', 'maps'"):
         Measure(wishful, "wishful")
     assert Measure(dice, "Dice").needs == {"maps", "reference"}  # the threshold has a default
+
+
+def test_a_column_is_of_the_measure_with_the_longest_name(monkeypatch):
+    monkeypatch.setattr(MEASURES, "_things", dict(MEASURES._things))
+    MEASURES.register("drop_squared", Measure(lambda before, after: (before - after) ** 2, "squared drop"))
+    assert column("drop_squared_black@10")[0] is MEASURES["drop_squared"]
+    assert column("drop_squared_black@10")[1] == "squared drop\nblack @10"
+    assert column("drop_black")[0] is MEASURES["drop"]
+
+
+def test_what_does_not_fit_the_images_is_named(tiny_net, images, maps, explain):
+    for name, own in (("evidence", EVIDENCE[:2]), ("reference", maps["edges", 3][:2])):
+        with pytest.raises(ValueError, match=name):
+            judge(tiny_net, images, maps, TARGET, **{name: own})
+    with pytest.raises(ValueError, match="explained"):
+        judge(tiny_net, images, maps, torch.tensor([0, 2, 3, 1]))
+    with pytest.raises(KeyError, match="grad_cam"):
+        judge(tiny_net, images, maps, TARGET, explain={("edges", 3): explain["edges", 3]})
+    with pytest.raises(ValueError, match="area"):
+        judge(tiny_net, images, maps, TARGET, explain=explain, first={"area": 1})

@@ -102,3 +102,10 @@ def test_verdicts_by_hand():
     counts = verdicts(pd.DataFrame(rows, columns=["measure", "method", "difference", "p_holm"]).assign(p=0.0))
     assert counts.loc[("drop_black", "a"), ["better", "level", "worse"]].tolist() == [1, 1, 1]
     assert counts.loc[("road", "a"), ["better", "level", "worse"]].tolist() == [1, 2, 0]
+
+
+def test_verdicts_have_all_columns():
+    rows = [("road", "a", 1.0, 0.01)]
+    counts = verdicts(pd.DataFrame(rows, columns=["measure", "method", "difference", "p_holm"]).assign(p=0.0))
+    assert list(counts.columns) == ["better", "level", "worse"]
+    assert counts.iloc[0].tolist() == [1, 0, 0]

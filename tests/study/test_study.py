@@ -504,3 +504,8 @@ def test_every_new_participant_gets_questions_of_their_own_on_images_that_are_dr
     assert set(answers["stimuli"]) == {stimuli.fingerprint}
     expected = [trial.kind for n in range(2) for trial in plan_trials(study, stimuli.labels, n)]
     assert answers["kind"].tolist() == expected
+
+
+def test_without_attention_checks_all_have_passed():
+    answers = pd.DataFrame({"participant": ["a", "b"], "kind": "pair", "correct": ""})
+    assert passed_attention(answers, 0).equals(answers)

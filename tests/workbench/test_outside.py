@@ -217,3 +217,13 @@ def test_what_cannot_be_imported_is_named(tmp_path, monkeypatch, apart, name, ki
         import_outside([name])
     assert os.environ[IMPORT] == ""
     assert "needy" not in sys.modules
+
+
+def test_what_comes_from_outside_may_use_the_front_door(tmp_path):
+    (tmp_path / "front.py").write_text("import gan_lib\nused = gan_lib.read_images, gan_lib.load_cnn\n")
+    code = "import gan_lib; gan_lib.load_cnn; import sys; assert 'front' in sys.modules"
+    environment = os.environ | {IMPORT: str(tmp_path / "front.py")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -34,7 +34,10 @@ def write(tmp_path, text, name="mine"):
 
 
 def test_every_setting_in_every_cell_of_the_grid(tmp_path):
-    text = FILE + "grid: {data.name: [digits_in_scenes, plain_digits], data.image_size: [32, 64]}\n"
+    text = (
+        FILE.replace("timed: true", "")
+        + "grid: {data.name: [digits_in_scenes, plain_digits], data.image_size: [32, 64]}\n"
+    )
     settings = settings_of(Sweep.load(write(tmp_path, text)), Recipe())
     assert len(settings) == 4 * 2 * 2
     assert settings[6].method == "one condition"
@@ -54,6 +57,10 @@ def test_every_setting_in_every_cell_of_the_grid(tmp_path):
         ("settings: [{method: a, generator.condition: 1}]", "did you mean generator.conditions"),
         ("settings: [{method: a, experiment: magic}]", "unknown experiment 'magic'"),
         ("settings: [{method: a}, {method: a}]", "two settings are called"),
+        (
+            "timed: true\ngrid: {data.image_size: [32, 64]}\nsettings: [{method: a}]",
+            "a method.s name of its own",
+        ),
         ("sitting: []", "is no sweep"),
         ("runner: none", "unknown runner 'none'"),
         ("changes: {data.nam: x}", "did you mean data.name"),

@@ -13,7 +13,7 @@ from gan_lib.core.options import positive
 from gan_lib.core.runtime import progress
 from gan_lib.core.storage import ShardedRows, ShardWriter
 from gan_lib.data import ImageSplit
-from gan_lib.data.images import batch_rows
+from gan_lib.data.rows import batch_rows
 from gan_lib.gan.conditions.cumulative import ConditionMaker, Conditions
 
 COLUMNS = tuple(field.name for field in fields(Conditions))

@@ -217,7 +217,8 @@ def make_generator(variant: str, **sizes: Any) -> Generator:
         variant: a name in ``GENERATORS``, or the class name of another subclass of :class:`Generator`; an
             unknown one raises ``KeyError``.
     """
-    kind = GENERATORS[variant] if variant in GENERATORS else _BY_CLASS.get(variant) or GENERATORS[variant]
+    # The exact name of a class first: GENERATORS takes ``LSFT`` for ``lsft``.
+    kind = _BY_CLASS.get(variant) or GENERATORS[variant]
     if "features" in sizes:
         sizes["features"] = tuple(sizes["features"])  # JSON knows lists only
     return kind(GeneratorSizes(**sizes))

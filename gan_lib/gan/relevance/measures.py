@@ -148,8 +148,8 @@ def _changes(seen: ConditionedGenerator, images: Tensor, parts: Parts, others: I
 @MEASURES.register("modulation")
 @torch.no_grad()
 def modulation(seen: ConditionedGenerator, images: Tensor, parts: Parts) -> Tensor:
-    """How far the condition moves scale and shift of the SFT layers: root mean square over channels and
-    places, added up over the layers, against the condition taken away."""
+    """How far the condition moves scale and shift of the SFT layers: root of the layers' mean squares
+    over channels and places, added up, against the condition taken away."""
     full, moved = seen.modulations(images, parts), []
     for index in range(len(parts)):
         other = seen.modulations(images, seen.without(parts, index))

@@ -1,7 +1,8 @@
 """What relevances say: over depth, first against last, whether measures agree.
 
 Tables are made of relevances (N, n) of the same images by generator and training seed, then by measure. An
-image on which no condition matters does not count; where no image counts, the answer is NaN.
+image on which no condition matters does not count, but for :func:`first_ranked`; where no image counts, the
+answer is NaN.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ def stand_in_table(
 
 
 def first_ranked(relevance: Tensor, index: int) -> float:
-    """Share of the images on which the condition at an index matters more than any other, 0..1.
+    """Share of all images on which the condition at an index matters more than any other, 0..1.
 
     Raises:
         ValueError: no image.

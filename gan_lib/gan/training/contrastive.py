@@ -302,7 +302,7 @@ def stability_table(logs: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFram
     """
     rows = []
     for (name, seed), log in logs.items():
-        criterion, area = log["criterion"].dropna(), log["area"].tail(len(log) // 4)
+        criterion, area = log["criterion"].dropna(), log["area"].tail(max(1, len(log) // 4))
         best, last = criterion.min(), criterion.iloc[-1]
         row = {"generator": name, "seed": seed, "best criterion": best, "last criterion": last}
         rows.append(row | {"last over best": last / best, "area, last quarter": area.mean()})
