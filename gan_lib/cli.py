@@ -16,6 +16,7 @@ from gan_lib import api
 from gan_lib.figures import check_manifest, read_manifest
 from gan_lib.workbench import (
     Places,
+    Profile,
     ProfileError,
     Result,
     Sweep,
@@ -25,7 +26,10 @@ from gan_lib.workbench import (
     run_notebooks,
     run_sweep,
 )
+from gan_lib.workbench.claims import collect_claims, in_words
+from gan_lib.workbench.driver import find_notebooks, notebook_name
 from gan_lib.workbench.explain import explain_images, resolve_class
+from gan_lib.workbench.reference import make_references
 from gan_lib.workbench.ship import ship as ship_explainers
 
 FOLDERS = {"grad_cam": "gradcam"}  # that receive a method's maps, where it is not its name
@@ -70,12 +74,17 @@ def run(
 ) -> None:
     """Run the notebooks headless and regenerate their figures and tables."""
     places = Places.of(root.resolve(), figures and figures.resolve(), data and data.resolve())
-    starts = [start.strip() for start in only.split(",") if start.strip()]
     with _problems():
         import_outside(outside or ())
         changed = dict(parsed_change(text) for text in changes or [])
-        for result in run_notebooks(profile, places, starts, force, changed, _announce):
+        for result in run_notebooks(profile, places, _names(only), force, changed, _announce):
             _tell(result, places)
+        names = [notebook_name(path, places.notebooks) for path in find_notebooks(places.notebooks)]
+        name = Profile.load(profile, places.profiles).name
+        decided = collect_claims(name, names, places)
+        if len(decided):
+            typer.echo(f"{in_words(decided['verdict'].value_counts())} (figures/{name}/claims.csv)")
+            typer.echo("compare with the committed tables: gan-lib figures --compare")
 
 
 @app.command()
@@ -108,6 +117,30 @@ def ship(
     with _problems():
         folder, methods = ship_explainers(Workbench("ship", profile, places=places).subject(), weights)
         typer.echo(f"{folder.relative_to(places.data)}: {', '.join(methods)}")
+
+
+@app.command()
+def reference(
+    only: Annotated[
+        str,
+        typer.Option(help="Architectures or DATA/ARCHITECTURE/SEED, separated by commas; all by default."),
+    ] = "",
+    workers: Annotated[int, typer.Option(help="Processes side by side.")] = 2,
+    root: Root = Path(),
+) -> None:
+    """Train the reference CNNs in data/pretrained again, in the pinned way in which they are shipped."""
+    with _problems():
+        for card in make_references(Places.of(root.resolve()), _names(only), workers):
+            mark = f", mark followed {card['mark']['followed']:.2f}" if "mark" in card else ""
+            own = card["cnn"]
+            typer.echo(
+                f"{card['data']['name']}/{own['architecture']}/{own['seed']}: "
+                f"accuracy {card['accuracy']['test']:.3f}{mark}, {card['weights']}"
+            )
+
+
+def _names(given: str) -> list[str]:
+    return [name.strip() for name in given.split(",") if name.strip()]
 
 
 @contextmanager

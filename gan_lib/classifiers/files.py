@@ -6,14 +6,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from gan_lib.classifiers.wrap import Classifier, ModelCard
 from gan_lib.classifiers.zoo import build, with_weights
 from gan_lib.core.storage import load_tensors, read_json, save_tensors, write_json
 
 
-def save_classifier(classifier: Classifier, folder: Path) -> None:
-    """Write weights (safetensors) and card (JSON) to a folder."""
-    save_tensors(folder / "classifier.safetensors", classifier.state_dict())
+def save_classifier(classifier: Classifier, folder: Path, number_format: torch.dtype | None = None) -> None:
+    """Write weights (safetensors), in another number format if one is given, and card (JSON) to a folder."""
+    weights = classifier.state_dict()
+    if number_format is not None:
+        weights = {
+            name: own.to(number_format) if own.is_floating_point() else own for name, own in weights.items()
+        }
+    save_tensors(folder / "classifier.safetensors", weights)
     write_json(folder / "classifier.json", asdict(classifier.card))
 
 

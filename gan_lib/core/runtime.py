@@ -24,6 +24,11 @@ from tqdm.std import tqdm as plain_tqdm
 T = TypeVar("T")
 
 Precision = Literal["auto", "32-true", "bf16-mixed"]
+# Environment variables under which all x86-64 processors with AVX2 round alike (oneDNN, ATen and MKL read
+# them when they are first used): set for the processes of a reproducible run.
+PINNED = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "COMPATIBLE"}
+# Threads that wait sleep: where they spin, as is the default, one other process on a core makes all wait.
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
 RECORDED_PACKAGES = ("gan_lib", "torch", "torchvision", "captum", "lightning-fabric", "scikit-learn", "numpy")
 
 
@@ -47,6 +52,12 @@ def device_name(device: torch.device | str) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type.upper()} ({platform.machine()}), {torch.get_num_threads()} threads"
+
+
+def instructions() -> dict[str, str]:
+    """What decides how sums are rounded on a CPU: the instruction set that torch chose, and what pins it."""
+    pinned = {name: os.environ[name] for name in PINNED if name in os.environ}
+    return {"cpu": torch.backends.cpu.get_cpu_capability(), **pinned}
 
 
 def versions() -> dict[str, str]:

@@ -20,17 +20,17 @@ from gan_lib.metrics.localisation import (
     pointing_game,
 )
 from gan_lib.metrics.measures import MEASURES, Measure, headings
-from gan_lib.metrics.pairs import paired_tests, verdicts, win_shares, wins_against
+from gan_lib.metrics.pairs import differences, verdicts, win_shares, wins_against
 from gan_lib.metrics.quality import adcc, entropy, max_sensitivity
 from gan_lib.metrics.road import road_curves, road_score
-from gan_lib.metrics.sanity import sanity_checks
+from gan_lib.metrics.sanity import pooled, sanity_checks, sanity_scores
 from gan_lib.metrics.scores import judge
 from gan_lib.metrics.similarity import (
     agreement,
     class_similarity,
     rank_correlation,
-    region_table,
-    similarity_table,
+    region_scores,
+    similarity_scores,
     structural_similarity,
 )
 
@@ -49,6 +49,7 @@ __all__ = [
     "class_similarity",
     "dice",
     "dice_at_area",
+    "differences",
     "distinct_values",
     "entropy",
     "evidence_boxes",
@@ -60,15 +61,16 @@ __all__ = [
     "mass_inside",
     "masked_images",
     "max_sensitivity",
-    "paired_tests",
     "perturbation_curves",
     "pointing_game",
+    "pooled",
     "rank_correlation",
-    "region_table",
+    "region_scores",
     "road_curves",
     "road_score",
     "sanity_checks",
-    "similarity_table",
+    "sanity_scores",
+    "similarity_scores",
     "stated",
     "structural_similarity",
     "summarise",

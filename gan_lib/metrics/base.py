@@ -3,57 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
-from gan_lib.core.options import positive
+from gan_lib.metrics.intervals import Interval, dealt_images, same_images
 
-RESAMPLES = 1000
-
-
-class Summary(NamedTuple):
-    """Mean of per-image scores over the ``n`` images that count (NaN when none does), its seeded percentile
-    bootstrap 95 % interval, ``low <= mean <= high``, and how many images were ``skipped``."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-    skipped: int
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+LABELS = ("seed", "image", "cnn")  # columns of scores that are no measures
 
 
-def summary(scores: Tensor, seed: int = 0, resamples: int = RESAMPLES) -> Summary:
-    """Mean, interval and counts of scores (N,) of images; NaN means not defined.
+def summary(scores: Tensor) -> Interval:
+    """Mean, interval over images and counts of scores (N,); NaN means not defined.
 
     summary(dice(maps, reference))
     """
-    positive(resamples=resamples)
-    counted = scores.detach()[~scores.isnan()].cpu()
-    skipped = len(scores) - len(counted)
-    if not len(counted):
-        return Summary(float("nan"), float("nan"), float("nan"), 0, skipped)
-    rng, values = np.random.default_rng(seed), counted.double().numpy()
-    means = np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(resamples)])
-    return Summary(*_with_interval(float(counted.mean()), means), len(counted), skipped)
-
-
-def _with_interval(mean: float, means: np.ndarray) -> tuple[float, float, float]:
-    """A mean and the interval of resampled means (R,), which holds it.
-
-    Rounding, or one rare large score that few resamples draw, would put it outside.
-    """
-    low, high = np.quantile(means, [0.025, 0.975])
-    return mean, float(min(low, mean)), float(max(high, mean))
+    return same_images(scores.detach().cpu().double().numpy()[None])
 
 
 class PerImage(Metric):
@@ -81,61 +49,46 @@ class PerImage(Metric):
         """All scores (N,), in the order of the updates."""
         return dim_zero_cat(self.scores) if len(self.scores) else torch.empty(0)
 
-    def compute(self) -> Summary:
+    def compute(self) -> Interval:
         """Mean, interval and counts of all scores."""
         return summary(self.per_image)
 
 
-def summarise(scores: pd.DataFrame, by: str = "method", resamples: int = RESAMPLES) -> pd.DataFrame:
-    """Means with bootstrap 95 % intervals, over images and, for what was learned, over seeds.
-
-    The bootstrap draws seeds, then images, the same ones for all drawn seeds: the interval covers both
-    another training run and other images.
+def summarise(scores: pd.DataFrame, by: str = "method") -> pd.DataFrame:
+    """Means with 95 % intervals over networks and images (:mod:`gan_lib.metrics.intervals`).
 
     Args:
-        scores: one row per image and seed; columns ``by``, ``seed`` (any one value for what learned
-            nothing), ``image``, and the measures.
+        scores: one row per image and seed; columns ``by``, ``seed`` (of the CNN, of the generator, or of both:
+            seed i is CNN i with generator i), ``image``, the measures, and ``cnn``, which tells the CNNs apart
+            where there are several. The images are the same for all seeds, or each is of one seed.
         by: the column that names the methods.
-        resamples: of the bootstrap.
 
     Returns:
-        One row per method and measure: ``mean``, ``low``, ``high``, ``n`` (images that count, for which
-        every seed has a score), ``skipped`` and ``seeds``.
+        One row per method and measure: ``mean``, ``low``, ``high``, ``n`` (images that count), ``skipped``,
+        ``seeds`` and ``cnns``.
 
     Raises:
-        ValueError: several scores of one seed and image, or no resample.
+        ValueError: several scores of one seed and image, or images of some seeds, but not of all.
     """
-    positive(resamples=resamples)
     rows = []
     for method, own in scores.groupby(by, sort=False):
-        for measure in scores.columns.drop([by, "seed", "image"]):
-            table = own.pivot(index="seed", columns="image", values=measure).to_numpy()  # (S, N)
-            counted = table[:, ~np.isnan(table).any(axis=0)]
-            mean, low, high = _two_level(counted, resamples)
-            row = {by: method, "measure": measure, "mean": mean, "low": low, "high": high}
-            row |= {"n": counted.shape[1], "skipped": table.shape[1] - counted.shape[1]}
-            rows.append(row | {"seeds": len(table)})
-    return pd.DataFrame(rows)
+        counts = {"seeds": own["seed"].nunique(), "cnns": own["cnn"].nunique() if "cnn" in own else 1}
+        for measure in scores.columns.drop([by, *LABELS], errors="ignore"):
+            made = interval_of(own, measure)
+            rows.append({by: method, "measure": measure, **made._asdict(), **counts})
+    return pd.DataFrame(rows).drop(columns="p")
 
 
-def _two_level(scores: np.ndarray, resamples: int) -> tuple[float, float, float]:
-    """Mean of scores (S, N), and its interval over seeds and images drawn with replacement."""
-    if not scores.size:
-        return float("nan"), float("nan"), float("nan")
-    seeds, images = _draws(*scores.shape, resamples)
-    means = ((seeds @ scores) * images).sum(1) / scores.size  # (R,)
-    return _with_interval(scores.mean(), means)
-
-
-@lru_cache(maxsize=8)
-def _draws(seeds: int, images: int, resamples: int) -> tuple[np.ndarray, np.ndarray]:
-    """How often each resample takes each seed (R, S) and each image (R, N)."""
-    rng = np.random.default_rng(0)
-    taken = [(rng.integers(0, seeds, seeds), rng.integers(0, images, images)) for _ in range(resamples)]
-    return (
-        np.stack([np.bincount(own, minlength=seeds) for own, _ in taken]).astype(float),
-        np.stack([np.bincount(own, minlength=images) for _, own in taken]).astype(float),
-    )
+def interval_of(scores: pd.DataFrame, measure: str) -> Interval:
+    """The interval of one method's measure, of scores as for :func:`summarise`."""
+    seeds, judged = scores["seed"].nunique(), scores.groupby("image", sort=False).size()
+    if scores.duplicated(["seed", "image"]).any():
+        raise ValueError("duplicate scores of one seed and image")
+    if (judged == seeds).all():
+        return same_images(scores.pivot(index="seed", columns="image", values=measure).to_numpy())
+    if (judged == 1).all():
+        return dealt_images([own[measure].to_numpy() for _, own in scores.groupby("seed", sort=False)])
+    raise ValueError("images are the same for all seeds, or each is of one seed; here some are of several")
 
 
 def stated(

@@ -1,4 +1,4 @@
-"""Which of two methods is better: shares of images won, and paired tests."""
+"""Which of two methods is better: shares of images won, and paired differences."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from itertools import permutations, product
 
 import numpy as np
 import pandas as pd
-from scipy.stats import wilcoxon
 from statsmodels.stats.multitest import multipletests
 
+from gan_lib.metrics.base import interval_of
+from gan_lib.metrics.intervals import Interval
 from gan_lib.metrics.measures import column
 
 
@@ -66,44 +67,66 @@ def wins_against(scores: pd.DataFrame, measure: str, other: str) -> pd.DataFrame
     return table
 
 
-def paired_tests(
+def differences(
     scores: pd.DataFrame, measures: str | Sequence[str], methods: Sequence[str], against: Sequence[str]
 ) -> pd.DataFrame:
-    """Wilcoxon signed-rank tests, image by image, with Holm's correction over all of them.
+    """Differences of methods, paired on the same CNN and image, with 95 % intervals and Holm's correction.
 
-        paired_tests(scores, ["road", "adcc"], ["contrastive_lsft"], ["grad_cam", "saliency"])
+        differences(scores, ["road", "adcc"], ["contrastive_lsft"], ["grad_cam", "saliency"])
 
-    Scores of a method's seeds are averaged first, where all have one, so that the images are the only
-    sample: the tests speak of these trained generators, not of other trainings.
+    What two methods have in common, a CNN or an image that is hard for both, cancels. Intervals and p-values
+    cover CNNs, generators and images (:mod:`gan_lib.metrics.intervals`): with one CNN and one generator they
+    speak of these only.
 
     Args:
-        scores: as :func:`gan_lib.metrics.judge` gives them.
+        scores: as :func:`gan_lib.metrics.judge` gives them. A method of one seed only, on images that the
+            other method's seeds share, is compared with each of these.
         measures: one of its columns, or several.
         methods, against: both sides of the comparisons; none is compared with itself.
 
     Returns:
-        One row per measure and pair: ``measure``, ``method``, ``against``, ``difference`` (mean of
-        method - against, NaN without images), ``n`` images, ``p``, and ``p_holm``.
+        One row per measure and pair: ``measure``, ``method``, ``against``; ``mean`` of method - against (NaN
+        without images), ``low``, ``high``, ``n`` and ``skipped`` images, ``p`` of Student's t, ``seeds``,
+        ``cnns``, and ``p_holm``, corrected over all rows.
+
+    Raises:
+        ValueError: as for :func:`gan_lib.metrics.summarise`.
     """
     rows = []
     for measure in [measures] if isinstance(measures, str) else measures:
-        runs = scores.pivot(index="image", columns=["method", "seed"], values=measure)
-        means = {method: runs[[method]].mean(axis=1, skipna=False) for method in {*methods, *against}}
         for method, other in product(methods, against):
             if method != other:
-                # In float32 small p-values become 0.
-                difference = (means[method] - means[other]).dropna().astype(float)
-                row: dict[str, object] = {"measure": measure, "method": method, "against": other}
-                row |= {"difference": float(difference.mean()), "n": len(difference)}
-                rows.append(row | {"p": float(wilcoxon(difference).pvalue) if difference.any() else 1.0})
-    tests = pd.DataFrame(rows, columns=["measure", "method", "against", "difference", "n", "p"])
-    return tests.assign(p_holm=multipletests(tests["p"], method="holm")[1] if len(tests) else [])
+                paired = _paired(scores, measure, method, other)
+                row = {"measure": measure, "method": method, "against": other}
+                counts = {"seeds": paired["seed"].nunique(), "cnns": paired["cnn"].nunique()}
+                rows.append({**row, **interval_of(paired, "difference")._asdict(), **counts})
+    columns = ["measure", "method", "against", *Interval._fields, "seeds", "cnns"]
+    made = pd.DataFrame(rows, columns=columns)
+    holm = made["p"].copy()
+    if holm.notna().any():
+        holm[holm.notna()] = multipletests(holm.dropna(), method="holm")[1]
+    return made.assign(p_holm=holm)
+
+
+def _paired(scores: pd.DataFrame, measure: str, method: str, other: str) -> pd.DataFrame:
+    """``seed``, ``cnn``, ``image`` and ``difference`` of two methods' scores."""
+    known = scores if "cnn" in scores else scores.assign(cnn=0)
+    one, two = (
+        known.loc[known["method"] == name, ["seed", "cnn", "image", measure]] for name in (method, other)
+    )
+    alone = [len(own["seed"].unique()) == 1 for own in (one, two)]
+    on = ["cnn", "image"] if any(alone) else ["seed", "cnn", "image"]
+    pairs = one.merge(two, on=on, suffixes=("", "_of_other"))
+    if alone[0] and not alone[1]:
+        pairs = pairs.drop(columns="seed").rename(columns={"seed_of_other": "seed"})
+    difference = pairs[measure].astype(float) - pairs[f"{measure}_of_other"].astype(float)
+    return pairs[["seed", "cnn", "image"]].assign(difference=difference)
 
 
 def verdicts(tests: pd.DataFrame, level: float = 0.05) -> pd.DataFrame:
     """Against how many a method is ``better``, ``level`` or ``worse``, at this level of ``p_holm``: a row per
-    measure and method of tests that :func:`paired_tests` made."""
-    better = np.sign(tests["difference"]) * tests["measure"].map(_sign)
+    measure and method of :func:`differences`."""
+    better = np.sign(tests["mean"]) * tests["measure"].map(_sign)
     found = better.where(tests["p_holm"] < level, 0.0)
     named = tests.assign(verdict=found.map({1.0: "better", 0.0: "level", -1.0: "worse"}))
     table = named.pivot_table("p", ["measure", "method"], "verdict", "count", fill_value=0, sort=False)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import torch
@@ -10,13 +11,13 @@ from torch import Tensor, nn
 
 from gan_lib.classifiers import randomised
 from gan_lib.core.options import positive
-from gan_lib.metrics.base import summary
+from gan_lib.metrics.base import interval_of
 from gan_lib.metrics.similarity import rank_correlation, structural_similarity
 
 Explain = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
-def sanity_checks(
+def sanity_scores(
     methods: Mapping[str, Explain],
     cnn: nn.Module,
     images: Tensor,
@@ -29,7 +30,7 @@ def sanity_checks(
     random other class (Sixt et al., ICML 2020). What stays the same does not explain the CNN, or the class.
 
         methods = {"saliency": lambda net, x, y: Saliency(net).attribute(x, y)}
-        forgetting, other = sanity_checks(methods, cnn, images, target, stages=6, classes=10)
+        forgetting, other = sanity_scores(methods, cnn, images, target, stages=6, classes=10)
 
     Args:
         methods: by name, from a CNN, images (B, 3, H, W) and classes (B,) to maps (B, 1, H, W).
@@ -40,9 +41,8 @@ def sanity_checks(
         seed: of the new weights, and of the choice of the other class.
 
     Returns:
-        One row per method and stage, with ``share`` of the layers drawn anew, and one per method: mean, 95 %
-        interval and counted images of rank correlation with the first maps (``rank``, ``rank_low``,
-        ``rank_high``, ``rank_n``; a constant map has no ranks), and the same for SSIM (``ssim``, ...).
+        A row per method, stage and ``image``, with ``share`` of the layers drawn anew, and one per method and
+        ``image``: the rank correlation with the first map (``rank``; a constant map has none) and ``ssim``.
 
     Raises:
         ValueError: no method, no image, no stage or no other class.
@@ -50,23 +50,44 @@ def sanity_checks(
     positive(methods=len(methods), images=len(images), stages=stages, other_classes=classes - 1)
     first = {name: explain(cnn, images, target) for name, explain in methods.items()}
     forgetting = [
-        {"method": name, "share": share}
-        | _alike(first[name], explain(net.requires_grad_(False), images, target))
+        _alike(first[name], explain(net.requires_grad_(False), images, target), method=name, share=share)
         for share, net in randomised(cnn, images[:1], stages, seed)
         for name, explain in methods.items()
     ]
     steps = torch.randint(1, classes, (len(target),), generator=torch.Generator().manual_seed(seed))
     other = (target + steps.to(target)) % classes
     logits = [
-        {"method": name} | _alike(first[name], explain(cnn, images, other))
-        for name, explain in methods.items()
+        _alike(first[name], explain(cnn, images, other), method=name) for name, explain in methods.items()
     ]
-    return pd.DataFrame(forgetting), pd.DataFrame(logits)
+    return pd.concat(forgetting, ignore_index=True), pd.concat(logits, ignore_index=True)
 
 
-def _alike(maps: Tensor, others: Tensor) -> dict[str, float]:
-    columns: dict[str, float] = {}
-    for name, measure in (("rank", rank_correlation), ("ssim", structural_similarity)):
-        own = summary(measure(maps, others))
-        columns |= {name: own.mean, f"{name}_low": own.low, f"{name}_high": own.high, f"{name}_n": own.n}
-    return columns
+def _alike(maps: Tensor, others: Tensor, **labels: Any) -> pd.DataFrame:
+    rank, ssim = rank_correlation(maps, others).tolist(), structural_similarity(maps, others).tolist()
+    return pd.DataFrame({**labels, "image": range(len(maps)), "rank": rank, "ssim": ssim})
+
+
+def sanity_checks(
+    methods: Mapping[str, Explain], *given: Any, **named: Any
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What :func:`sanity_scores` says of one CNN: means over its images.
+
+    Returns:
+        One row per method and stage, and one per method: mean, 95 % interval and counted images of rank
+        correlation with the first maps (``rank``, ``rank_low``, ``rank_high``, ``rank_n``) and of SSIM.
+    """
+    forgetting, other = sanity_scores(methods, *given, **named)
+    return pooled(forgetting.assign(seed=0), ["method", "share"]), pooled(other.assign(seed=0), ["method"])
+
+
+def pooled(scores: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Intervals of ``rank`` and ``ssim``, in columns, of each part of scores with ``seed`` and ``image``."""
+    rows = []
+    for key, own in scores.groupby(list(by), sort=False):
+        row: dict[str, Any] = dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True))
+        for name in ("rank", "ssim"):
+            found = interval_of(own, name)
+            row |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+            row[f"{name}_n"] = found.n
+        rows.append(row)
+    return pd.DataFrame(rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from gan_lib.metrics.base import summary
 from gan_lib.metrics.localisation import mass_inside
 
 
@@ -84,42 +83,39 @@ def _mean(total: Tensor, number: Tensor) -> Tensor:
     return torch.where(number > 0, total / number, torch.nan)
 
 
-def similarity_table(embeddings: Mapping[str, Tensor], classes: Tensor, count: int) -> pd.DataFrame:
+def similarity_scores(embeddings: Mapping[str, Tensor], classes: Tensor, count: int) -> pd.DataFrame:
     """Cosine similarities within and between classes (:func:`class_similarity`), of several kinds of images.
 
     Args:
         embeddings: by kind, (N, D); classes: (N,) of the images, ``count`` in all.
 
     Returns:
-        Two rows per kind, ``embeddings of``: ``similarity`` (``within classes`` or ``between classes``),
-        mean and 95 % interval over the images that have such a partner, and their number ``n``.
+        A row per kind, called ``method``, and ``image``: its mean similarity ``within`` its class and
+        ``between`` it and the others, NaN where it has no such partner.
     """
-    rows = []
+    parts = []
     for name, vectors in embeddings.items():
-        similarity = class_similarity(vectors, classes, count)
-        for which in ("within", "between"):
-            row = {"embeddings of": name, "similarity": f"{which} classes"}
-            rows.append(row | summary(getattr(similarity, which))._asdict())
-    return pd.DataFrame(rows).drop(columns="skipped")
+        found = class_similarity(vectors, classes, count)
+        columns = {"within": found.within.tolist(), "between": found.between.tolist()}
+        parts.append(pd.DataFrame({"method": name, "image": range(len(vectors)), **columns}))
+    return pd.concat(parts, ignore_index=True)
 
 
-def region_table(
-    maps: Mapping[tuple[str, int], Tensor], region: Tensor, top: bool = False, **labels: Any
-) -> pd.DataFrame:
+def region_scores(maps: Mapping[tuple[str, int], Tensor], region: Tensor, top: bool = False) -> pd.DataFrame:
     """How much of several methods' maps lies inside a region (:func:`gan_lib.metrics.mass_inside`).
 
-        region_table({("Grad-CAM", 0): maps}, masks, top=True, place="digit")
+        region_scores({("Grad-CAM", 0): maps}, masks, top=True)
 
     Args:
         maps: by method and training seed, as ``region`` and ``top`` for :func:`mass_inside`.
-        labels: further columns, the same in every row.
 
     Returns:
-        One row per method and seed: ``method``, ``seed``, the labels, and mean, 95 % interval and counts
-        of the share, 0..1.
+        A row per ``method``, ``seed`` and ``image``: the share ``inside``, 0..1.
     """
-    rows = []
+    parts = []
     for (method, seed), own in maps.items():
-        inside = summary(mass_inside(own.cpu(), region.cpu(), top))
-        rows.append({"method": method, "seed": seed, **labels, **inside._asdict()})
-    return pd.DataFrame(rows)
+        inside = mass_inside(own.cpu(), region.cpu(), top).tolist()
+        parts.append(
+            pd.DataFrame({"method": method, "seed": seed, "image": range(len(own)), "inside": inside})
+        )
+    return pd.concat(parts, ignore_index=True)

@@ -2,6 +2,8 @@
 
 from gan_lib.workbench.asked import asked_pictures
 from gan_lib.workbench.bench import Workbench
+from gan_lib.workbench.claims import Claim, evaluate, load_claims
+from gan_lib.workbench.cohort import Cohort
 from gan_lib.workbench.driver import Result, run_notebooks
 from gan_lib.workbench.outside import import_outside
 from gan_lib.workbench.places import Places
@@ -14,6 +16,8 @@ from gan_lib.workbench.unseen import UnseenOptions
 __all__ = [
     "EXPERIMENTS",
     "SWEEPS",
+    "Claim",
+    "Cohort",
     "Places",
     "Profile",
     "ProfileError",
@@ -26,7 +30,9 @@ __all__ = [
     "UnseenOptions",
     "Workbench",
     "asked_pictures",
+    "evaluate",
     "import_outside",
+    "load_claims",
     "parsed_change",
     "run_notebooks",
     "run_sweep",

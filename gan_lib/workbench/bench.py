@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+import torch
+
 from gan_lib.core.artifacts import ArtifactStore
-from gan_lib.core.runtime import device_name, make_fabric, versions
+from gan_lib.core.runtime import PINNED, device_name, instructions, make_fabric, versions
 from gan_lib.figures import FigureFolder
+from gan_lib.workbench.claims import CLAIMS, claims_file, evaluate, load_claims, shown
+from gan_lib.workbench.cohort import Cohort
 from gan_lib.workbench.places import Places
-from gan_lib.workbench.recipes import Profile
+from gan_lib.workbench.recipes import Profile, ProfileError
 from gan_lib.workbench.subject import Subject
 
 
@@ -40,6 +46,11 @@ class Workbench:
         self.places = places or Places.find()
         self.profile = Profile.load(profile, self.places.profiles, changes)
         self.recipe = self.profile.recipe
+        if self.recipe.machine.reproducible and not PINNED.items() <= os.environ.items():
+            asked = " ".join(f"{name}={value}" for name, value in PINNED.items())
+            raise ProfileError(f"reproducible: start with `gan-lib run`, or Python with {asked}")
+        # Sums depend on the number of threads: it is the recipe's, whatever the machine has.
+        torch.set_num_threads(self.recipe.machine.threads)
         self.fabric = make_fabric(self.recipe.machine.device, self.recipe.machine.precision)
         self.device, self.data_dir = self.fabric.device, self.places.data
         self.store = ArtifactStore(self.data_dir / "artifacts")
@@ -50,9 +61,12 @@ class Workbench:
             "seed": self.recipe.seed,
             "versions": versions(),
             "device": device_name(self.device),
+            "threads": self.recipe.machine.threads,
+            "instructions": instructions(),
             "data": {},
+            "cnns": {},
         }
-        run = f"{self.profile.name}/{notebook}"
+        self.notebook, run = notebook, f"{self.profile.name}/{notebook}"
         self.figures = FigureFolder(self.places.figures, run, self.provenance)
 
     def subject(self, changes: Mapping[str, Any] | None = None) -> Subject:
@@ -65,4 +79,35 @@ class Workbench:
         recipe = self.recipe.changed(changes or {})
         subject = Subject(recipe, self.profile.name, self.places, self.store, self.fabric)
         self.provenance["data"][recipe.data.name] = subject.data.fingerprint
+        self.provenance["cnns"][f"{subject.name}/{recipe.cnn.seed}"] = subject.trained.key
         return subject
+
+    def cohort(self, changes: Mapping[str, Any] | None = None) -> Cohort:
+        """A subject for each of the recipe's seeds: CNN i, and later its generator i.
+
+        A CNN whose weights are given, and that is not trained, is the same for all seeds. Errors as for
+        :meth:`subject`.
+        """
+        recipe = self.recipe.changed(changes or {})
+        is_given = recipe.cnn.weights is not None and recipe.cnn.epochs == 0
+        own = {seed: {} if is_given else {"cnn.seed": seed} for seed in recipe.seeds}
+        return Cohort({seed: self.subject({**(changes or {}), **change}) for seed, change in own.items()})
+
+    def claims(self) -> pd.DataFrame:
+        """What the notebook claims, and whether its tables, as written so far, bear it out.
+
+        The claims are those of ``notebooks/claims/NOTEBOOK.yaml``; the table ``claims`` keeps them.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ProfileError: a claim about a column that its table does not have.
+        """
+        folder = self.figures.root / self.figures.run
+
+        def written(name: str) -> pd.DataFrame | None:
+            path = folder / f"{name}.csv"
+            return pd.read_csv(path) if path.is_file() else None
+
+        decided = evaluate(load_claims(claims_file(self.places, self.notebook)), written)
+        self.figures.save_table(decided, CLAIMS, "What is claimed, and whether this run bears it out")
+        return shown(decided)

@@ -22,9 +22,10 @@ from jupyter_core.utils import run_sync
 from papermill.exceptions import PapermillExecutionError
 
 from gan_lib.core.artifacts import code_version, digest
-from gan_lib.core.runtime import PeakMemory, versions
+from gan_lib.core.runtime import PASSIVE, PINNED, PeakMemory, versions
 from gan_lib.core.storage import read_json, write_json
 from gan_lib.figures.save import check_manifest, merge_manifest, read_manifest
+from gan_lib.workbench.claims import claims_file
 from gan_lib.workbench.outside import outside_code
 from gan_lib.workbench.places import DATA, FIGURES, SWEPT, Places
 from gan_lib.workbench.recipes import Profile, ProfileError
@@ -97,9 +98,12 @@ def run_notebooks(
         if missing:
             raise ProfileError(f"{notebook.name}: its parameters cell lacks {', '.join(sorted(missing))}")
     runs = places.data / "runs" / loaded.name
+    environment = PASSIVE | (PINNED if loaded.recipe.machine.reproducible else {})
     for number, notebook in enumerate(notebooks, start=1):
         name = notebook_name(notebook, places.notebooks)
-        status, key = runs / f"{name}.json", _key(notebook, loaded.recipe.flat())
+        claims = claims_file(places, name)
+        claimed = claims.read_text() if claims.is_file() else ""
+        status, key = runs / f"{name}.json", _key(notebook, {**loaded.recipe.flat(), "claims": claimed})
         done = _unchanged(status, key, places.figures)
         if done is not None and not force:
             yield Result(name, "unchanged", files=done)
@@ -107,7 +111,8 @@ def run_notebooks(
         report(number, len(notebooks), name)
         is_file = profile.endswith((".yaml", ".yml"))  # its path as the notebook's folder sees it
         seen = os.path.relpath(profile, notebook.parent) if is_file else profile
-        result = _run_one(notebook, name, {"profile": seen, "changes": dict(changes or {})}, places, runs)
+        parameters = {"profile": seen, "changes": dict(changes or {})}
+        result = _run_one(notebook, name, parameters, places, runs, environment)
         write_json(status, {"key": key, **asdict(result)})
         yield result
         if result.state == "failed":
@@ -139,7 +144,14 @@ def _unchanged(status: Path, key: str, figures: Path) -> tuple[str, ...] | None:
     return tuple(last["files"]) if is_whole else None
 
 
-def _run_one(notebook: Path, name: str, parameters: Mapping[str, Any], places: Places, runs: Path) -> Result:
+def _run_one(
+    notebook: Path,
+    name: str,
+    parameters: Mapping[str, Any],
+    places: Places,
+    runs: Path,
+    environment: Mapping[str, str],
+) -> Result:
     start = time.perf_counter()
     output = runs / f"{name}.ipynb"
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -151,6 +163,7 @@ def _run_one(notebook: Path, name: str, parameters: Mapping[str, Any], places: P
                 DATA: str(places.data.resolve()),
                 FIGURES: str(Path(staging).resolve()),
                 SWEPT: str(places.figures.resolve()),
+                **environment,
             }
         ),
     ):

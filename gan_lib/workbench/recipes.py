@@ -45,14 +45,14 @@ class ProfileError(ValueError):
 
 @options
 class Recipe:
-    """All sections. ``seed`` decides data, CNN and every draw; ``seeds`` are those of the generators.
+    """All sections. ``seed`` decides data and every draw; each of ``seeds`` is a CNN with its generators.
 
     ``asked`` names pictures of one's own, a file in ``data/`` and a class each; ``shown_images`` is how many
     rows a figure has.
     """
 
     seed: NonNegativeInt = 0
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0, 1, 2)
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0, 1, 2, 3, 4)
     shown_images: PositiveInt = 6
     asked: tuple[tuple[str, str], ...] = ()
     machine: MachineRecipe = MachineRecipe()
@@ -64,7 +64,7 @@ class Recipe:
     )
     discriminator: DiscriminatorSizes = DiscriminatorSizes(width=16, stem_stride=8)
     supervised: TrainingOptions = TrainingOptions(
-        epochs=3,
+        epochs=2,
         batch_size=16,
         learning_rate=0.001,
         warmup_steps=50,
@@ -92,6 +92,8 @@ class Recipe:
         """
         values: Any = asdict(self)
         for name, value in changes.items():
+            if name == "cnn" and isinstance(value, str):
+                name = "cnn.source"  # cnn=train
             for part in reversed(name.split(".")):
                 value = {part: value}
             values = _merged(values, value)

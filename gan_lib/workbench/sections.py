@@ -26,9 +26,10 @@ class MachineRecipe:
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Precision = "auto"
-    threads: PositiveInt = 2  # of the CNN's training and of all that is computed once
-    workers: PositiveInt = 2  # processes that train generators side by side; a GPU is better left to one
+    threads: PositiveInt = 2  # of all that is computed in the notebook itself
+    workers: PositiveInt = 2  # processes that train and judge side by side; a GPU is better left to one
     job_threads: PositiveInt = 1  # of each of them: small networks gain nothing from more
+    reproducible: bool = False  # the same bits on every x86-64 processor with AVX2; 7 to 26 % slower
 
 
 @options
@@ -49,8 +50,14 @@ class DataRecipe:
 
 @options
 class CNNRecipe(FitOptions):
-    """The CNN to be explained, and how it is trained."""
+    """The CNN to be explained, and how it is trained.
 
+    A *reference* CNN is shipped (:mod:`gan_lib.workbench.reference`) and taken where there is one that was
+    trained as this section says, whatever the number of training images; else, or with ``cnn=train``, the CNN
+    is trained. ``seed`` tells several trainings of the same CNN apart.
+    """
+
+    source: Literal["reference", "train"] = "reference"
     architecture: str = "slim_vgg"  # any of torchvision, a slim one, or ``package.module:factory``
     weights: str | None = None  # a safetensors file in ``data/``, or the name of torchvision's
     head: str = "linear"  # or ``published``

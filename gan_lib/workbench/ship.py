@@ -26,8 +26,7 @@ def ship(subject: Subject, torchvision_weights: str | None = None) -> tuple[Path
     """
     own = {}
     for method in subject.recipe.judge.trained:
-        found, where = subject.kept(method)
-        if found and where != "shipped":
+        if found := subject.kept_by_profile(method):
             own[method.replace("_", "-")] = found[min(found)]
     if not own:
         raise FileNotFoundError("the profile has trained no explainers: run 02 and 03 first")

@@ -7,7 +7,7 @@ each other, and each can also run alone.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from gan_lib.classifiers import (
     Classifier,
@@ -30,7 +31,7 @@ from gan_lib.classifiers import (
 from gan_lib.concepts import ConceptBank, LayerRelevance, learn_concepts
 from gan_lib.core.artifacts import ArtifactStore
 from gan_lib.core.capture import layers_in_order
-from gan_lib.core.runtime import threads
+from gan_lib.core.runtime import instructions, make_fabric, threads
 from gan_lib.core.storage import read_json
 from gan_lib.data import ImageData, ImageSplit, load_data
 from gan_lib.explainers import ContrastiveExplainer, GANExplainer, GeneratorExplainer
@@ -54,6 +55,7 @@ from gan_lib.workbench.jobs import (
 from gan_lib.workbench.outside import code_of
 from gan_lib.workbench.places import Places
 from gan_lib.workbench.recipes import Recipe
+from gan_lib.workbench.reference import reference_cnn, training
 from gan_lib.workbench.samples import Sample
 
 Run = tuple[str, int]  # variant or method, and seed
@@ -64,6 +66,23 @@ class Trained(TrainedGenerator):
     """A generator from the store as an explainer of the subject's CNN."""
 
     explainer: GeneratorExplainer
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Generators to be trained for a CNN: a job for each run, and what makes an explainer of its result."""
+
+    runs: Sequence[Run]
+    jobs: Sequence[Job]
+    explainer: Callable[[Generator], GeneratorExplainer]
+    device: torch.device
+
+    def trained(self, made: Iterator[TrainedGenerator]) -> dict[Run, Trained]:
+        """The runs with what came of their jobs, the next ones of an iterator."""
+        return {
+            run: Trained(own.generator, own.log, own.key, self.explainer(own.generator).to(self.device))
+            for run, own in zip(self.runs, made, strict=False)
+        }
 
 
 class Subject:
@@ -83,6 +102,7 @@ class Subject:
         self, recipe: Recipe, profile: str, places: Places, store: ArtifactStore, fabric: Fabric
     ) -> None:
         self.recipe, self.places, self.fabric, self.device = recipe, places, fabric, fabric.device
+        self._profile = profile
         own = recipe.data
         counts = {"train": own.train_images, "test": own.test_images, "validation": own.validation_images}
         self.data: ImageData = load_data(
@@ -91,6 +111,7 @@ class Subject:
         precision: Any = fabric._precision.precision
         kind: Any = {"device": self.device.type, "precision": precision}
         self.machine = replace(recipe.machine, **kind)
+        kind |= instructions()
         self.store = store.on({**kind, "threads": self.machine.threads})
         self.jobs_store = store.on({**kind, "threads": self.machine.job_threads})
         self.trained = self._classifier()
@@ -98,6 +119,10 @@ class Subject:
         self._home = places.data / "artifacts" / "explainers" / profile / recipe.cnn.architecture
         names = self.data.class_names
         self.names = tuple(name.partition("_")[2].replace("_", " ") or name for name in names)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Made anew where it is unpickled, in a worker process: all that it holds is in the store."""
+        return _subject_again, (self.recipe, self._profile, self.places, self.store.root)
 
     def _made(
         self, kind: str, module: str, made_from: Mapping[str, Any], make: Callable[[Path], object]
@@ -111,8 +136,11 @@ class Subject:
         return self.store.get(kind, module, made_from, pinned)
 
     def _classifier(self) -> TrainedClassifier:
-        """The recipe's CNN, trained; with ``weights``, fine-tuned from them (0 epochs: as they are)."""
-        recipe, options = self.recipe.cnn, replace(self.recipe.cnn, seed=self.recipe.seed)
+        """The recipe's CNN: a shipped one, or trained; with ``weights``, fine-tuned from them (0 epochs: as
+        they are)."""
+        if (shipped := reference_cnn(self.recipe, self.places)) is not None:
+            return shipped
+        recipe = options = self.recipe.cnn
         weights = recipe.weights
         if weights is not None and (self.places.data / weights).is_file():
             weights = str(self.places.data / weights)
@@ -124,7 +152,7 @@ class Subject:
             save_classifier(cnn, folder)
             history.to_csv(folder / "history.csv", index=False)
 
-        made_from = {"data": self.data.fingerprint, "options": asdict(options)}
+        made_from = {"data": self.data.fingerprint, "options": training(self.recipe)}
         folder = self._made("classifier", "gan_lib.classifiers", made_from, make)
         return TrainedClassifier(load_classifier(folder), pd.read_csv(folder / "history.csv"), folder.name)
 
@@ -196,17 +224,15 @@ class Subject:
         chosen = self.recipe.gan.variants if variants is None else variants
         return [(variant, seed) for seed in seeds or self.recipe.seeds for variant in chosen]
 
-    def _train(
-        self,
-        runs: Sequence[Run],
-        jobs: Sequence[Job],
-        explainer: Callable[[Generator], GeneratorExplainer],
-    ) -> dict[Run, Trained]:
-        made = zip(runs, train_all(jobs, self.jobs_store, self.machine), strict=True)
-        return {
-            run: Trained(own.generator, own.log, own.key, explainer(own.generator).to(self.device))
-            for run, own in made
-        }
+    def _train(self, plan: TrainingPlan) -> dict[Run, Trained]:
+        return plan.trained(iter(train_all(plan.jobs, self.jobs_store, self.machine)))
+
+    def training_targets(self, conditions: str | None = None) -> Tensor:
+        """Which training images (N,) have a target, a Grad-CAM that is not empty: generators learn from those.
+
+        Conditions and targets are made if need be; ``conditions`` as for :meth:`supervised`.
+        """
+        return self.conditions(self.maker(conditions), self.training_images()).with_target()
 
     def supervised(
         self,
@@ -216,21 +242,39 @@ class Subject:
     ) -> dict[Run, Trained]:
         """Generators trained with Grad-CAM as their target, by variant and seed.
 
+        Images whose Grad-CAM is empty are left out.
+
         Args:
             variants, seeds, conditions: by default the recipe's; ``conditions="published"`` are those
                 that contain the target.
+
+        Raises:
+            ValueError: Grad-CAM is empty for every training image.
         """
+        return self._train(self.supervised_plan(variants, seeds, conditions))
+
+    def supervised_plan(
+        self,
+        variants: Sequence[str] | None = None,
+        seeds: Sequence[int] | None = None,
+        conditions: str | None = None,
+    ) -> TrainingPlan:
+        """What :meth:`supervised` trains."""
         recipe, runs = self.recipe, self._runs(variants, seeds)
-        if not runs:
-            return {}
         maker, images = self.maker(conditions), self.training_images()
         sizes = replace(recipe.generator, conditions=len(maker.positions))
         critic, stored = recipe.discriminator, self.conditions(maker, images)
+        rows = stored.with_target().nonzero()[:, 0]
+        if not len(rows):
+            raise ValueError(
+                f"{self.name}: Grad-CAM is empty for every training image: nothing to learn from"
+            )
+        images, stored = images.subset(rows), stored.subset(rows)
         jobs = [
             GeneratorJob(variant, sizes, critic, images, stored, replace(recipe.supervised, seed=seed))
             for variant, seed in runs
         ]
-        return self._train(runs, jobs, partial(GANExplainer, maker))
+        return TrainingPlan(runs, jobs, partial(GANExplainer, maker), self.device)
 
     def contrastive(
         self,
@@ -245,6 +289,16 @@ class Subject:
             variants, seeds, options: by default the recipe's.
             start: generators of another CNN by seed, of which only the adapters are trained anew.
         """
+        return self._train(self.contrastive_plan(variants, seeds, options, start))
+
+    def contrastive_plan(
+        self,
+        variants: Sequence[str] | None = None,
+        seeds: Sequence[int] | None = None,
+        options: ContrastiveOptions | None = None,
+        start: Mapping[int, TrainedGenerator] | None = None,
+    ) -> TrainingPlan:
+        """What :meth:`contrastive` trains."""
         recipe, runs, images = self.recipe, self._runs(variants, seeds), self.training_images()
         sizes, critic = asdict(recipe.features), recipe.critic
         layers, schedule = sizes.pop("layers"), options or recipe.contrastive
@@ -253,29 +307,34 @@ class Subject:
             own, first = replace(schedule, seed=seed), start[seed] if start else None
             jobs.append(ContrastiveJob(variant, sizes, critic, self.trained, layers, images, own, first))
         maker = FeatureMaker(self.cnn, self.image_size, layers)
-        return self._train(runs, jobs, partial(ContrastiveExplainer, maker))
+        return TrainingPlan(runs, jobs, partial(ContrastiveExplainer, maker), self.device)
+
+    def forget(self, method: str) -> None:
+        """Remove what :meth:`keep` has kept of a method, of all seeds."""
+        shutil.rmtree(self._home / method, ignore_errors=True)
 
     def keep(self, explainers: Mapping[Run, GeneratorExplainer]) -> None:
-        """Keep explainers, by method and seed, for later notebooks; the profile's earlier ones go."""
+        """Keep explainers, by method and seed, for later notebooks."""
         about = {"recipe": self.recipe.flat(), "data": self.data.fingerprint}
-        for method in {method for method, _ in explainers}:
-            shutil.rmtree(self._home / method, ignore_errors=True)
         for (method, seed), explainer in explainers.items():
             explainer.save(self._home / method / str(seed), about)
 
-    def kept(self, method: str) -> tuple[dict[int, GeneratorExplainer], str]:
-        """A method's explainers of this CNN and these data, by seed, as an earlier notebook kept them; else
-        the shipped one, seed 0; and where they come from, in words."""
-        name = method.replace("_", "-")
+    def kept_by_profile(
+        self, method: str, seeds: Sequence[int] | None = None
+    ) -> dict[int, GeneratorExplainer]:
+        """A method's explainers of this CNN and these data, by seed, as an earlier notebook kept them."""
         found: dict[int, GeneratorExplainer] = {}
-        for path in sorted((self._home / name).glob("*/explainer.json")):
+        for path in sorted((self._home / method.replace("_", "-")).glob("*/explainer.json")):
+            seed = int(path.parent.name)
             same_data = read_json(path)["trained_on"].get("data") == self.data.fingerprint
-            if same_data and (own := self._fitting(path.parent)):
-                found[int(path.parent.name)] = own
-        if found:
-            return found, f"trained by this profile, seeds {', '.join(map(str, found))}"
-        shipped = self._fitting(self.places.pretrained / self.recipe.cnn.architecture / name)
-        return ({0: shipped}, "shipped") if shipped else ({}, "not there for this CNN")
+            if same_data and (seeds is None or seed in seeds) and (own := self._fitting(path.parent)):
+                found[seed] = own
+        return found
+
+    def shipped(self, method: str) -> GeneratorExplainer | None:
+        """A method's shipped explainer, if there is one that fits this CNN."""
+        home = self.places.pretrained / self.recipe.cnn.architecture
+        return self._fitting(home / method.replace("_", "-"))
 
     def _fitting(self, folder: Path) -> GeneratorExplainer | None:
         """The explainer in a folder, if there is one that fits the CNN."""
@@ -297,3 +356,8 @@ class Subject:
         made_from = {"classifier": self.trained.key, "split": split.fingerprint, **relevance.settings()}
         made_from |= dict(zip(("classes", "components", "images", "seed"), settings, strict=True))
         return ConceptBank.load(self._made("concepts", "gan_lib.concepts", made_from, make))
+
+
+def _subject_again(recipe: Recipe, profile: str, places: Places, root: Path) -> Subject:
+    fabric = make_fabric(recipe.machine.device, recipe.machine.precision)
+    return Subject(recipe, profile, places, ArtifactStore(root), fabric)

@@ -12,7 +12,8 @@ A sweep is a YAML file. Dotted names are recipe fields, what else stands in a se
     grid: {data.name: [digits_in_scenes, plain_digits]}
 
 ``gan-lib sweep FILE`` writes ``figures/FILE/results.csv``. Each setting and seed is a job of its own, in a
-process of its own, and is found again in the artifact store when the sweep is run again. To ablate something
+process of its own, and is found again in the artifact store when the sweep is run again. Seed i is CNN i with
+a generator of its own, and test images are dealt out over them. To ablate something
 new, register it (a condition, a generator, a fill, an experiment) and write such a file; another *runner*
 (:data:`SWEEPS`) is needed only for what is no list of settings.
 """
@@ -48,7 +49,6 @@ Experiment = Callable[[Subject, int], Explainer]
 
 # What is trained, or taken, for one setting and seed: a function of the subject and the seed to an explainer.
 EXPERIMENTS: Registry[Experiment] = Registry("experiment")
-SEEDLESS = {"grad_cam", "linear_readout"}
 AREAS = [0.1]
 
 
@@ -65,7 +65,7 @@ class Sweep:
     title: str  # caption of the first
     profile: str = "cpu"  # that the settings differ from
     runner: Annotated[str, one_of(SWEEPS)] = "settings"
-    seeds: tuple[NonNegativeInt, ...] | None = None  # of the generators; by default the profile's
+    seeds: tuple[NonNegativeInt, ...] | None = None  # of CNNs and generators; by default the profile's
     changes: dict[str, Any] = field(default_factory=dict)  # common to all settings
     settings: tuple[dict[str, Any], ...] = ()  # labels and changes
     grid: dict[str, list[Any]] = field(default_factory=dict)  # values by recipe field, all combined
@@ -167,15 +167,11 @@ def run_settings(sweep: Sweep, bench: Workbench) -> Tables:
     """Every setting with every seed, summarised: columns of the labels, and of :func:`summarise`."""
     settings = settings_of(sweep, bench.recipe)
     seeds = sweep.seeds or bench.recipe.seeds
-    runs = [
-        (setting, seed)
-        for setting in settings
-        for seed in (seeds[:1] if setting.experiment in SEEDLESS else seeds)
-    ]
-    subjects = {json.dumps(_of_cnn(own.changes)): own.changes for own in settings}
-    for changes in subjects.values():
-        bench.subject(changes)  # its CNN is trained before processes wait for each other
-    jobs = (delayed(_scores)(sweep, setting, seed, bench.places) for setting, seed in runs)
+    runs = list(itertools.product(settings, seeds))
+    cohorts = {json.dumps(_of_cnn(own.changes)): own.changes for own in settings}
+    for changes in cohorts.values():
+        bench.cohort({**changes, "seeds": seeds})  # CNNs are trained before processes wait for each other
+    jobs = (delayed(_scores)(sweep, setting, seed, seeds, bench.places) for setting, seed in runs)
     parallel = Parallel(n_jobs=max(1, min(bench.recipe.machine.workers, len(runs))), return_as="generator")
     tables = list(progress(parallel(jobs), f"sweep {sweep.name}", len(runs)))
     parts = []
@@ -195,14 +191,16 @@ def _of_cnn(changes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in changes.items() if name.split(".")[0] in ("seed", "data", "cnn")}
 
 
-def _scores(sweep: Sweep, setting: Setting, seed: int, places: Places) -> pd.DataFrame:
-    """Scores of one setting and seed, image by image; from the store where they are there."""
-    one_process = {**sweep.changes, "machine.workers": 1}
-    subject = Workbench("sweep", sweep.profile, one_process, places).subject(setting.changes)
+def _scores(sweep: Sweep, setting: Setting, seed: int, seeds: Sequence[int], places: Places) -> pd.DataFrame:
+    """Scores of one setting and seed, CNN and generator, of the images dealt to it; from the store where they
+    are there."""
+    one_process = {**sweep.changes, "machine.workers": 1, "seeds": seeds}
+    cohort = Workbench("sweep", sweep.profile, one_process, places).cohort(setting.changes)
+    subject = cohort[seed]
 
     def make(folder: Path) -> None:
         explainer = EXPERIMENTS[setting.experiment](subject, seed)
-        sample = subject.draw(subject.recipe.gan.test_images)
+        sample = cohort.deal(subject.recipe.gan.test_images)[seed]
         target = GradCAM(subject.cnn, subject.target_layer).to(subject.device)
         reference, maps = (
             own.attribute(sample.images, target=sample.explained, batch_size=128)
@@ -222,7 +220,7 @@ def _scores(sweep: Sweep, setting: Setting, seed: int, places: Places) -> pd.Dat
     if code := outside_code():  # a measure, a method, ...
         made_from["outside"] = code
     folder = subject.jobs_store.get("scores", "gan_lib.workbench.sweeps", made_from, make)
-    return pd.read_csv(folder / "scores.csv")
+    return cohort.labelled(pd.read_csv(folder / "scores.csv"), seed)
 
 
 def _cost(settings: Sequence[Setting], seed: int, bench: Workbench) -> pd.DataFrame:

@@ -7,8 +7,7 @@ generator that reads activations cannot travel as it is; its adapters are traine
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from itertools import product
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -22,6 +21,7 @@ from gan_lib.metrics import judge, summarise, wins_against
 from gan_lib.workbench.bench import Workbench
 from gan_lib.workbench.jobs import GeneratorJob, train_all
 from gan_lib.workbench.recipes import ProfileError
+from gan_lib.workbench.reference import CHEATING
 from gan_lib.workbench.samples import Sample
 from gan_lib.workbench.subject import Subject
 from gan_lib.workbench.sweeps import AREAS, SWEEPS, Sweep, Tables
@@ -31,8 +31,8 @@ VARIANTS = ("lsft", "gsft")
 TRAVELLED = ["dice", "drop_black", "drop_black@10", "drop_blur", "increase_black", "won", "lost", "won@10"]
 ADAPTED = ["drop_black", "drop_black@10", "won", "won@10"]
 Explainers = dict[tuple[str, int], Explainer]  # by method and training seed
+LEAST_TARGETS = 0.5  # share of a cell's images with a Grad-CAM that is not empty
 KNOWN = {
-    (True, True): "unseen pair",  # CNN and data set are known, from other pairs
     (False, True): "unseen CNN",
     (True, False): "unseen data",
     (False, False): "unseen CNN and data",
@@ -62,18 +62,18 @@ class UnseenOptions:
     adapted_data_sets: list[str] | tuple[str, ...] = ()
 
 
-def seen_before(cell: Subject, trained_on: Sequence[Subject]) -> str:
-    """What a generator knows of a cell that it is tested on: ``seen``, or a value of :data:`KNOWN`."""
-    if any(own.name == cell.name for own in trained_on):
-        return "seen"
-    cnn = any(own.recipe.cnn.architecture == cell.recipe.cnn.architecture for own in trained_on)
-    return KNOWN[cnn, any(own.recipe.data.name == cell.recipe.data.name for own in trained_on)]
+def seen_before(cell: str, asked: UnseenOptions) -> str:
+    """What a generator knows of a cell, ``CNN x data set``, that it is tested on: ``seen``, or a value of
+    :data:`KNOWN`; generators are trained on all pairs of the options' seen CNNs and data sets."""
+    architecture, _, data = cell.partition(" x ")
+    cnn, images = architecture in asked.seen_architectures, data in asked.seen_data_sets
+    return "seen" if cnn and images else KNOWN[cnn, images]
 
 
 def cell_scores(cell: Subject, explainers: Explainers, sample: Sample) -> pd.DataFrame:
     """Every measure of several explainers in a cell, image by image, and who wins against Grad-CAM.
 
-    ``("Grad-CAM", 0)`` must be among the explainers.
+    A Grad-CAM, by any seed, must be among the explainers.
 
     Returns:
         The scores of :func:`gan_lib.metrics.judge`, ``dice`` with Grad-CAM's map; ``won`` and ``lost`` (0 or
@@ -83,7 +83,8 @@ def cell_scores(cell: Subject, explainers: Explainers, sample: Sample) -> pd.Dat
         key: own.to(cell.device).attribute(sample.images, target=sample.explained, batch_size=128)
         for key, own in explainers.items()
     }
-    given: Any = {"reference": maps["Grad-CAM", 0], "evidence": sample.masks, "areas": AREAS}
+    reference = next(own for (method, _), own in maps.items() if method == "Grad-CAM")
+    given: Any = {"reference": reference, "evidence": sample.masks, "areas": AREAS}
     scores, _ = judge(cell.cnn, sample.images, maps, sample.explained, **given)
     for suffix in ("", *(f"@{100 * area:g}" for area in AREAS)):
         wins = wins_against(scores, f"drop_black{suffix}", "Grad-CAM")  # in the same order
@@ -91,9 +92,30 @@ def cell_scores(cell: Subject, explainers: Explainers, sample: Sample) -> pd.Dat
     return scores.assign(cell=cell.name, image=cell.name + "/" + scores["image"].astype(str))
 
 
+@dataclass(frozen=True)
+class Cells:
+    """The cells of one seed, CNN i each, with the test images dealt to it."""
+
+    seed: int
+    subjects: Sequence[Subject]
+    samples: Sequence[Sample]  # of each, only images that have a target
+
+    def among(self, architectures: Sequence[str], data_sets: Sequence[str]) -> Cells:
+        """Those of some CNNs and data sets."""
+        kept = [
+            (own, sample)
+            for own, sample in zip(self.subjects, self.samples, strict=True)
+            if own.recipe.cnn.architecture in architectures and own.recipe.data.name in data_sets
+        ]
+        return Cells(self.seed, [own for own, _ in kept], [sample for _, sample in kept])
+
+
 @SWEEPS.register("unseen")
 def run_unseen(sweep: Sweep, bench: Workbench) -> Tables:
     """Supervised generators on all cells, and contrastive ones whose adapters are trained anew.
+
+    Seed i is CNN i of every cell, and the generators trained on these. A cell whose Grad-CAM is empty for most
+    images has no target: it is reported, nothing is trained on it, and it has no scores.
 
     Raises:
         ProfileError: options that do not fit.
@@ -103,99 +125,144 @@ def run_unseen(sweep: Sweep, bench: Workbench) -> Tables:
     except (TypeError, ValueError) as error:
         raise ProfileError(f"sweep {sweep.name!r}: {error}") from None
     seeds = sweep.seeds or bench.recipe.seeds
-    cells, missing = _cells(asked, bench)
-    learned = _among(cells, asked.seen_architectures, asked.seen_data_sets)
-    moved = _among(cells, asked.unseen_architectures, asked.adapted_data_sets)
-    known = {cell.name: seen_before(cell, learned) for cell in cells}
-    right = [{"cell": own.name, "generator": known[own.name], "accuracy": own.accuracy} for own in cells]
-    supervised = _judged(cells, _travelled(cells, learned, asked, seeds), asked.test_images)
+    every, reports = [], []
+    for place, seed in enumerate(seeds):
+        subjects, missing = _cells(asked, bench, seed)
+        cells, report = _with_targets(subjects, seed, _share(asked.test_images, len(seeds), place))
+        every.append(cells)
+        reports.append(report)
+    learned = [own.among(asked.seen_architectures, asked.seen_data_sets) for own in every]
+    report = pd.concat(reports)
+    report["generator"] = [seen_before(name, asked) for name in report["cell"]]
+    known = report.set_index("cell")["generator"].to_dict()
+    supervised = _judged(every, _travelled(every, learned, asked))
     supervised["known"] = supervised["cell"].map(known)
     by_cell = _summaries(supervised, "cell", TRAVELLED)
-    every = "Every cell: overlap with Grad-CAM, drop, increase, images won and lost [%]"
+    caption = "Every cell: overlap with Grad-CAM, drop, increase, images won and lost [%]"
+    about = "Cells: the CNN's accuracy, the share of images with a target, what generators know of them"
     tables: Tables = {
-        "cells": (pd.DataFrame(right), "The CNNs' accuracy, and what the generators know of each cell"),
+        "cells": (report, about),
         "missing_data": (missing, "Data sets that are not at hand"),
-        "results": (by_cell.assign(known=by_cell["cell"].map(known)), every),
+        "results": (by_cell.assign(known=by_cell["cell"].map(known)), caption),
         "unseen": (_summaries(supervised, "known", TRAVELLED), "The same over cells that are equally new"),
     }
-    if not moved:
+    moved = [own.among(asked.unseen_architectures, asked.adapted_data_sets) for own in every]
+    if not any(own.subjects for own in moved):
         return tables
-    contrastive = _judged(moved, _adapted(moved, learned[0], asked, seeds), asked.test_images)
+    contrastive = _judged(moved, _adapted(moved, learned, asked))
     by_cell = _summaries(contrastive, "cell", [*ADAPTED, "evidence_dice"])
-    pooled = summarise(contrastive[["method", "seed", "image", *ADAPTED]])
-    caption = f"Contrastive LSFT of {learned[0].name} on {len(moved)} cells of unseen CNNs"
+    pooled = summarise(contrastive[["method", "seed", "cnn", "image", *ADAPTED]])
+    caption = f"Contrastive LSFT of {learned[0].subjects[0].name} on cells of unseen CNNs"
     return tables | {"adapters_by_cell": (by_cell, f"{caption}, by cell"), "adapters": (pooled, caption)}
 
 
-def _cells(asked: UnseenOptions, bench: Workbench) -> tuple[list[Subject], pd.DataFrame]:
-    """Every cell whose data are at hand, and why the others are not."""
+def _share(count: int, parts: int, place: int) -> tuple[int, int]:
+    """How many of ``count`` images the part at a place gets, and how many those before it have."""
+    sizes = [count // parts + (other < count % parts) for other in range(parts)]
+    return sizes[place], sum(sizes[:place])
+
+
+def _cells(asked: UnseenOptions, bench: Workbench, seed: int) -> tuple[list[Subject], pd.DataFrame]:
+    """Every cell whose data are at hand, with the CNN of a seed, and why the others are not."""
     cells, missing = [], []
     for data in [*asked.seen_data_sets, *asked.unseen_data_sets]:
+        changes: dict[str, Any] = {"data.name": data, "cnn.seed": seed}
+        if data == CHEATING:  # as its reference CNNs
+            changes["cnn.epochs"] = bench.recipe.confounded.epochs
         try:
             names = [*asked.seen_architectures, *asked.unseen_architectures]
-            cells += [bench.subject({"data.name": data, "cnn.architecture": name}) for name in names]
+            cells += [bench.subject({**changes, "cnn.architecture": name}) for name in names]
         except FileNotFoundError as error:
             missing.append({"data set": data, "why": str(error).split("):")[0] + ")"})
     return cells, pd.DataFrame(missing, columns=["data set", "why"])
 
 
-def _among(cells: Sequence[Subject], architectures: Sequence[str], data_sets: Sequence[str]) -> list[Subject]:
-    own = [cell for cell in cells if cell.recipe.cnn.architecture in architectures]
-    return [cell for cell in own if cell.recipe.data.name in data_sets]
+def _with_targets(
+    subjects: Sequence[Subject], seed: int, share: tuple[int, int]
+) -> tuple[Cells, pd.DataFrame]:
+    """Cells most of whose images have a target, and a row about each, those without included."""
+    kept, samples, rows = [], [], []
+    for own in subjects:
+        sample = own.draw(share[0], skip=share[1])
+        target = GradCAM(own.cnn, own.target_layer).attribute(sample.images, sample.explained, 128)
+        there = target.flatten(1).amax(1).cpu() > 0  # (N,)
+        share_of_targets = float(there.float().mean())
+        has = share_of_targets >= LEAST_TARGETS
+        row = {"cell": own.name, "seed": seed, "accuracy": own.accuracy, "targets": share_of_targets}
+        rows.append(row | {"used": has})
+        if has:
+            kept.append(own)
+            samples.append(sample[there.nonzero()[:, 0]])
+    return Cells(seed, kept, samples), pd.DataFrame(rows)
 
 
-def _judged(cells: Sequence[Subject], explainers: Iterable[Explainers], images: int) -> pd.DataFrame:
-    scores = [cell_scores(cell, own, cell.draw(images)) for cell, own in zip(cells, explainers, strict=True)]
-    return pd.concat(scores)
+def _judged(every: Sequence[Cells], explainers: Iterable[Explainers]) -> pd.DataFrame:
+    """Scores of all cells of all seeds; explainers come in the same order."""
+    made, tables = iter(explainers), []
+    for cells in every:
+        for cell, sample in zip(cells.subjects, cells.samples, strict=True):
+            scores = cell_scores(cell, next(made), sample)
+            image = f"{cells.seed}/" + scores["image"]
+            tables.append(scores.assign(seed=cells.seed, cnn=cell.trained.key, image=image))
+    return pd.concat(tables)
 
 
 def _summaries(scores: pd.DataFrame, by: str, measures: Sequence[str]) -> pd.DataFrame:
     """Means with intervals of each part of the scores."""
     parts = []
     for name, own in scores.groupby(by, sort=False):
-        present = [measure for measure in measures if measure in own and own[measure].notna().all()]
-        parts.append(summarise(own[["method", "seed", "image", *present]]).assign(**{by: name}))
+        present = [measure for measure in measures if measure in own]
+        parts.append(summarise(own[["method", "seed", "cnn", "image", *present]]).assign(**{by: name}))
     return pd.concat(parts)
 
 
 def _travelled(
-    cells: Sequence[Subject], learned: Sequence[Subject], asked: UnseenOptions, seeds: Sequence[int]
+    every: Sequence[Cells], learned: Sequence[Cells], asked: UnseenOptions
 ) -> Iterator[Explainers]:
     """Supervised generators trained on some cells, and who competes with them, for each cell."""
-    splits = [cell.draw(asked.images, "train").split for cell in learned]
-    pixels = torch.cat([split.images[torch.arange(len(split))] for split in splits])
-    images = ImageSplit(pixels, torch.cat([split.labels for split in splits]))
-    recipe, jobs, runs = learned[0].recipe, [], list(product(SETTINGS, VARIANTS, seeds))
-    stored = {}
-    for setting, name in SETTINGS.items():
-        parts = [cell.conditions(cell.maker(name), own) for cell, own in zip(learned, splits, strict=True)]
-        stored[setting] = StoredConditions(*(folder for part in parts for folder in part.folders))
-    for setting, variant, seed in runs:
-        given = (recipe.generator, recipe.discriminator, images, stored[setting])
-        jobs.append(GeneratorJob(variant, *given, replace(recipe.supervised, seed=seed)))
-    made = train_all(jobs, learned[0].jobs_store, learned[0].machine)
-    for cell in cells:
-        makers = {setting: cell.maker(name) for setting, name in SETTINGS.items()}
-        explainers: Explainers = {("Grad-CAM", 0): GradCAM(cell.cnn, cell.target_layer)}
-        explainers |= {(f"linear readout ({own})", 0): LinearReadout(maker) for own, maker in makers.items()}
-        for (setting, variant, seed), trained in zip(runs, made, strict=True):
-            name = f"{variant.upper()} ({setting})"
-            explainers[name, seed] = GANExplainer(makers[setting], trained.generator)
-        yield explainers
+    jobs, runs = [], []
+    for cells in learned:
+        splits = [cell.draw(asked.images, "train").split for cell in cells.subjects]
+        recipe = cells.subjects[0].recipe
+        for setting, name in SETTINGS.items():
+            parts = [
+                cell.conditions(cell.maker(name), own)
+                for cell, own in zip(cells.subjects, splits, strict=True)
+            ]
+            stored = StoredConditions(*(folder for part in parts for folder in part.folders))
+            rows = stored.with_target().nonzero()[:, 0]
+            pixels = torch.cat([split.images[torch.arange(len(split))] for split in splits])
+            images = ImageSplit(pixels, torch.cat([split.labels for split in splits])).subset(rows)
+            for variant in VARIANTS:
+                given = (recipe.generator, recipe.discriminator, images, stored.subset(rows))
+                jobs.append(GeneratorJob(variant, *given, replace(recipe.supervised, seed=cells.seed)))
+                runs.append((cells.seed, setting, variant))
+    first = learned[0].subjects[0]
+    made = dict(zip(runs, train_all(jobs, first.jobs_store, first.machine), strict=True))
+    for cells in every:
+        for cell in cells.subjects:
+            makers = {setting: cell.maker(name) for setting, name in SETTINGS.items()}
+            explainers: Explainers = {("Grad-CAM", cells.seed): GradCAM(cell.cnn, cell.target_layer)}
+            for setting, maker in makers.items():
+                explainers[f"linear readout ({setting})", cells.seed] = LinearReadout(maker)
+                for variant in VARIANTS:
+                    own = made[cells.seed, setting, variant].generator
+                    explainers[f"{variant.upper()} ({setting})", cells.seed] = GANExplainer(maker, own)
+            yield explainers
 
 
-def _adapted(
-    cells: Sequence[Subject], home: Subject, asked: UnseenOptions, seeds: Sequence[int]
-) -> Iterator[Explainers]:
+def _adapted(every: Sequence[Cells], home: Sequence[Cells], asked: UnseenOptions) -> Iterator[Explainers]:
     """Contrastive generators of one cell with new adapters, beside those trained for each cell."""
-    starts = {seed: own for (_, seed), own in home.contrastive(["lsft"], seeds).items()}
-    for cell in cells:
-        explainers: Explainers = {("Grad-CAM", 0): GradCAM(cell.cnn, cell.target_layer)}
-        usual = replace(cell.recipe.contrastive, learning_rate=asked.adapter_learning_rate, warmup_steps=1)
-        for steps in asked.adapter_steps:
-            short = replace(usual, max_steps=steps, validate_every=steps)
-            name = f"adapters, {steps} step{'s' if steps > 1 else ''}"
-            made = cell.contrastive(["lsft"], seeds, short, starts)
-            explainers |= {(name, seed): own.explainer for (_, seed), own in made.items()}
-        alone = cell.contrastive(["lsft"], seeds)
-        yield explainers | {("trained for this CNN", seed): own.explainer for (_, seed), own in alone.items()}
+    for cells, learned in zip(every, home, strict=True):
+        seed = cells.seed
+        start = {seed: next(iter(learned.subjects[0].contrastive(["lsft"], [seed]).values()))}
+        for cell in cells.subjects:
+            explainers: Explainers = {("Grad-CAM", seed): GradCAM(cell.cnn, cell.target_layer)}
+            rate = asked.adapter_learning_rate
+            usual = replace(cell.recipe.contrastive, learning_rate=rate, warmup_steps=1)
+            for steps in asked.adapter_steps:
+                short = replace(usual, max_steps=steps, validate_every=steps)
+                made = cell.contrastive(["lsft"], [seed], short, start)["lsft", seed]
+                explainers[f"adapters, {steps} step{'s' if steps > 1 else ''}", seed] = made.explainer
+            alone = cell.contrastive(["lsft"], [seed])["lsft", seed]
+            yield explainers | {("trained for this CNN", seed): alone.explainer}

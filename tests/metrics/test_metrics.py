@@ -23,8 +23,8 @@ from gan_lib.metrics import (
     mass_inside,
     pointing_game,
     rank_correlation,
-    region_table,
-    similarity_table,
+    region_scores,
+    similarity_scores,
 )
 
 NAN = math.nan
@@ -172,19 +172,21 @@ def test_class_similarity_by_hand():
     assert similarity.matrix[3].isnan().all()
     assert same(similarity.within, [1, 1, 1, 1, NAN])
     assert same(similarity.between, [half / 3] * 4 + [half])
-    table = similarity_table({"images": EMBEDDINGS}, CLASSES, 4)
-    assert list(table) == ["embeddings of", "similarity", "mean", "low", "high", "n"]
-    assert table["similarity"].tolist() == ["within classes", "between classes"]
-    assert table["n"].tolist() == [4, 5]  # the class of one has no similarity within
-    assert table["mean"].tolist() == pytest.approx([1, (4 * half / 3 + half) / 5])
-    assert ((table["low"] <= table["mean"]) & (table["mean"] <= table["high"])).all()
+    table = similarity_scores({"images": EMBEDDINGS, "halves": EMBEDDINGS / 2}, CLASSES, 4)
+    assert table["method"].tolist() == ["images"] * 5 + ["halves"] * 5
+    assert table["image"].tolist() == [0, 1, 2, 3, 4] * 2
+    for kind in ("images", "halves"):  # lengths do not matter; the class of one has no similarity within
+        own = table[table["method"] == kind]
+        assert own["within"].tolist()[:4] == pytest.approx([1] * 4)
+        assert own["within"].isna().tolist() == [False] * 4 + [True]
+        assert own["between"].tolist() == pytest.approx([half / 3] * 4 + [half])
 
 
 def test_share_of_maps_in_a_region():
     maps = torch.full((2, 1, 4, 4), 0.25)
     maps[:, :, 0] = 1
-    table = region_table({("a", 3): maps, ("b", 0): maps.flip(2)}, region(0), place="top")
-    assert list(table) == ["method", "seed", "place", "mean", "low", "high", "n", "skipped"]
-    assert table["mean"].tolist() == pytest.approx([4 / 7, 1 / 7])
-    assert table["seed"].tolist() == [3, 0]
-    assert region_table({("a", 0): maps}, region(0), top=True)["mean"].tolist() == [1]
+    table = region_scores({("a", 3): maps, ("b", 0): maps.flip(2)}, region(0))
+    assert list(table) == ["method", "seed", "image", "inside"]
+    assert table["inside"].tolist() == pytest.approx([4 / 7, 4 / 7, 1 / 7, 1 / 7])
+    assert table["seed"].tolist() == [3, 3, 0, 0]
+    assert region_scores({("a", 0): maps}, region(0), top=True)["inside"].tolist() == [1, 1]

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import t as student
 from torch import distributed
 
 from gan_lib.metrics import PerImage, dice_at_area, stated, summarise, summary
+from gan_lib.metrics.intervals import dealt_images, same_images
 
 NAN = math.nan
 SCORES = {
@@ -36,86 +38,151 @@ def table_of(scores, method="m"):
     )
 
 
+def dealt_table(scores, method="m"):
+    """Scores of each seed, of images that no other seed has."""
+    rows = [(seed, score) for seed, own in enumerate(scores) for score in own]
+    table = pd.DataFrame(rows, columns=["seed", "score"])
+    return table.assign(method=method, image=range(len(table)))
+
+
 @pytest.mark.parametrize("name", SCORES)
 def test_every_mean_lies_in_its_interval(name):
     values = SCORES[name]
     counted = [value for value in values if not math.isnan(value)]
-    found = summary(torch.tensor(values))
+    found = summary(torch.tensor(values, dtype=torch.float64))
     assert found.low <= found.mean <= found.high
     assert found.mean == pytest.approx(np.mean(counted), rel=1e-6)
     assert (found.n, found.skipped) == (len(counted), len(values) - len(counted))
-    for seeds in (1, 3):
-        row = summarise(table_of([values] * seeds), resamples=200).iloc[0]
+    shuffled = np.random.default_rng(0).permutation(values)
+    for scores in ([values], [values] * 3, [values, shuffled], [values, [v + 1 for v in values]]):
+        counts = np.array(scores)[:, ~np.isnan(scores).any(0)]
+        row = summarise(table_of(scores)).iloc[0]
         assert row["low"] <= row["mean"] <= row["high"]
-        assert row["mean"] == pytest.approx(np.mean(counted))
-        assert (row["n"], row["skipped"], row["seeds"]) == (len(counted), len(values) - len(counted), seeds)
-        # An interval of a mean spans less than the values do.
-        assert min(counted) - 1e-6 <= row["low"] <= row["high"] <= max(counted) * (1 + 1e-9) + 1e-6
+        assert row["mean"] == pytest.approx(counts.mean())
+        assert (row["n"], row["skipped"]) == (counts.shape[1], len(values) - counts.shape[1])
+        assert (row["seeds"], row["cnns"]) == (len(scores), 1)
+        # An interval of a mean spans no more than the values do.
+        slack = 1e-9 * np.abs(counts).max()  # of rounding
+        assert counts.min() - slack <= row["low"] <= row["high"] <= counts.max() + slack
+    row = summarise(dealt_table([values, [v + 1 for v in values]])).iloc[0]
+    assert row["low"] <= row["mean"] <= row["high"]
+    assert row["mean"] == pytest.approx(np.mean(counted) + 0.5)
 
 
 def test_nothing_to_count():
     for scores in (torch.full((2,), NAN), torch.empty(0)):
         found = summary(scores)
         assert [math.isnan(part) for part in found[:3]] == [True] * 3
-        assert found[3:] == (0, len(scores))
+        assert found[3:5] == (0, len(scores))
     row = summarise(table_of([[NAN, 1.0], [1.0, NAN]])).iloc[0]  # no image counts for both seeds
     assert row[["mean", "low", "high"]].isna().all()
     assert (row["n"], row["skipped"], row["seeds"]) == (0, 2, 2)
-    for summarised in (
-        lambda: summary(torch.ones(2), resamples=0),
-        lambda: summarise(table_of([[1.0]]), resamples=0),
-    ):
-        with pytest.raises(ValueError, match="resamples must be at least 1"):
-            summarised()
+    row = summarise(dealt_table([[NAN], [NAN, NAN]])).iloc[0]
+    assert row[["mean", "low", "high"]].isna().all()
+    assert (row["n"], row["skipped"], row["seeds"]) == (0, 3, 2)
+    alone = summary(torch.tensor([2.0]))
+    assert (alone.mean, alone.low, alone.high, alone.n, alone.p) == (2.0, 2.0, 2.0, 1, 1.0)
 
 
-def test_bootstrap_is_seeded_and_covers():
-    rng = np.random.default_rng(0)
-    covered = 0
-    for trial in range(100):
-        found = summary(torch.tensor(rng.normal(size=60)), seed=trial, resamples=300)
-        covered += found.low <= 0 <= found.high
-    assert 88 <= covered <= 99
-    scores = torch.rand(20)
-    assert summary(scores, 3) == summary(scores, 3)
+def test_one_network_by_hand():
+    """The images 1, 2, 3 and 6: mean 3, variance 14 / 3, standard error sqrt(14 / 12) = 1.0801; t with three
+    degrees of freedom is 3.1824, so that the interval would be 3 +- 3.4374, and no image is below 1 or above
+    6. With 100 times as many degrees of freedom nothing is cut off."""
+    found = summary(torch.tensor([1.0, 2.0, 3.0, 6.0]))
+    assert (found.mean, found.low, found.high) == (3.0, 1.0, 6.0)
+    slope = 3 / math.sqrt(14 / 12) / math.sqrt(3)  # of t = 2.7775; with three degrees its tail is elementary
+    assert found.p == pytest.approx(1 - 2 / math.pi * (slope / (1 + slope**2) + math.atan(slope)))
+    many = summary(torch.tensor([1.0, 2.0, 3.0, 6.0]).repeat(100))
+    error = math.sqrt(3.5 * 400 / 399 / 400)  # of the variance 14 / 4 of four equally frequent values
+    assert [many.low, many.high] == pytest.approx([3 - 1.9659 * error, 3 + 1.9659 * error], abs=1e-4)
 
 
-def test_the_bootstrap_by_hand():
-    """Two images, 0 and 1: a resample's mean is 0, 0.5 or 1, so the 2.5 % quantiles are 0 and 1."""
-    assert summary(torch.tensor([0.0, 1.0]))[:3] == (0.5, 0.0, 1.0)
-    assert summarise(table_of([[0.0, 1.0]])).loc[0, ["mean", "low", "high"]].tolist() == [0.5, 0.0, 1.0]
-    assert summarise(table_of([[0.0], [1.0]])).loc[0, ["mean", "low", "high"]].tolist() == [0.5, 0.0, 1.0]
+def test_dealt_images_by_hand():
+    """Networks with means 10, 14 and 12 (of other numbers of images): mean 12, standard error 2 / sqrt(3), t
+    with two degrees of freedom 4.3027."""
+    scores = [[0.0, 20.0], [14.0, 4.0, 24.0], [12.0, NAN, 0.0, 24.0]]
+    found = dealt_images([np.array(own) for own in scores])
+    half = 4.3027 * 2 / math.sqrt(3)
+    assert [found.mean, found.low, found.high] == pytest.approx([12, 12 - half, 12 + half], abs=1e-3)
+    assert (found.n, found.skipped) == (8, 1)
+    assert found.p == pytest.approx(2 * student.sf(12 / (2 / math.sqrt(3)), 2))
+    row = summarise(dealt_table(scores).assign(cnn=lambda own: own["seed"] // 2)).iloc[0]
+    assert row[["mean", "low", "high"]].tolist() == pytest.approx([12, 12 - half, 12 + half], abs=1e-3)
+    assert row[["n", "skipped", "seeds", "cnns"]].tolist() == [8, 1, 3, 2]
+    # A network without a score does not count, neither in the mean nor among the degrees of freedom.
+    fewer = dealt_images([np.array(own) for own in [*scores, [NAN]]])
+    assert (fewer[:3], fewer.skipped) == (found[:3], 2)
 
 
-def test_both_levels_count():
-    """As many seeds as images, and the same spread of either: the interval is as wide for both."""
-    values = np.linspace(0, 1, 12)
-    over_images, over_seeds = (
-        summarise(table_of(scores)).iloc[0]
-        for scores in (np.tile(values, (12, 1)), np.tile(values[:, None], (1, 12)))
-    )
-    for row in (over_images, over_seeds):
-        assert row["mean"] == pytest.approx(0.5)
-        # The standard error of the mean of 12 values, 1.96 of it to both sides.
-        expected = 2 * 1.96 * values.std() / math.sqrt(12)
-        assert row["high"] - row["low"] == pytest.approx(expected, rel=0.15)
-    both = summarise(table_of(values[:, None] + values)).iloc[0]
-    assert both["high"] - both["low"] == pytest.approx(math.sqrt(2) * expected, rel=0.15)
+def test_the_same_images_by_hand():
+    """Two networks and three images, (0, 3, 6) and (2, 5, 8): images differ by 3, networks by 2, nothing is
+    left over. MS_S = 3 * 2 = 6, MS_N = 2 * 9 = 18, MS_E = 0, so V = 24 / 6 = 4. Its degrees of freedom are
+    4^2 / (1^2 / 1 + 3^2 / 2) = 16 / 5.5."""
+    found = same_images(np.array([[0.0, 3.0, 6.0], [2.0, 5.0, 8.0]]))
+    half = student.ppf(0.975, 16 / 5.5) * 2
+    assert found.mean == 4
+    assert [found.low, found.high] == [max(4 - half, 0), min(4 + half, 8)] == [0, 8]
+    wide = np.array([[0.0, 3.0, 6.0], [2.0, 5.0, 8.0]]).repeat(40, axis=1)
+    # V = MS_S / (S N) + MS_N / (S N): var of the networks' means / 2, and of 120 images' means / 120.
+    parts = [2 / 2, 6 * 120 / 119 / 120]
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / 1 + parts[1] ** 2 / 119)
+    half = student.ppf(0.975, freedom) * math.sqrt(sum(parts))
+    found = same_images(wide)
+    assert [found.low, found.high] == pytest.approx([max(4 - half, 0), min(4 + half, 8)])
+    # What is neither the images' nor the networks' is not counted twice.
+    noisy = np.array([[0.0, 4.0], [4.0, 0.0]])  # both have a mean of 2, and so have both images
+    assert same_images(noisy)[:3] == (2.0, 2.0, 2.0)
 
 
-def test_summary_over_seeds_and_images():
+def test_one_image_leaves_the_networks():
+    found = same_images(np.array([[1.0], [3.0], [5.0]]))
+    half = 4.3027 * 2 / math.sqrt(3)
+    assert [found.mean, found.low, found.high] == pytest.approx([3, max(1, 3 - half), min(5, 3 + half)])
+
+
+@pytest.mark.parametrize("networks", [3, 5])
+@pytest.mark.parametrize("dealt", [True, False])
+def test_intervals_hold_the_truth_in_95_of_100_cases(networks, dealt):
+    """Networks differ by 2.5 (CNNs) and 1 (generators), images by 20, as measured here; truth is 0."""
+    rng, trials, held = np.random.default_rng(0), 1500, 0
+    for _ in range(trials):
+        spread = rng.normal(scale=2.5, size=(networks, 1)) + rng.normal(scale=1, size=(networks, 1))
+        if dealt:
+            found = dealt_images(list(spread + rng.normal(scale=20, size=(networks, 100 // networks))))
+        else:
+            images = rng.normal(scale=20, size=100)
+            found = same_images(spread + images + rng.normal(scale=3, size=(networks, 100)))
+        held += found.low <= 0 <= found.high
+    assert 93 <= 100 * held / trials <= 97
+
+
+def test_intervals_over_images_only_would_not():
+    """What the others are for: one network's images say nothing of the next network."""
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(500):
+        found = summary(torch.tensor(rng.normal(scale=2.7) + rng.normal(scale=20, size=100 * 3)))
+        held += found.low <= 0 <= found.high
+    assert held / 5 < 70
+
+
+def test_images_of_some_seeds_are_refused():
+    rows = pd.concat([table_of([[1.0, 2.0]]), table_of([[1.0, 2.0, 3.0]]).assign(seed=1)])
+    with pytest.raises(ValueError, match="some are of several"):
+        summarise(rows)
+    with pytest.raises(ValueError, match="duplicate"):
+        summarise(pd.concat([table_of([[1.0]]), table_of([[2.0]])]))
+
+
+def test_every_method_has_its_own_interval():
     rng = np.random.default_rng(0)
     learned = np.array([[0.0], [1.0], [2.0]]) + rng.normal(scale=0.1, size=(3, 50))
     fixed = np.array([[NAN, *np.zeros(49)]])
-    table = summarise(pd.concat([table_of(learned, "learned"), table_of(fixed, "fixed")]), resamples=400)
+    table = summarise(pd.concat([table_of(learned, "learned"), table_of(fixed, "fixed")]))
     assert table["method"].tolist() == ["learned", "fixed"]
-    learned, fixed = table.iloc[0], table.iloc[1]
-    assert learned["mean"] == pytest.approx(1, abs=0.05)
-    assert learned["high"] - learned["low"] > 1  # seeds differ far more than images
-    assert (learned["seeds"], learned["n"]) == (3, 50)
-    assert (fixed["mean"], fixed["n"], fixed["skipped"]) == (0, 49, 1)
-    with pytest.raises(ValueError, match="duplicate"):
-        summarise(pd.concat([table_of([[1.0]]), table_of([[2.0]])]))
+    assert table.loc[0, "high"] - table.loc[0, "low"] > 1  # seeds differ far more than images
+    assert table["seeds"].tolist() == [3, 1]
+    assert table["n"].tolist() == [50, 49]
+    assert table.loc[1, ["mean", "low", "high", "skipped"]].tolist() == [0, 0, 0, 1]
 
 
 def test_stated():

@@ -82,20 +82,25 @@ def test_generators_are_trained_once_and_kept(bench):
         assert maps.shape == (3, 1, 32, 32)
         assert len(trained.log) == 1
         subject.keep({(method, 0): trained.explainer})
-        found, source = subject.kept(method.replace("-", "_"))
-        assert "trained by this profile, seeds 0" in source
+        found = subject.kept_by_profile(method.replace("-", "_"))
+        assert list(found) == [0]
+        assert subject.kept_by_profile(method, seeds=[1]) == {}
         assert torch.equal(found[0].attribute(sample.images, target=sample.explained), maps)
     shipped = CliRunner().invoke(app, ["ship", "--profile", "tiny", "--root", str(bench.data_dir.parent)])
     assert shipped.exit_code == 0, shipped.output
     home = bench.data_dir / "pretrained" / "slim_vgg"
     assert {path.parent.name for path in home.glob("*/explainer.json")} == {"lsft", "contrastive-lsft"}
+    assert torch.equal(
+        subject.shipped("contrastive_lsft").attribute(sample.images, target=sample.explained), maps
+    )
     alone = GeneratorExplainer.from_pretrained(home / "contrastive-lsft")
     assert torch.equal(alone.attribute(sample.images, target=sample.explained), maps)
     shutil.rmtree(home)
     again = subject.supervised()["lsft", 0]
     assert again.key == subject.supervised()["lsft", 0].key
     other = bench.subject({"cnn.architecture": "slim_mobilenet"})
-    assert other.kept("lsft") == ({}, "not there for this CNN")
+    assert other.kept_by_profile("lsft") == {}
+    assert other.shipped("lsft") is None
     assert subject.supervised(variants=()) == {}
 
 

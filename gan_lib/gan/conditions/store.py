@@ -60,14 +60,15 @@ class StoredConditions:
 
     Args:
         folders: one, or several whose images follow one another.
+        rows: of all images those that count, (N,); by default all.
 
     Raises:
         FileNotFoundError: a folder holds no complete conditions.
         ValueError: no folder, or different numbers of conditions.
     """
 
-    def __init__(self, *folders: Path) -> None:
-        self.folders = folders
+    def __init__(self, *folders: Path, rows: Tensor | None = None) -> None:
+        self.folders, self.rows = folders, rows
         self._parts = [{name: ShardedRows(folder, name) for name in COLUMNS} for folder in folders]
         counts = [part["cgma"].shape[1] for part in self._parts]
         if len(set(counts)) != 1:
@@ -76,16 +77,31 @@ class StoredConditions:
         self._ends = torch.tensor([len(part["cgma"]) for part in self._parts]).cumsum(0)
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return int(self._ends[-1]) if self.rows is None else len(self.rows)
+
+    def with_target(self) -> Tensor:
+        """Which images (N,) have a target that shows something: there are CNNs whose Grad-CAM is empty."""
+        parts = torch.arange(len(self)).split(256)
+        return torch.cat([self[rows].target.flatten(1).amax(1) > 0 for rows in parts])
+
+    def subset(self, rows: Tensor) -> StoredConditions:
+        """Those of the given rows only; all of them leave it, and its fingerprint, as it is."""
+        if torch.equal(rows, torch.arange(len(self))):
+            return self
+        return StoredConditions(*self.folders, rows=rows if self.rows is None else self.rows[rows])
 
     @property
     def fingerprint(self) -> str:
         """Hash of the contents."""
         own = [part["cgma"].fingerprint for part in self._parts]
+        if self.rows is not None:
+            own.append(str(self.rows.tolist()))
         return own[0] if len(own) == 1 else hashlib.sha256("/".join(own).encode()).hexdigest()
 
     def __getitem__(self, rows: Tensor | slice) -> Conditions:
         index = torch.arange(len(self))[rows]  # (B,)
+        if self.rows is not None:
+            index = self.rows[index]
         owner = torch.bucketize(index, self._ends, right=True)  # (B,) the part that a row is of
         asked = owner.argsort(stable=True).argsort()  # pieces come part by part, rows as they were asked for
         columns = {}

@@ -63,7 +63,7 @@ class ContrastiveOptions(Schedule):
         validate_every: steps between evaluations of the criterion, the objective on them, over all fills.
     """
 
-    epochs: PositiveInt = 5
+    epochs: PositiveInt = 2
     batch_size: PositiveInt = 16
     learning_rate: float = 1.5e-3
     beta1: float = 0.9
