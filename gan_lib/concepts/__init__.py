@@ -17,7 +17,7 @@ from gan_lib.concepts.bank import (
 from gan_lib.concepts.concepts import Concepts
 from gan_lib.concepts.layers import METHODS, HiddenLayer, LayerRelevance
 from gan_lib.concepts.nmf import nmf
-from gan_lib.concepts.prediction_test import prediction_summary, prediction_test
+from gan_lib.concepts.prediction_test import prediction_scores, prediction_summary, prediction_test
 from gan_lib.concepts.prototypes import Places, PooledActivations, prototype_page
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "learn_concepts",
     "nmf",
     "predicted_images",
+    "prediction_scores",
     "prediction_summary",
     "prediction_test",
     "prototype_page",

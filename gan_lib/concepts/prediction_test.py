@@ -31,7 +31,7 @@ def prediction_test(
     """Put one prototype of each concept together as an image, for every class, and predict it.
 
         tests, pictures = prediction_test(bank, pooled, predictions, [4, 6], [1, 40])
-        prediction_summary(tests)
+        prediction_summary(prediction_scores(tests))
 
     The test of arXiv 2502.03422 (tables 1 and 2): with every count of crops and of candidates; *strict*, all
     crops from images that are not predicted as the class, and not; and with two controls that its authors do
@@ -117,14 +117,21 @@ def _predicted(pooled: PooledActivations, pictures: Tensor, classes: Sequence[in
     return pd.DataFrame({name: column.numpy() for name, column in columns.items()})
 
 
-def prediction_summary(tests: pd.DataFrame) -> pd.DataFrame:
-    """What came out of :func:`prediction_test`, with 95 % intervals over classes and runs.
+def prediction_scores(tests: pd.DataFrame) -> pd.DataFrame:
+    """What came out of :func:`prediction_test` for every class, called ``image``, in the mean over its runs.
 
-    A row per form, method and measure (:func:`gan_lib.metrics.summarise`): ``probability`` of the class, and
-    in per cent of the classes ``won``, and ``over LIMIT`` for a probability above each.
+    A row per ``form``, ``method`` and class: ``probability`` of the class, and in per cent ``won``, and
+    ``over LIMIT`` for a probability above each.
     """
     scores = tests.rename(columns={"class": "image"}).assign(won=100.0 * tests["won"])
     for limit in LIMITS:
         scores[f"over {limit}"] = 100.0 * (tests["probability"] > limit)
-    parts = scores.drop(columns="prediction").groupby("form", sort=False)
+    means = scores.drop(columns=["prediction", "seed"]).groupby(["form", "method", "image"], sort=False)
+    return means.mean().reset_index().assign(seed=0)
+
+
+def prediction_summary(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores of :func:`prediction_scores`, of one CNN or several, with 95 % intervals over CNNs and classes: a
+    row per form, method and measure (:func:`gan_lib.metrics.summarise`)."""
+    parts = scores.groupby("form", sort=False)
     return pd.concat([summarise(own.drop(columns="form")).assign(form=form) for form, own in parts])

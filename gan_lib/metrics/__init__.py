@@ -7,7 +7,7 @@ applies all registered ones (:data:`MEASURES`, where the recipe for one's own is
 """
 
 from gan_lib.core.masking import masked_images
-from gan_lib.metrics.base import PerImage, stated, summarise, summary
+from gan_lib.metrics.base import PerImage, intervals_by, stated, summarise, summary
 from gan_lib.metrics.boxes import best_alphas, box_scores, evidence_boxes, map_boxes
 from gan_lib.metrics.curves import Probe, area_under, perturbation_curves
 from gan_lib.metrics.faithfulness import average_drop, class_probability, increase_in_confidence
@@ -55,6 +55,7 @@ __all__ = [
     "evidence_boxes",
     "headings",
     "increase_in_confidence",
+    "intervals_by",
     "iou_at_area",
     "judge",
     "map_boxes",

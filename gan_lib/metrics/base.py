@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -60,7 +60,8 @@ def summarise(scores: pd.DataFrame, by: str = "method") -> pd.DataFrame:
     Args:
         scores: one row per image and seed; columns ``by``, ``seed`` (of the CNN, of the generator, or of both:
             seed i is CNN i with generator i), ``image``, the measures, and ``cnn``, which tells the CNNs apart
-            where there are several. The images are the same for all seeds, or each is of one seed.
+            where there are several. The images are each of one seed, or the same for all; of the latter, those
+            that lack a seed's score are skipped.
         by: the column that names the methods.
 
     Returns:
@@ -68,7 +69,7 @@ def summarise(scores: pd.DataFrame, by: str = "method") -> pd.DataFrame:
         ``seeds`` and ``cnns``.
 
     Raises:
-        ValueError: several scores of one seed and image, or images of some seeds, but not of all.
+        ValueError: several scores of one seed and image.
     """
     rows = []
     for method, own in scores.groupby(by, sort=False):
@@ -79,16 +80,24 @@ def summarise(scores: pd.DataFrame, by: str = "method") -> pd.DataFrame:
     return pd.DataFrame(rows).drop(columns="p")
 
 
+def intervals_by(scores: pd.DataFrame, by: Sequence[str], value: str, named: str = "mean") -> pd.DataFrame:
+    """Interval of one column for each part of scores: ``by``, then ``named``, ``low``, ``high``, ``n``,
+    ``skipped``, ``seeds`` and ``cnns``; scores and errors as for :func:`summarise`."""
+    rows = []
+    for key, own in scores.groupby(list(by), sort=False):
+        counts = {"seeds": own["seed"].nunique(), "cnns": own["cnn"].nunique() if "cnn" in own else 1}
+        rows.append({**dict(zip(by, key, strict=True)), **interval_of(own, value)._asdict(), **counts})
+    return pd.DataFrame(rows).drop(columns="p").rename(columns={"mean": named})
+
+
 def interval_of(scores: pd.DataFrame, measure: str) -> Interval:
     """The interval of one method's measure, of scores as for :func:`summarise`."""
     seeds, judged = scores["seed"].nunique(), scores.groupby("image", sort=False).size()
     if scores.duplicated(["seed", "image"]).any():
         raise ValueError("duplicate scores of one seed and image")
-    if (judged == seeds).all():
-        return same_images(scores.pivot(index="seed", columns="image", values=measure).to_numpy())
-    if (judged == 1).all():
+    if seeds > 1 and (judged == 1).all():
         return dealt_images([own[measure].to_numpy() for _, own in scores.groupby("seed", sort=False)])
-    raise ValueError("images are the same for all seeds, or each is of one seed; here some are of several")
+    return same_images(scores.pivot(index="seed", columns="image", values=measure).to_numpy())
 
 
 def stated(

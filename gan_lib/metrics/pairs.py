@@ -88,9 +88,6 @@ def differences(
         One row per measure and pair: ``measure``, ``method``, ``against``; ``mean`` of method - against (NaN
         without images), ``low``, ``high``, ``n`` and ``skipped`` images, ``p`` of Student's t, ``seeds``,
         ``cnns``, and ``p_holm``, corrected over all rows.
-
-    Raises:
-        ValueError: as for :func:`gan_lib.metrics.summarise`.
     """
     rows = []
     for measure in [measures] if isinstance(measures, str) else measures:

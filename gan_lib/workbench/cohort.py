@@ -159,17 +159,39 @@ class Cohort(Mapping[int, Subject]):
             seed; and the maps (N, 1, H, W) by method and seed.
         """
         first = {name: -(-count // len(self)) for name, count in settings.pop("first", {}).items()}
-        calls = []
-        for seed, own in self.items():
-            mine = {run: explainer for run, explainer in explainers.items() if run[1] == seed}
-            calls.append(partial(judge_sample, own.cnn, samples[seed], mine, first=first, **settings))
+        made = self.asked(judge_sample, samples, explainers, first=first, **settings)
         scores, curves = [], []
         maps: dict[Run, Tensor] = {}
-        for seed, (table, lines, own_maps) in zip(self, self._side_by_side(calls), strict=True):
+        for seed, (table, lines, own_maps) in made.items():
             scores.append(self.labelled(table, seed))
             curves.append(lines)
             maps |= own_maps
         return Judged(pd.concat(scores, ignore_index=True), pd.concat(curves, ignore_index=True), maps)
+
+    def scored(
+        self,
+        function: Callable[..., pd.DataFrame],
+        samples: Mapping[int, Sample],
+        explainers: Explainers,
+        **settings: Any,
+    ) -> pd.DataFrame:
+        """What a function of :mod:`gan_lib.workbench.checks` gives for every CNN, its images and its
+        explainers, in one table, to be summarised."""
+        return self.scores(self.asked(function, samples, explainers, **settings))
+
+    def asked(
+        self,
+        function: Callable[..., T],
+        samples: Mapping[int, Sample],
+        explainers: Explainers,
+        **settings: Any,
+    ) -> dict[int, T]:
+        """The same by seed, whatever it is."""
+        calls = []
+        for seed, own in self.items():
+            mine = {run: explainer for run, explainer in explainers.items() if run[1] == seed}
+            calls.append(partial(function, own.cnn, samples[seed], mine, **settings))
+        return dict(zip(self, self._side_by_side(calls), strict=True))
 
     def labelled(self, scores: pd.DataFrame, seed: int, dealt: bool = True) -> pd.DataFrame:
         """Scores of a seed's images, with ``seed``, ``cnn`` and an ``image`` that no other seed has; or as it

@@ -127,8 +127,8 @@ class RelevanceRecipe:
 
     images: PositiveInt = 40  # of the test split
     batch_size: PositiveInt = 64  # with gradients of large generators it decides the memory
-    seeds: PositiveInt = 1  # how many of the explainers that the earlier notebooks left behind
-    planted_variants: tuple[Variant, ...] = ("lsft", "gsft")  # told all by one condition
+    planted_variants: tuple[Variant, ...] = ("lsft",)  # told all by one condition
+    planted_seeds: PositiveInt = 3  # of them
     planted_place: NonNegativeInt = 3  # which one
 
 
@@ -138,11 +138,11 @@ class ConceptRecipe:
 
     layer: str | None = None  # dotted name; by default the last one with places
     relevance: str = "deep_lift"  # how much a place matters
-    noise_copies: NonNegativeInt = 20  # over which it is averaged
+    noise_copies: NonNegativeInt = 8  # over which it is averaged
     components: PositiveInt = 4  # concepts per class
     classes: tuple[NonNegativeInt, ...] | None = None  # by default all
     split: str = "train"  # that they are learned from
-    images_per_class: PositiveInt = 60
+    images_per_class: PositiveInt = 40
     pooling: PositiveInt = 4  # side of a prototype's cell, in places of the layer
     pooling_stride: PositiveInt = 1
     crop_counts: tuple[PositiveInt, ...] = (4, 6)  # of the prediction test
@@ -160,9 +160,9 @@ class ContrastRecipe:
     components: PositiveInt = 4  # contrasting concepts
     pair: tuple[NonNegativeInt, NonNegativeInt] = (3, 8)  # the classes that are shown
     shift_offsets: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)  # in distances of the means
-    shift_draws: PositiveInt = 3  # random directions a pair
-    shifted_images: PositiveInt = 12  # per class
-    inserted_images: PositiveInt = 20  # per class
+    shift_draws: PositiveInt = 2  # random directions a pair
+    shifted_images: PositiveInt = 4  # per pair of classes and CNN
+    inserted_images: PositiveInt = 8  # per class and CNN
     cell_candidates: PositiveInt = 40  # nearest cells to choose from
     decoder_images: PositiveInt = 2000  # of concepts drawn as pictures
     decoder_epochs: PositiveInt = 3

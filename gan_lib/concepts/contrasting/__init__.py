@@ -8,12 +8,13 @@ from gan_lib.concepts.contrasting.evidence import (
     held_out_accuracy,
 )
 from gan_lib.concepts.contrasting.hyperplanes import Hyperplanes
-from gan_lib.concepts.contrasting.insertion import inserted_page, insertion_round, insertion_summary
+from gan_lib.concepts.contrasting.insertion import inserted_page, insertion_round, insertion_scores
 from gan_lib.concepts.contrasting.marks import carried_marks, mark_reliance, marks_found
 from gan_lib.concepts.contrasting.shifting import (
     PUBLISHED_OFFSETS,
+    reached_scores,
     shifting_curves,
-    shifting_summary,
+    shifting_scores,
     shifting_test,
 )
 
@@ -28,10 +29,11 @@ __all__ = [
     "held_out_accuracy",
     "inserted_page",
     "insertion_round",
-    "insertion_summary",
+    "insertion_scores",
     "mark_reliance",
     "marks_found",
+    "reached_scores",
     "shifting_curves",
-    "shifting_summary",
+    "shifting_scores",
     "shifting_test",
 ]

@@ -16,7 +16,6 @@ from gan_lib.concepts.contrasting.hyperplanes import Hyperplanes
 from gan_lib.concepts.layers import probabilities
 from gan_lib.core.options import positive
 from gan_lib.data import ImageSplit
-from gan_lib.metrics import summarise
 
 
 def insertion_test(
@@ -111,16 +110,12 @@ def insertion_round(
     return pd.concat(tables, ignore_index=True), shown
 
 
-def insertion_summary(inserted: pd.DataFrame) -> pd.DataFrame:
-    """Of the rows of :func:`insertion_round`, per patch, means with 95 % intervals over images.
-
-    Returns:
-        A row per ``method``, the patch, and measure (:func:`gan_lib.metrics.summarise`): ``flipped`` [%],
-        ``gain`` of the pasted class's probability, ``loss`` of the images' own.
-    """
+def insertion_scores(inserted: pd.DataFrame) -> pd.DataFrame:
+    """Of the rows of :func:`insertion_round`, per patch, called ``method``, and ``image``: ``flipped`` [%],
+    ``gain`` of the pasted class's probability, ``loss`` of the images' own; to be summarised."""
     own = inserted.rename(columns={"patch": "method"}).assign(seed=0, flipped=100.0 * inserted["flipped"])
     own["gain"], own["loss"] = own["after"] - own["before"], own["own_before"] - own["own_after"]
-    return summarise(own[["method", "seed", "image", "flipped", "gain", "loss"]])
+    return own[["method", "seed", "image", "flipped", "gain", "loss"]]
 
 
 def inserted_page(

@@ -14,7 +14,7 @@ from gan_lib.concepts.contrasting.evidence import Evidence
 from gan_lib.concepts.contrasting.hyperplanes import Hyperplanes
 from gan_lib.core.options import positive
 from gan_lib.data import ImageSplit
-from gan_lib.metrics import summarise
+from gan_lib.metrics import intervals_by
 
 AT_ONCE = 128  # images in one pass
 PUBLISHED_OFFSETS = (0.0, 0.5, 1.0, 2.0, 10.0, 15.0, 20.0, 35.0, 50.0, 200.0)
@@ -83,29 +83,33 @@ def shifting_test(
     return pd.concat(tables, ignore_index=True)
 
 
-def shifting_summary(shifted: pd.DataFrame) -> pd.DataFrame:
-    """Per direction, images of :func:`shifting_test` [%] that become the other class at *some* offset.
-
-    With 95 % intervals over images and draws (:func:`gan_lib.metrics.summarise`).
-    """
-    own = shifted.rename(columns={"direction": "method", "draw": "seed"})
+def shifting_scores(shifted: pd.DataFrame) -> pd.DataFrame:
+    """The rows of :func:`shifting_test` in the mean over random draws: per direction, called ``method``,
+    ``offset`` and ``image``, one for every pair, ``reached`` [%] and ``growth``."""
+    own = shifted.rename(columns={"direction": "method"}).assign(reached=100.0 * shifted["reached"])
     own["image"] = own[["class", "other", "image"]].astype(str).agg("/".join, axis=1)
-    own["reached"] *= 100.0
-    return summarise(own.groupby(["method", "seed", "image"], sort=False)["reached"].max().reset_index())
+    means = own.groupby(["method", "offset", "image"], sort=False)[["reached", "growth"]].mean()
+    return means.reset_index().assign(seed=0)
 
 
-def shifting_curves(shifted: pd.DataFrame) -> pd.DataFrame:
-    """``reached`` [%] and ``growth`` of :func:`shifting_test` at every offset, for ``figures.method_curves``.
+def reached_scores(shifted: pd.DataFrame) -> pd.DataFrame:
+    """Per direction, called ``method``, and ``image``, one for every pair: ``reached``, 100 where it becomes the
+    other class at *some* offset, in the mean over random draws."""
+    own = shifted.rename(columns={"direction": "method"}).assign(reached=100.0 * shifted["reached"])
+    own["image"] = own[["class", "other", "image"]].astype(str).agg("/".join, axis=1)
+    some = own.groupby(["method", "draw", "image"], sort=False)["reached"].max().reset_index()
+    means = some.groupby(["method", "image"], sort=False)["reached"].mean()
+    return means.reset_index().assign(seed=0)
 
-    A row per direction, called ``method``, and ``offset``: means, and 1.96 standard errors on either side as
-    ``reached_low``, ``reached_high``, ``growth_low``, ``growth_high``.
-    """
-    rows = shifted.rename(columns={"direction": "method"}).assign(reached=100.0 * shifted["reached"])
-    groups = rows.groupby(["method", "offset"], sort=False)[["reached", "growth"]]
-    means, half = groups.mean(), 1.96 * groups.sem()
-    curves = means.join([(means - half).add_suffix("_low"), (means + half).add_suffix("_high")])
-    order = ["reached", "growth", "reached_low", "reached_high", "growth_low", "growth_high"]
-    return curves[order].reset_index()
+
+def shifting_curves(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores of :func:`shifting_scores`, of one CNN or several, for ``figures.method_curves``: a row per
+    ``method`` and ``offset`` with ``reached``, ``growth`` and their intervals."""
+    by = ["method", "offset"]
+    reached, growth = (intervals_by(scores, by, name, name) for name in ("reached", "growth"))
+    both = [own.rename(columns={"low": f"{name}_low", "high": f"{name}_high"})
+            for name, own in (("reached", reached), ("growth", growth))]  # fmt: skip
+    return both[0].merge(both[1][[*by, "growth", "growth_low", "growth_high"]], on=by)
 
 
 def _probabilities(hidden: HiddenLayer, images: Tensor, moves: Tensor, label: int) -> tuple[Tensor, Tensor]:

@@ -17,8 +17,9 @@ from gan_lib.gan.relevance.tables import (
     first_ranked,
     over_depth,
     rank_agreement,
+    share_scores,
     shares,
-    stand_in_table,
+    stand_ins,
 )
 
 __all__ = [
@@ -34,7 +35,8 @@ __all__ = [
     "rank_agreement",
     "relevance",
     "relevance_maps",
+    "share_scores",
     "shares",
-    "stand_in_table",
+    "stand_ins",
     "zero_conditions",
 ]

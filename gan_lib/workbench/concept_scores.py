@@ -1,0 +1,101 @@
+"""What notebooks 06 and 07 measure of a subject's concepts and contrasts, for :meth:`Cohort.each`.
+
+Every function gives tables by name with one row per class, pair or image, called ``image``, to be put together
+with those of the other CNNs and summarised.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from gan_lib import concepts
+from gan_lib.concepts import contrasting
+from gan_lib.workbench.cohort import Cohort
+from gan_lib.workbench.subject import Subject
+
+Tables = dict[str, pd.DataFrame]
+
+
+def joined(cohort: Cohort, tables: dict[int, Tables], dealt: bool = False) -> Tables:
+    """Tables of all CNNs, by name: of the same classes or pairs, or with ``dealt`` of images of their own."""
+    names = next(iter(tables.values()))
+    return {name: cohort.scores({seed: own[name] for seed, own in tables.items()}, dealt) for name in names}
+
+
+def hidden_layer(subject: Subject) -> concepts.HiddenLayer:
+    """The layer of the recipe's concepts."""
+    return concepts.HiddenLayer(subject.cnn, subject.recipe.concepts.layer, subject.image_size)
+
+
+def pooled_activations(subject: Subject, hidden: concepts.HiddenLayer) -> concepts.PooledActivations:
+    """Of the test images, in cells of the recipe's size."""
+    own = subject.recipe.concepts
+    return concepts.PooledActivations(hidden, subject.data.test, own.pooling, own.pooling_stride)
+
+
+def concept_scores(subject: Subject) -> Tables:
+    """Of a CNN's concepts: what is left over (``error``), what is lost without each (``importance``), how
+    many there are (``counts``), and the prediction test (``tests``); a row per class."""
+    own, seed, hidden = subject.recipe.concepts, subject.recipe.seed, hidden_layer(subject)
+    bank = subject.concepts(concepts.LayerRelevance(hidden, own.relevance, own.noise_copies))
+    images, predicted = subject.data[own.split], subject.predictions(own.split)
+    lost = concepts.importance_table(hidden, images, predicted, bank, own.images_per_class, seed)
+    long = lost.melt("class", var_name="method", value_name="lost").rename(columns={"class": "image"})
+    report = bank.report[["class", "error"]].rename(columns={"class": "image"})
+    cheap, counts = concepts.LayerRelevance(hidden, "gradient_x_activation", samples=0), []
+    for label in bank.shown(own.shown):
+        rows = concepts.predicted_images(predicted, label, own.images_per_class, seed)
+        found = concepts.how_many(concepts.weighted_activations(cheap, images, rows, label), own.counted)
+        means = found.groupby("components")[["error", "stability"]].mean().reset_index()
+        counts.append(means.assign(image=label))
+    given = (bank, pooled_activations(subject, hidden), subject.predictions())
+    tests, _ = concepts.prediction_test(*given, own.crop_counts, own.crop_candidates, seed=seed)
+    return {
+        "error": report.assign(method="concepts"),
+        "importance": long,
+        "counts": pd.concat(counts),
+        "tests": concepts.prediction_scores(tests),
+    }
+
+
+def contrast_parts(subject: Subject) -> tuple[concepts.LayerRelevance, Any, contrasting.Hyperplanes]:
+    """Relevance in the layer, the evidence of every class by it, and hyperplanes between all of them."""
+    recipe, train = subject.recipe, (subject.data.train, subject.predictions("train"))
+    relevance = concepts.LayerRelevance(hidden_layer(subject), recipe.contrasting.relevance, samples=0)
+    counts: Any = (range(len(subject.names)), recipe.concepts.images_per_class, recipe.seed)
+    evidence = contrasting.gather_evidence(relevance, *train, *counts)
+    vectors = {label: own.vectors for label, own in evidence.items()}
+    return relevance, evidence, contrasting.Hyperplanes(vectors, recipe.contrasting.strength)
+
+
+def separation_scores(subject: Subject) -> Tables:
+    """Accuracy of a CNN's hyperplanes between two classes, on images held out and fitted; a row per pair."""
+    _, evidence, planes = contrast_parts(subject)
+    table = contrasting.held_out_accuracy(evidence, planes.strength, subject.recipe.seed)
+    pairs = table["class"].astype(str) + "/" + table["other"].astype(str)
+    columns = {"accuracy": 100 * table["accuracy"], "training_accuracy": 100 * table["training_accuracy"]}
+    return {"separation": pd.DataFrame({"method": "hyperplanes", "image": pairs, **columns})}
+
+
+def contrast_scores(subject: Subject) -> Tables:
+    """The shifting test (``reached`` at some offset, ``shifting`` by offset, ``absolute`` at the published
+    ones) and the insertion test (``insertion``) of a CNN; a row per pair and image."""
+    own, seed = subject.recipe.contrasting, subject.recipe.seed
+    relevance, evidence, planes = contrast_parts(subject)
+    hidden = relevance.hidden
+    pairs = list(itertools.permutations(evidence, 2))
+    shift = partial(contrasting.shifting_test, hidden, planes, evidence, subject.data.train, pairs, seed=seed)
+    shifted = shift(own.shift_offsets, images_per_class=own.shifted_images, draws=own.shift_draws)
+    published = shift(contrasting.PUBLISHED_OFFSETS, absolute=True, images_per_class=1)
+    pasted = (subject.data.test, subject.predictions(), own.inserted_images, own.cell_candidates, seed)
+    inserted, _ = contrasting.insertion_round(relevance, planes, pooled_activations(subject, hidden), *pasted)
+    return {
+        "reached": contrasting.reached_scores(shifted),
+        "shifting": contrasting.shifting_scores(shifted),
+        "absolute": contrasting.shifting_scores(published),
+        "insertion": contrasting.insertion_scores(inserted),
+    }
