@@ -1,4 +1,4 @@
-"""The command line: ``gan-lib run``, ``sweep``, ``explain``, ``figures``, ``ship``, ``lab`` and ``study``."""
+"""The command line: ``gan-lib run``, ``sweep``, ``explain``, ``figures``, ``results``, ``reference``, ..."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from typing import Annotated
 import typer
 
 from gan_lib import api
-from gan_lib.figures import check_manifest, read_manifest
+from gan_lib.core.runtime import PASSIVE
+from gan_lib.figures import FigureFolder, check_manifest, read_manifest
 from gan_lib.workbench import (
     Places,
     Profile,
     ProfileError,
-    Result,
     Sweep,
     Workbench,
     import_outside,
     parsed_change,
-    run_notebooks,
     run_sweep,
 )
 from gan_lib.workbench.claims import collect_claims, in_words
-from gan_lib.workbench.driver import find_notebooks, notebook_name
+from gan_lib.workbench.driver import Result, find_notebooks, notebook_name, run_notebooks
 from gan_lib.workbench.explain import explain_images, resolve_class
 from gan_lib.workbench.reference import make_references
+from gan_lib.workbench.reproduction import REPRODUCTION, committed_figures, compare_figures, told
+from gan_lib.workbench.results import stale_results, write_results
 from gan_lib.workbench.ship import ship as ship_explainers
 
 FOLDERS = {"grad_cam": "gradcam"}  # that receive a method's maps, where it is not its name
@@ -212,9 +213,25 @@ def explain(
 
 
 @app.command("figures")
-def list_figures(root: Root = Path()) -> None:
-    """List the figures and tables with their captions; fail if one is missing or was changed by hand."""
+def list_figures(
+    reference: Annotated[
+        str, typer.Argument(help="With --compare: a git revision of the project, or a folder of figures.")
+    ] = "HEAD",
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Compare the tables with others, by default the committed ones.")
+    ] = False,
+    profile: Annotated[str, typer.Option(help="Whose tables are compared.")] = "cpu",
+    root: Root = Path(),
+) -> None:
+    """List the figures and tables with their captions; fail if one is missing or was changed by hand.
+
+    With --compare: fail if more than 7 % of the means lie outside the other tables' intervals, or a claim
+    that held does not hold, or the reverse.
+    """
     folder = root.resolve() / "figures"
+    if compare:
+        _compare(reference, folder, profile, root.resolve())
+        return
     for name, row in sorted(read_manifest(folder)["files"].items()):
         typer.echo(f"{name}: {row['caption']}")
     problems = check_manifest(folder)
@@ -224,11 +241,42 @@ def list_figures(root: Root = Path()) -> None:
         raise typer.Exit(1)
 
 
+def _compare(reference: str, folder: Path, profile: str, root: Path) -> None:
+    with _problems(), committed_figures(reference, root) as committed:
+        made = compare_figures(committed, folder, profile)
+    for line in told(made):
+        typer.echo(line)
+    about = {"notebook": REPRODUCTION, "profile": profile, "reference": reference}
+    caption = f"Means inside the intervals of {reference}, and the largest shift in half widths"
+    FigureFolder(folder, profile, about).save_table(made.tables, REPRODUCTION, caption)
+    if not made.is_reproduced:
+        raise typer.Exit(1)
+
+
+@app.command()
+def results(
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; fail if README is not what the tables say.")
+    ] = False,
+    root: Root = Path(),
+) -> None:
+    """Write README's results and figures/RESULTS.md from the tables."""
+    places = Places.of(root.resolve())
+    with _problems():
+        stale = stale_results(places) if check else []
+        for path in [] if check else write_results(places):
+            typer.echo(f"{path.relative_to(places.notebooks.parent)}")
+    for line in stale:
+        typer.echo(f"error: {line}", err=True)
+    if stale:
+        raise typer.Exit(1)
+
+
 @app.command()
 def lab(root: Root = Path()) -> None:
     """Open the notebooks in JupyterLab."""
     command = [sys.executable, "-m", "jupyter", "lab", str(root.resolve() / "notebooks")]
-    raise typer.Exit(subprocess.run(command, check=False).returncode)
+    raise typer.Exit(subprocess.run(command, check=False, env={**PASSIVE, **os.environ}).returncode)
 
 
 @app.command()

@@ -23,7 +23,8 @@ from gan_lib.workbench import ProfileError, Recipe, jobs
 from gan_lib.workbench.jobs import ContrastiveJob
 
 ROOT = Path(__file__).parent.parent
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+READMES = "\n".join((ROOT / name).read_text() for name in ("README.md", "gan_lib/README.md"))
+BLOCKS = re.findall(r"```python\n(.*?)```", READMES, re.DOTALL)
 
 
 def test_importing_it_is_cheap():

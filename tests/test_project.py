@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from pathlib import Path
 
 import nbformat
-import pandas as pd
 import papermill
 import pytest
 import yaml
 from packaging.requirements import Requirement
 
 from gan_lib.figures import check_manifest, read_manifest
-from gan_lib.workbench import Places, Profile, Sweep
+from gan_lib.workbench import Places, Profile, Sweep, load_claims
 from gan_lib.workbench.driver import find_notebooks
+from gan_lib.workbench.results import BEGIN, END, load_sheets
 from gan_lib.workbench.sweeps import settings_of
 
 ROOT = Path(__file__).parent.parent
@@ -137,40 +138,86 @@ def test_committed_figures_are_those_of_the_manifest():
     assert cpu == there
 
 
+# Numbers in prose that are no results: levels, thresholds and tolerances of measures, what guessing gives.
+DEFINED = {"0.5", "95 %", "3 %", "100 %", "10 %", "50 points", "25 %"}
+MEASURED = re.compile(
+    r"(?<![\w./^-])(?:\d+(?:\.\d+)?\s?(?:%|per cent|percent|points|times)|\d*\.\d+)(?![\w.])"
+)
+TOYS = ("hand", "toy", "Suppose", "Say that", "guessing")
+
+
+def measured_numbers(prose):
+    """Numbers in Markdown that look like results: not in code, formulas and addresses, nor in a toy's cell."""
+    prose = re.split(r"#* ?\**Exercises", prose)[0]
+    if any(word in prose for word in TOYS):
+        return []
+    for what in (
+        r"```.*?```",
+        r"\$\$.*?\$\$",
+        r"\$[^$]*\$",
+        r"`[^`]*`",
+        r"\]\([^)]*\)",
+        r"arXiv \S+",
+        r"section \S+",
+    ):
+        prose = re.sub(what, " ", prose, flags=re.DOTALL)
+    return [own for own in MEASURED.findall(" ".join(prose.split())) if own not in DEFINED]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_measured_number_is_typed_into_prose(path):
+    cells = nbformat.read(path, as_version=4).cells
+    typed = {
+        number: cell.source
+        for cell in cells
+        if cell.cell_type == "markdown"
+        for number in measured_numbers(cell.source)
+    }
+    assert not typed
+
+
 @pytest.mark.parametrize(
-    ("table", "digits"),
+    ("prose", "found"),
     [
-        ("02_gan_training/results", {"dice": 2, "drop_black": 1, "drop_blur": 1, "increase_blur": 1}),
-        (
-            "03_contrastive_training/results",
-            {
-                "evidence_dice": 2,
-                "pointing": 2,
-                "drop_black": 1,
-                "drop_black@10": 1,
-                "drop_blur@10": 1,
-                "increase_blur": 1,
-            },
-        ),
-        (
-            "04_captum_baselines/main_table",
-            {
-                "insertion - deletion": 2,
-                "road": 3,
-                "adcc": 2,
-                "drop_black@10": 1,
-                "evidence_dice": 2,
-                "pointing": 2,
-            },
-        ),
+        ("It drops by 12.3 % on black.", ["12.3 %"]),
+        ("A Dice of 0.71 [0.69, 0.73] is more.", ["0.71", "0.69", "0.73"]),
+        ("In 37 % of the cases, 3 times as often", ["37 %", "3 times"]),
+        ("Intervals of 95 %, thresholded at 0.5", []),
+        ("By hand: from 0.8 to 0.6 it loses 25 %", []),
+        ("With $p = 0.71$ and `0.71`, see [x](figures/0.71.png) in arXiv 2301.08067, section 3.1", []),
+        ("## Exercises\n\n1. Why 12.3 %?", []),
     ],
 )
-def test_readme_states_the_results_of_the_committed_tables(table, digits):
-    results = pd.read_csv(ROOT / f"figures/cpu/{table}.csv").set_index(["method", "measure"])
-    readme = (ROOT / "README.md").read_text()
-    for method in results.index.get_level_values("method").unique():
-        cells = []
-        for measure, places in digits.items():
-            row = results.loc[(method, measure)]
-            cells.append(f"{row['mean']:.{places}f} [{row['low']:.{places}f}, {row['high']:.{places}f}]")
-        assert f"| {' | '.join([method, *cells])} |" in readme, method
+def test_numbers_that_would_be_found(prose, found):
+    assert measured_numbers(prose) == found
+
+
+CLAIMED = sorted((ROOT / "notebooks/claims").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CLAIMED, ids=lambda path: path.stem)
+def test_claims_are_stated_by_a_notebook(path):
+    name = path.relative_to(ROOT / "notebooks/claims").with_suffix(".ipynb")
+    cells = nbformat.read(ROOT / "notebooks" / name, as_version=4).cells
+    assert any("bench.claims()" in cell.source for cell in cells if cell.cell_type == "code")
+    written = "\n".join(cell.source for cell in cells)
+    for claim in load_claims(path):
+        assert f'"{claim.table}"' in written, f"{name} saves no table {claim.table}"
+
+
+def test_there_are_forty_claims_and_a_file_for_every_notebook_that_states_some():
+    assert sum(len(load_claims(path)) for path in CLAIMED) >= 40
+    files = {path.relative_to(ROOT / "notebooks/claims").with_suffix("").as_posix() for path in CLAIMED}
+    stating = {
+        path.relative_to(ROOT / "notebooks").with_suffix("").as_posix()
+        for path in NOTEBOOKS
+        if "bench.claims()" in path.read_text()
+    }
+    assert files == stating
+
+
+def test_readme_is_short_and_its_results_fit():
+    readme = (ROOT / "README.md").read_text().splitlines()
+    assert len(readme) <= 200
+    assert readme.index(END) - readme.index(BEGIN) < 40
+    assert load_sheets(ROOT / "notebooks/results.yaml")

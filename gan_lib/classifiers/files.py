@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from gan_lib.classifiers.wrap import Classifier, ModelCard
-from gan_lib.classifiers.zoo import build, with_weights
+from gan_lib.classifiers.zoo import filled, with_weights
 from gan_lib.core.storage import load_tensors, read_json, save_tensors, write_json
 
 
@@ -42,6 +42,4 @@ def load_classifier(folder: Path, weights: str | Path | None = None) -> Classifi
         weights = read_json(folder / "weights.json")
     if weights is not None:
         return with_weights(card, weights).eval()
-    classifier = build(card)
-    classifier.load_state_dict(load_tensors(folder / "classifier.safetensors"))
-    return classifier.eval()
+    return filled(card, load_tensors(folder / "classifier.safetensors")).eval()

@@ -136,6 +136,25 @@ def build(card: ModelCard, imagenet_state: dict[str, Tensor] | None = None) -> C
     return Classifier(model, card)
 
 
+def filled(card: ModelCard, state: dict[str, Tensor]) -> Classifier:
+    """A classifier from its card, with the state that one of the kind had, in float32.
+
+    Slim CNNs are not initialised first: torchvision's VGG draws the weights of a head of 120 million, which
+    is then replaced.
+    """
+    if card.architecture not in SLIM:
+        classifier = build(card)
+        classifier.load_state_dict(state)
+        return classifier
+    with torch.device("meta"):
+        backbone = SLIM[card.architecture](len(card.class_names))
+    classifier = Classifier(backbone, card)
+    own = classifier.state_dict()
+    cast = {name: value.to(own[name].dtype) if name in own else value for name, value in state.items()}
+    classifier.load_state_dict(cast, assign=True)
+    return classifier
+
+
 def with_weights(card: ModelCard, weights: str | Path) -> Classifier:
     """A classifier from its card, with weights as :func:`make_classifier` takes them."""
     is_file = str(weights).endswith(".safetensors")

@@ -131,7 +131,7 @@ def prediction_scores(tests: pd.DataFrame) -> pd.DataFrame:
 
 
 def prediction_summary(scores: pd.DataFrame) -> pd.DataFrame:
-    """Scores of :func:`prediction_scores`, of one CNN or several, with 95 % intervals over CNNs and classes: a
-    row per form, method and measure (:func:`gan_lib.metrics.summarise`)."""
+    """Scores of :func:`prediction_scores`, of one CNN or several, with 95 % intervals over CNNs and classes:
+    a row per form, method and measure (:func:`gan_lib.metrics.summarise`)."""
     parts = scores.groupby("form", sort=False)
     return pd.concat([summarise(own.drop(columns="form")).assign(form=form) for form, own in parts])

@@ -58,10 +58,10 @@ def summarise(scores: pd.DataFrame, by: str = "method") -> pd.DataFrame:
     """Means with 95 % intervals over networks and images (:mod:`gan_lib.metrics.intervals`).
 
     Args:
-        scores: one row per image and seed; columns ``by``, ``seed`` (of the CNN, of the generator, or of both:
-            seed i is CNN i with generator i), ``image``, the measures, and ``cnn``, which tells the CNNs apart
-            where there are several. The images are each of one seed, or the same for all; of the latter, those
-            that lack a seed's score are skipped.
+        scores: one row per image and seed; columns ``by``, ``seed`` (of the CNN, of the generator, or of
+            both: seed i is CNN i with generator i), ``image``, the measures, and ``cnn``, which tells the
+            CNNs apart where there are several. The images are each of one seed, or the same for all; of the
+            latter, those that lack a seed's score are skipped.
         by: the column that names the methods.
 
     Returns:

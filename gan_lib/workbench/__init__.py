@@ -1,15 +1,19 @@
-"""Recipes, subjects, jobs, sweeps, and the papermill driver."""
+"""Recipes, subjects and cohorts, jobs, sweeps, claims.
+
+:mod:`gan_lib.workbench.driver` runs notebooks. It is imported where it is needed: papermill takes two
+seconds, which kernels and workers can do without.
+"""
 
 from gan_lib.workbench.asked import asked_pictures
 from gan_lib.workbench.bench import Workbench
 from gan_lib.workbench.claims import Claim, evaluate, load_claims
 from gan_lib.workbench.cohort import Cohort
-from gan_lib.workbench.driver import Result, run_notebooks
+from gan_lib.workbench.jobs import Trained
 from gan_lib.workbench.outside import import_outside
 from gan_lib.workbench.places import Places
 from gan_lib.workbench.recipes import Profile, ProfileError, Recipe, parsed_change
 from gan_lib.workbench.samples import Sample
-from gan_lib.workbench.subject import Subject, Trained
+from gan_lib.workbench.subject import Subject
 from gan_lib.workbench.sweeps import EXPERIMENTS, SWEEPS, Sweep, run_sweep, sweep_table
 from gan_lib.workbench.unseen import UnseenOptions
 
@@ -22,7 +26,6 @@ __all__ = [
     "Profile",
     "ProfileError",
     "Recipe",
-    "Result",
     "Sample",
     "Subject",
     "Sweep",
@@ -34,7 +37,6 @@ __all__ = [
     "import_outside",
     "load_claims",
     "parsed_change",
-    "run_notebooks",
     "run_sweep",
     "sweep_table",
 ]

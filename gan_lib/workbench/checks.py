@@ -67,8 +67,8 @@ def halves_page(
 
 
 def boxes(cnn: nn.Module, sample: Sample, explainers: Explainers) -> pd.DataFrame:
-    """How well maps localise the evidence: boxes at all thresholds (:func:`gan_lib.metrics.box_scores`), and in
-    every row of an image what needs none, ``pointing``, ``evidence_dice`` and ``mass``; nothing without
+    """How well maps localise the evidence: boxes at all thresholds (:func:`gan_lib.metrics.box_scores`), and
+    in every row of an image what needs none, ``pointing``, ``evidence_dice`` and ``mass``; nothing without
     evidence."""
     if sample.masks is None:
         return pd.DataFrame(columns=["method", "seed", "image", "alpha", "iou", "error", *LOCALISED])

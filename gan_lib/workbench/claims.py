@@ -8,8 +8,8 @@ YAML file, ``notebooks/claims/NOTEBOOK.yaml``, a list of
       where: {method: contrastive LSFT, against: Grad-CAM, measure: drop_black@10}
       below: 0
 
-A claim *holds* where the whole interval lies on the claimed side of the bound, does *not hold* where the whole
-interval lies on the other side, and is *undecided* otherwise.
+A claim *holds* where the whole interval lies on the claimed side of the bound, does *not hold* where the
+whole interval lies on the other side, and is *undecided* otherwise.
 """
 
 from __future__ import annotations
@@ -177,10 +177,8 @@ def collect_claims(profile: str, notebooks: Sequence[str], places: Places) -> pd
     Returns:
         The claims as :func:`evaluate` gives them, with ``notebook`` before.
     """
-    home, parts = places.figures / profile, []
-    for name in notebooks:
-        if (path := home / name / f"{CLAIMS}.csv").is_file():
-            parts.append(pd.read_csv(path).assign(notebook=name))
+    paths = {name: places.figures / profile / name / f"{CLAIMS}.csv" for name in notebooks}
+    parts = [pd.read_csv(path).assign(notebook=name) for name, path in paths.items() if path.is_file()]
     every = pd.concat(parts) if parts else pd.DataFrame(columns=["notebook", *COLUMNS])
     every = every[["notebook", *COLUMNS]]
     if parts:

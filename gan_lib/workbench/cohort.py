@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from gan_lib.core.runtime import progress, threads
 from gan_lib.explainers import Explainer, GeneratorExplainer
 from gan_lib.metrics import judge
-from gan_lib.workbench.jobs import train_all
+from gan_lib.workbench.jobs import Run, Trained, TrainingPlan, train_all
 from gan_lib.workbench.samples import Sample
-from gan_lib.workbench.subject import Run, Subject, Trained, TrainingPlan
+from gan_lib.workbench.subject import Subject
 
 T = TypeVar("T")
 P = ParamSpec("P")

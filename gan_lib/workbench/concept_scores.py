@@ -1,7 +1,7 @@
 """What notebooks 06 and 07 measure of a subject's concepts and contrasts, for :meth:`Cohort.each`.
 
-Every function gives tables by name with one row per class, pair or image, called ``image``, to be put together
-with those of the other CNNs and summarised.
+Every function gives tables by name with one row per class, pair or image, called ``image``, to be put
+together with those of the other CNNs and summarised.
 """
 
 from __future__ import annotations
@@ -98,4 +98,51 @@ def contrast_scores(subject: Subject) -> Tables:
         "shifting": contrasting.shifting_scores(shifted),
         "absolute": contrasting.shifting_scores(published),
         "insertion": contrasting.insertion_scores(inserted),
+    }
+
+
+def mark_scores(subject: Subject) -> Tables:
+    """Of a CNN that was led to rely on marks: what it gets ``right`` of every split, whether contrasting
+    concepts have ``found`` the mark, cells at random (``chance``), and the insertion test; for classes whose
+    mark it relies on and for the others."""
+    own, seed, data = subject.recipe.contrasting, subject.recipe.seed, subject.data
+    tables = {split: subject.predictions(split) for split in ("train", "test", "conflict")}
+    right = [
+        pd.DataFrame(
+            {
+                "method": split,
+                "image": table["image"],
+                "right": 100.0 * (table["label"] == table["prediction"]),
+            }
+        )
+        for split, table in tables.items()
+    ]
+    carried = contrasting.carried_marks(data.train, data["conflict"])
+    follows = 100.0 * (tables["conflict"]["prediction"] == carried.numpy())
+    right.append(pd.DataFrame({"method": "follows the mark", "image": range(len(follows)), "right": follows}))
+    reliance = contrasting.mark_reliance(tables["test"], tables["conflict"], carried, len(subject.names))
+    relied = reliance.loc[reliance["relied on"], "class"]
+    relevance, _, planes = contrast_parts(subject)
+    sides = subject.recipe.concepts.pooling, subject.recipe.concepts.pooling_stride
+    pooled = concepts.PooledActivations(relevance.hidden, data["conflict"], *sides)
+    marks = data["conflict"].batch(range(len(pooled))).marks
+    assert marks is not None
+    drawn = pooled.contains(pooled.random(10, min(100, len(pooled)), seed), marks).flatten()
+    chance = pd.DataFrame(
+        {"method": "cells at random", "image": range(len(drawn)), "with_mark": 100.0 * drawn}
+    )
+    found = contrasting.marks_found(planes, pooled, own.components, own.cell_candidates, seed)
+    kinds = found["class"].isin(relied).map({True: "mark relied on", False: "mark not relied on"})
+    labels = kinds + ", " + found["cells"] + ", concept " + found["concept"].astype(str)
+    pairs = found["class"].astype(str) + "/" + found["other"].astype(str)
+    rows = {"method": labels, "image": pairs, "with_mark": 10.0 * found["with_mark"]}
+    pasted = (data.test, tables["test"], own.inserted_images, own.cell_candidates, seed)
+    inserted, _ = contrasting.insertion_round(relevance, planes, pooled, *pasted)
+    kind = inserted["class"].isin(relied).map({True: ", mark relied on", False: ", mark not relied on"})
+    return {
+        "right": pd.concat(right),
+        "reliance": reliance.rename(columns={"class": "image"}).assign(method="classes"),
+        "found": pd.DataFrame(rows).assign(found=100.0 * (found["with_mark"] >= 8)),
+        "chance": chance,
+        "insertion": contrasting.insertion_scores(inserted.assign(patch=inserted["patch"] + kind)),
     }

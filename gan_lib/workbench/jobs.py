@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from gan_lib.classifiers import Classifier
 from gan_lib.core.artifacts import ArtifactStore
 from gan_lib.core.runtime import Precision, make_fabric, progress, seeded, threads
 from gan_lib.data import ImageSplit
-from gan_lib.explainers import ContrastiveExplainer
+from gan_lib.explainers import ContrastiveExplainer, GeneratorExplainer
 from gan_lib.gan.conditions import FeatureMaker, StoredConditions
 from gan_lib.gan.generators import (
     GENERATORS,
@@ -56,6 +56,16 @@ class TrainedGenerator:
     generator: Generator
     log: pd.DataFrame
     key: str
+
+
+Run = tuple[str, int]  # variant or method, and seed
+
+
+@dataclass(frozen=True)
+class Trained(TrainedGenerator):
+    """A generator from the store as an explainer of the subject's CNN."""
+
+    explainer: GeneratorExplainer
 
 
 @dataclass(frozen=True)
@@ -139,6 +149,23 @@ class ContrastiveJob:
 
 
 Job = GeneratorJob | ContrastiveJob
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Generators to be trained for a CNN: a job for each run, and what makes an explainer of its result."""
+
+    runs: Sequence[Run]
+    jobs: Sequence[Job]
+    explainer: Callable[[Generator], GeneratorExplainer]
+    device: torch.device
+
+    def trained(self, made: Iterator[TrainedGenerator]) -> dict[Run, Trained]:
+        """The runs with what came of their jobs, the next ones of an iterator."""
+        return {
+            run: Trained(own.generator, own.log, own.key, self.explainer(own.generator).to(self.device))
+            for run, own in zip(self.runs, made, strict=False)
+        }
 
 
 def run_job(job: Job, store: ArtifactStore, machine: MachineRecipe) -> Path:

@@ -22,8 +22,15 @@ import torch
 from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
 
-from gan_lib.classifiers import Classifier, accuracy, fit, load_classifier, make_classifier, predictions
-from gan_lib.classifiers import save_classifier
+from gan_lib.classifiers import (
+    Classifier,
+    accuracy,
+    fit,
+    load_classifier,
+    make_classifier,
+    predictions,
+    save_classifier,
+)
 from gan_lib.concepts.contrasting import carried_marks, mark_reliance
 from gan_lib.core.artifacts import ArtifactStore
 from gan_lib.core.runtime import PINNED, instructions, make_fabric, threads, versions
@@ -100,7 +107,8 @@ def reference_cnn(recipe: Recipe, places: Places) -> TrainedClassifier | None:
 
 
 def training(recipe: Recipe) -> dict[str, Any]:
-    """What decides a CNN's weights, data and machine aside: the ``cnn`` section without where it comes from."""
+    """What decides a CNN's weights, data and machine aside: the ``cnn`` section without where it comes
+    from."""
     options = asdict(recipe.cnn)
     return {name: value for name, value in options.items() if name != "source"}
 
@@ -197,8 +205,8 @@ def right_answers(cnn: Classifier, data: ImageData) -> dict[str, Any]:
     """Accuracy on each split; for data with marks, also how often the CNN follows the mark.
 
     Returns:
-        ``accuracy`` by split; ``mark``: the share of the conflict images that are predicted as the class whose
-        mark they carry (by chance a tenth), and how many classes are predicted by their marks
+        ``accuracy`` by split; ``mark``: the share of the conflict images that are predicted as the class
+        whose mark they carry (by chance a tenth), and how many classes are predicted by their marks
         (:func:`gan_lib.concepts.contrasting.mark_reliance`).
     """
     fabric = make_fabric("cpu", "32-true")

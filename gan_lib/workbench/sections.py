@@ -72,7 +72,7 @@ class GANRecipe:
     variants: tuple[Variant, ...] = ("lsft", "gsft")
     published_variants: tuple[Variant, ...] = ("lsft",)  # also with conditions that contain the target
     conditions: str = "cgma"  # of the supervised generators: a registered kind, or ``kind/place``
-    images: PositiveInt = 2000  # for training
+    images: PositiveInt = 1500  # for training
     test_images: PositiveInt = 500
 
 
@@ -173,8 +173,8 @@ class ContrastRecipe:
 class ConfoundedRecipe:
     """The set whose marks give the class away."""
 
-    epochs: PositiveInt = 16  # of its CNN, which relies on some of the marks only with fewer
-    images: PositiveInt = 2000  # for training generators
+    epochs: PositiveInt = 16  # of its CNNs, as the reference ones have
+    images: PositiveInt = 1000  # for training generators
     areas: tuple[Share, Share] = (0.01, 0.25)  # their ``ranked_area``: the mark covers 1.6 %
 
 

@@ -7,8 +7,8 @@ each other, and each can also run alone.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -42,14 +42,15 @@ from gan_lib.gan.conditions import (
     compute_conditions,
     condition_maker,
 )
-from gan_lib.gan.generators import Generator
 from gan_lib.gan.training import ContrastiveOptions
 from gan_lib.workbench.jobs import (
     ContrastiveJob,
     GeneratorJob,
-    Job,
+    Run,
+    Trained,
     TrainedClassifier,
     TrainedGenerator,
+    TrainingPlan,
     train_all,
 )
 from gan_lib.workbench.outside import code_of
@@ -57,32 +58,6 @@ from gan_lib.workbench.places import Places
 from gan_lib.workbench.recipes import Recipe
 from gan_lib.workbench.reference import reference_cnn, training
 from gan_lib.workbench.samples import Sample
-
-Run = tuple[str, int]  # variant or method, and seed
-
-
-@dataclass(frozen=True)
-class Trained(TrainedGenerator):
-    """A generator from the store as an explainer of the subject's CNN."""
-
-    explainer: GeneratorExplainer
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """Generators to be trained for a CNN: a job for each run, and what makes an explainer of its result."""
-
-    runs: Sequence[Run]
-    jobs: Sequence[Job]
-    explainer: Callable[[Generator], GeneratorExplainer]
-    device: torch.device
-
-    def trained(self, made: Iterator[TrainedGenerator]) -> dict[Run, Trained]:
-        """The runs with what came of their jobs, the next ones of an iterator."""
-        return {
-            run: Trained(own.generator, own.log, own.key, self.explainer(own.generator).to(self.device))
-            for run, own in zip(self.runs, made, strict=False)
-        }
 
 
 class Subject:
@@ -228,7 +203,8 @@ class Subject:
         return plan.trained(iter(train_all(plan.jobs, self.jobs_store, self.machine)))
 
     def training_targets(self, conditions: str | None = None) -> Tensor:
-        """Which training images (N,) have a target, a Grad-CAM that is not empty: generators learn from those.
+        """Which training images (N,) have a target, a Grad-CAM that is not empty: generators learn from
+        those.
 
         Conditions and targets are made if need be; ``conditions`` as for :meth:`supervised`.
         """

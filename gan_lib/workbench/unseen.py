@@ -114,8 +114,8 @@ class Cells:
 def run_unseen(sweep: Sweep, bench: Workbench) -> Tables:
     """Supervised generators on all cells, and contrastive ones whose adapters are trained anew.
 
-    Seed i is CNN i of every cell, and the generators trained on these. A cell whose Grad-CAM is empty for most
-    images has no target: it is reported, nothing is trained on it, and it has no scores.
+    Seed i is CNN i of every cell, and the generators trained on these. A cell whose Grad-CAM is empty for
+    most images has no target: it is reported, nothing is trained on it, and it has no scores.
 
     Raises:
         ProfileError: options that do not fit.

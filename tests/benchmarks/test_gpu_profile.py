@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gan_lib.workbench import Places, run_notebooks
+from gan_lib.workbench import Places
+from gan_lib.workbench.driver import run_notebooks
 
 ROOT = Path(__file__).parent.parent.parent
 # Numbers of images, passes and repetitions; all sizes of networks stay those of the profile.

@@ -197,3 +197,29 @@ def test_layers_are_forgotten_from_the_last_to_the_first():
     assert len(changed[-1]) == 10  # nine convolutions and the linear layer
     assert all(torch.equal(value, before[name]) for name, value in cnn.state_dict().items())
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("architecture", ["slim_vgg", "slim_resnet", "slim_mobilenet"])
+@pytest.mark.parametrize("number_format", [None, torch.float16])
+def test_a_slim_cnn_is_read_without_being_initialised(architecture, number_format, tmp_path, images):
+    """All values, those of batch normalisation and the input's normalisation too, and no random number drawn."""
+    made = make_classifier(architecture, ["a", "b", "c"], seed=3).eval()
+    with torch.no_grad():
+        for name, value in made.named_buffers():
+            if name.endswith("running_mean"):
+                value.normal_()
+    save_classifier(made, tmp_path, number_format)
+    state = torch.random.get_rng_state()
+    read = load_classifier(tmp_path)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert all(own.dtype == torch.float32 for own in read.parameters())
+    assert all(own.requires_grad for own in read.parameters())
+    assert not read.training
+    assert torch.equal(read.mean, made.mean)
+    tolerance = 0 if number_format is None else 0.05
+    assert torch.allclose(read(images), made(images), atol=tolerance)
+    missing = {name: own for name, own in made.state_dict().items() if "bias" not in name}
+    from gan_lib.classifiers.zoo import filled
+
+    with pytest.raises(RuntimeError, match="Missing key"):
+        filled(made.card, missing)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gan_lib.workbench import Places, run_notebooks
-from gan_lib.workbench.driver import find_notebooks, notebook_name
+from gan_lib.workbench import Places
+from gan_lib.workbench.driver import find_notebooks, notebook_name, run_notebooks
 
 pytestmark = pytest.mark.timeout(1800)  # the first test waits for all notebooks
 

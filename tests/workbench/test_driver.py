@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from gan_lib.cli import app
 from gan_lib.figures import read_manifest
-from gan_lib.workbench import Places, ProfileError, driver, run_notebooks
-from gan_lib.workbench.driver import find_notebooks
+from gan_lib.workbench import Places, ProfileError, driver
+from gan_lib.workbench.driver import find_notebooks, run_notebooks
 
 PARAMETERS = """
 profile = "cpu"

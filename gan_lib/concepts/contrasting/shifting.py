@@ -93,8 +93,8 @@ def shifting_scores(shifted: pd.DataFrame) -> pd.DataFrame:
 
 
 def reached_scores(shifted: pd.DataFrame) -> pd.DataFrame:
-    """Per direction, called ``method``, and ``image``, one for every pair: ``reached``, 100 where it becomes the
-    other class at *some* offset, in the mean over random draws."""
+    """Per direction, called ``method``, and ``image``, one for every pair: ``reached``, 100 where it becomes
+    the other class at *some* offset, in the mean over random draws."""
     own = shifted.rename(columns={"direction": "method"}).assign(reached=100.0 * shifted["reached"])
     own["image"] = own[["class", "other", "image"]].astype(str).agg("/".join, axis=1)
     some = own.groupby(["method", "draw", "image"], sort=False)["reached"].max().reset_index()

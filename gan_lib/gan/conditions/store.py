@@ -81,8 +81,14 @@ class StoredConditions:
 
     def with_target(self) -> Tensor:
         """Which images (N,) have a target that shows something: there are CNNs whose Grad-CAM is empty."""
-        parts = torch.arange(len(self)).split(256)
-        return torch.cat([self[rows].target.flatten(1).amax(1) > 0 for rows in parts])
+        columns = [part["target"] for part in self._parts]  # of the others nothing is read
+        shows = [
+            column[rows].flatten(1).amax(1) > 0
+            for column in columns
+            for rows in torch.arange(len(column)).split(256)
+        ]
+        there = torch.cat(shows)
+        return there if self.rows is None else there[self.rows]
 
     def subset(self, rows: Tensor) -> StoredConditions:
         """Those of the given rows only; all of them leave it, and its fingerprint, as it is."""
