@@ -89,7 +89,7 @@ def test_data() -> Path:
 # A project in a temporary folder, with data that are there at once.
 TINY = """
 seeds: [0]
-machine: {workers: 1}
+machine: {workers: 1, threads: 1}
 data: {train_images: 40, validation_images: 6, test_images: 20, image_size: 32}
 cnn: {epochs: 1, batch_size: 8}
 gan: {images: 12, test_images: 8, variants: [lsft]}

@@ -24,16 +24,18 @@ from gan_lib.concepts.contrasting import (
     held_out_accuracy,
     inserted_page,
     insertion_round,
-    insertion_summary,
+    insertion_scores,
     mark_reliance,
     marks_found,
+    reached_scores,
     shifting_curves,
-    shifting_summary,
+    shifting_scores,
     shifting_test,
 )
 from gan_lib.concepts.contrasting import evidence as evidence_module
 from gan_lib.concepts.contrasting.insertion import freest, insertion_test, paste
 from gan_lib.data import ImageSplit
+from gan_lib.metrics import summarise
 
 
 def clouds(classes=4, channels=12, spread=1.0, seed=0):
@@ -413,13 +415,13 @@ def test_insertion_summary_by_hand(colours):
     """Two images, of which one flips: gains of 0.6 and 0.2, losses of 0.5 and -0.1."""
     rows = [("0/1/0", 0.1, 0.7, 0.8, 0.3, True), ("0/1/1", 0.2, 0.4, 0.6, 0.7, False)]
     columns = ["image", "before", "after", "own_before", "own_after", "flipped"]
-    made = insertion_summary(pd.DataFrame(rows, columns=columns).assign(patch="evidence", other=1))
-    made = made.set_index("measure")
+    made = insertion_scores(pd.DataFrame(rows, columns=columns).assign(patch="evidence", other=1))
+    made = summarise(made).set_index("measure")
     assert made["mean"].to_dict() == pytest.approx({"flipped": 50, "gain": 0.4, "loss": 0.2})
     assert (made["low"] <= made["mean"]).all()
     assert (made["mean"] <= made["high"]).all()
     assert set(made["n"]) == {2}
-    one = insertion_summary(pd.DataFrame(rows[:1], columns=columns).assign(patch="evidence"))
+    one = summarise(insertion_scores(pd.DataFrame(rows[:1], columns=columns).assign(patch="evidence")))
     assert one[["low", "mean", "high"]].nunique(axis=1).eq(1).all()
 
 
@@ -446,15 +448,17 @@ def test_shifting_summary_and_curves_by_hand():
         for offset in (0.0, 2.0)
     ]
     shifted = pd.DataFrame(rows)
-    row = shifting_summary(shifted).iloc[0]
-    assert (row["method"], row["mean"], row["n"], row["seeds"]) == ("random", 50, 2, 2)
-    assert row["low"] <= row["mean"] <= row["high"]
-    curves = shifting_curves(shifted).set_index("offset")
+    row = summarise(reached_scores(shifted)).iloc[0]
+    assert (row["method"], row["mean"], row["n"]) == ("random", 50, 2), "draws are averaged"
+    curves = shifting_curves(shifting_scores(shifted)).set_index("offset")
     assert curves.loc[0.0, ["reached", "growth"]].tolist() == [0, 0]
     assert curves.loc[2.0, ["reached", "growth"]].tolist() == [50, 3]
-    # 100, 100, 0, 0 have a standard error of 100 / sqrt(12).
-    assert curves.loc[2.0, "reached_high"] - 50 == pytest.approx(1.96 * 100 / math.sqrt(12))
-    assert 3 - curves.loc[2.0, "growth_low"] == pytest.approx(1.96 * 2 / math.sqrt(12))
+    # Of two images: a standard error of 50, and t with one degree of freedom is 12.7, so up to what there is.
+    assert curves.loc[2.0, ["reached_low", "reached_high"]].tolist() == [0, 100]
+    assert curves.loc[2.0, ["growth_low", "growth_high"]].tolist() == [2, 4]
+    one_draw = shifted[shifted["draw"] == 1].assign(reached=False)
+    half = pd.concat([shifted[shifted["draw"] == 0], one_draw])
+    assert summarise(reached_scores(half)).iloc[0]["mean"] == 25
     assert shifted["reached"].dtype == bool, "as it was"
 
 

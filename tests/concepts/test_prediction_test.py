@@ -6,7 +6,14 @@ import pandas as pd
 import pytest
 import torch
 
-from gan_lib.concepts import ConceptBank, HiddenLayer, PooledActivations, prediction_summary, prediction_test
+from gan_lib.concepts import (
+    ConceptBank,
+    HiddenLayer,
+    PooledActivations,
+    prediction_scores,
+    prediction_summary,
+    prediction_test,
+)
 from gan_lib.concepts.prediction_test import SOURCES, chosen_crops
 from gan_lib.concepts.prototypes import montage
 from gan_lib.data import ImageSplit
@@ -113,13 +120,16 @@ def test_every_form_is_tested_and_the_summary_has_the_mean(coloured):
     own = tests[(tests["form"] == "4 crops") & (tests["method"] == SOURCES[1]) & (tests["seed"] == 1)]
     chances = pooled.hidden.cnn(drawn).softmax(1).diagonal()
     assert own["probability"].tolist() == pytest.approx(chances.tolist()), "the second run's seed is 7 + 1"
-    summary = prediction_summary(tests).set_index(["form", "method", "measure"]).sort_index()
+    scores = prediction_scores(tests)
+    summary = prediction_summary(scores).set_index(["form", "method", "measure"]).sort_index()
     row = summary.loc["4 crops", SOURCES[1]]
     both = tests[(tests["form"] == "4 crops") & (tests["method"] == SOURCES[1])]
     assert row.loc["won", "mean"] == pytest.approx(100 * both["won"].mean())
     assert row.loc["probability", "mean"] == pytest.approx(both["probability"].mean())
     assert row.loc["over 0.2", "mean"] == pytest.approx(100 * (both["probability"] > 0.2).mean())
-    assert (row["n"].tolist(), row["seeds"].tolist()) == ([3] * 5, [2] * 5)
+    assert (row["n"].tolist(), row["seeds"].tolist()) == ([3] * 5, [1] * 5), "classes; runs are averaged"
+    cnns = pd.concat([scores.assign(seed=seed, cnn=seed) for seed in (0, 1)])
+    assert prediction_summary(cnns)["cnns"].unique().tolist() == [2]
     assert (summary["low"] <= summary["mean"]).all()
     assert (summary["mean"] <= summary["high"]).all()
     single = ConceptBank({0: torch.eye(3)[[0]]}, pd.DataFrame())

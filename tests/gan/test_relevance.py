@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -23,7 +24,7 @@ from gan_lib.gan.relevance import (
     relevance,
     relevance_maps,
     shares,
-    stand_in_table,
+    stand_ins,
     zero_conditions,
 )
 
@@ -143,7 +144,7 @@ def test_overlap_by_hand():
 
 def ends(relevance):
     """First against last, of one generator by one measure."""
-    return first_against_last({("lsft", 0): {"a": relevance}}).iloc[0].drop(["generator", "seed", "measure"])
+    return first_against_last({("lsft", 0): {"a": relevance}}).iloc[0].drop(["generator", "measure"])
 
 
 def test_tables_of_known_relevances():
@@ -152,82 +153,73 @@ def test_tables_of_known_relevances():
     assert shares(made)[:2].tolist() == [[0.25, 0, 0.75], [0.5, 0, 0.5]]
     assert shares(made)[2].isnan().all()
     depth = over_depth({("lsft", 0): {"a": made, "b": made.flip(1)}})
-    assert list(depth.columns) == ["condition", "share", "low", "high", "generator", "measure"]
     assert depth["condition"].tolist() == [1, 2, 3] * 2
     assert depth["measure"].tolist() == ["a"] * 3 + ["b"] * 3
     assert depth["share"].tolist() == pytest.approx([0.375, 0, 0.625, 0.625, 0, 0.375])
     assert depth[["low", "high"]].iloc[0].tolist() == pytest.approx([0.25, 0.5])
+    assert depth[["n", "skipped"]].iloc[0].tolist() == [2, 1]
     found = ends(made)
     assert found["difference"] == pytest.approx(0.25)
     assert [found["low"], found["high"]] == pytest.approx([0, 0.5])
     assert found["d"] == pytest.approx(0.25 / (0.5**2 / 2) ** 0.5)
     assert ends(made.flip(1))["difference"] == pytest.approx(-0.25)
-    assert first_ranked(made, 2) == pytest.approx(1 / 3), "a draw is no first place"
-    agreement = rank_agreement({("lsft", 0): {"a": made, "same": 2 * made, "opposite": 5 - made}})
-    agreement = agreement.set_index("measure")
-    assert agreement.loc["a", "same"] == pytest.approx(1)
-    assert agreement.loc["opposite", "a"] == pytest.approx(-1)
+    assert first_ranked(made, 2).tolist() == [1, 0, 0], "a draw is no first place"
+    assert first_ranked(made, 0).tolist() == [0, 0, 0]
+
+
+def between(table, one, other):
+    return table[(table["measure"] == one) & (table["other"] == other)].iloc[0]
 
 
 def test_agreement_by_hand():
     """Ranks 1, 2, 3 against 1, 3, 2: 1 - 6 * 2 / (3 * 8) = 0.5; the second image's order is turned round."""
     first, second = torch.tensor([[1.0, 2, 3], [1, 2, 3]]), torch.tensor([[10.0, 30, 20], [3, 2, 1]])
-    agreement = rank_agreement({("lsft", 0): {"a": first, "b": second}})
-    assert agreement["b"].iloc[0] == agreement["a"].iloc[1] == pytest.approx((0.5 - 1) / 2)
+    agreement = rank_agreement({("lsft", 0): {"a": first, "b": second, "same": 2 * first}})
+    assert (
+        between(agreement, "a", "b")["mean"] == between(agreement, "b", "a")["mean"] == pytest.approx(-0.25)
+    )
+    assert between(agreement, "a", "same")["mean"] == pytest.approx(1)
     tied = rank_agreement({("lsft", 0): {"a": first[:1], "b": torch.tensor([[5.0, 5, 6]])}})
-    assert tied["b"].iloc[0] == pytest.approx(1.5 / 3**0.5), "ranks of -1, 0, 1 and -.5, -.5, 1"
+    assert between(tied, "a", "b")["mean"] == pytest.approx(1.5 / 3**0.5), "ranks of -1, 0, 1 and -.5, -.5, 1"
+    flat = rank_agreement({("lsft", 0): {"a": first, "b": torch.tensor([[1.0, 1, 1], [1, 2, 3]])}})
+    assert between(flat, "a", "b")[["mean", "n", "skipped"]].tolist() == pytest.approx([1, 1, 1])
 
 
-def test_seeds_are_averaged_before_images_count():
-    """Two seeds of two images: shares of the first condition .5 and 1, .7 and .6, so .6 and .8."""
+def test_cnns_are_the_sample():
+    """Two CNNs, with images of their own: shares of the first condition .5 and 1, and .7 and .6."""
     first = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
     second = torch.tensor([[0.7, 0.3], [0.6, 0.4]])
-    depth = over_depth({("lsft", 0): {"a": first}, ("gsft", 0): {"a": first}, ("lsft", 1): {"a": second}})
+    given = {("lsft", 0): {"a": first}, ("gsft", 0): {"a": first}, ("lsft", 1): {"a": second}}
+    depth = over_depth(given)
     assert depth["generator"].tolist() == ["lsft"] * 2 + ["gsft"] * 2
-    assert depth.iloc[0][["share", "low", "high"]].tolist() == pytest.approx([0.7, 0.6, 0.8])
+    assert depth.iloc[0][["share", "n", "seeds", "cnns"]].tolist() == pytest.approx([0.7, 4, 2, 2])
     assert depth.iloc[2]["share"] == pytest.approx(0.75)
-
-
-def test_tables_of_several_generators():
-    drawn = torch.Generator().manual_seed(0)
-    relevances = {
-        (name, seed): {measure: torch.rand(6, 4, generator=drawn) for measure in ("a", "b")}
-        for name in ("lsft", "gsft")
-        for seed in (0, 3)
-    }
-    table, depth, agreement = (make(relevances) for make in (first_against_last, over_depth, rank_agreement))
-    keys = table[["generator", "seed", "measure"]].to_numpy().tolist()
-    assert keys == [[*key, measure] for key in relevances for measure in ("a", "b")]
-    assert table.iloc[5].iloc[3:].equals(ends(relevances["gsft", 0]["b"])), "with the same resamples"
-    for value, low, high in (("difference", "low", "high"), ("d", "d_low", "d_high")):
-        assert (table[low] <= table[value]).all()
-        assert (table[value] <= table[high]).all()
-    assert (depth["low"] <= depth["share"]).all()
-    assert (depth["share"] <= depth["high"]).all()
-    assert depth.groupby(["generator", "measure"])["share"].sum().to_numpy() == pytest.approx([1] * 4)
-    assert list(agreement.columns) == ["measure", "a", "b", "generator", "seed"]
-    assert agreement["a"].iloc[2] == 1
+    ends_of = first_against_last(given).set_index("generator")
+    assert ends_of.loc["lsft", "difference"] == pytest.approx((-0.5 - 0.3) / 2)
+    effects = [-0.5 / 0.5**0.5, -0.3 / (0.1**2 * 2) ** 0.5]  # of each CNN, then their mean
+    assert ends_of.loc["lsft", "d"] == pytest.approx(sum(effects) / 2, rel=1e-4)
 
 
 def test_intervals_hold_their_value():
-    """One image in a hundred is different: few resamples reach its large effect."""
     made = torch.tensor([[1.0, 1.0]]).repeat(100, 1)
     made[0, 1] = 9.0
     for given in (made, made.flip(1), made[:1]):
         found = ends(given)
         assert found["low"] <= found["difference"] <= found["high"]
-        assert len(given) == 1 or found["d_low"] <= found["d"] <= found["d_high"]
+    depth = over_depth({("lsft", seed): {"a": made[seed:]} for seed in range(3)})
+    assert (depth["low"] <= depth["share"]).all()
+    assert (depth["share"] <= depth["high"]).all()
+    assert depth["share"].sum() == pytest.approx(1)
 
 
 def test_nothing_matters_or_nothing_is_there():
     nothing = torch.zeros(2, 3)
-    assert ends(nothing).isna().all()
+    assert ends(nothing)[["difference", "low", "high", "d"]].isna().all()
     assert over_depth({("lsft", 0): {"a": nothing}})["share"].isna().all()
     one = ends(torch.tensor([[1.0, 3.0]]))
     assert one["difference"] == pytest.approx(0.5)
-    assert one[["d", "d_low", "d_high"]].isna().all()
-    with pytest.raises(ValueError, match="images must be at least 1"):
-        first_ranked(nothing[:0], 0)
+    assert math.isnan(one["d"])
+    assert first_ranked(nothing[:0], 0).shape == (0,)
     with pytest.raises(ValueError, match="images must be at least 1"):
         mean_conditions(torch.zeros(0, 3, 4, 4))
 
@@ -238,26 +230,18 @@ def test_stand_ins(images):
     drawn = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(2))
     given = drawn.clone()
     given[:, 1] = drawn[:1, 1]
-    table = stand_in_table({("lsft", 4): generator}, images, {("lsft", 4): given})
-    assert table["in its place"].tolist() == ["mean"] * 2 + ["zero"] * 2 + ["another image's"] * 2
-    assert table["measure"].tolist() == ["leave_one_out", "leave_one_in"] * 3
-    assert set(zip(table["generator"], table["seed"], strict=True)) == {("lsft", 4)}
-    for row, absent in ((0, mean_conditions(given)), (2, zero_conditions(given)), (4, None)):
-        made = relevance(ConditionedGenerator(generator, absent), images, given, "leave_one_out")
-        own = shares(made).mean(0)
-        assert table.loc[row, [f"condition {i}" for i in (1, 2, 3)]].tolist() == pytest.approx(own.tolist())
-    assert table["condition 2"].to_numpy()[[0, 1, 4, 5]].max() < 1e-4 < table["condition 2"][2]
-
-
-def test_counts_that_do_not_fit(images):
-    generator, given = small("lsft"), torch.rand(3, 3, 16, 16)
-    seen = ConditionedGenerator(generator, zero_conditions(given))
-    with pytest.raises(ValueError, match="images must be at least 1"):
-        relevance(seen, images[:0], given[:0], "leave_one_out")
-    with pytest.raises(ValueError, match="batch_size must be at least 1"):
-        relevance_maps(seen, images, given, batch_size=0)
-    with pytest.raises(ValueError, match="3 images and conditions of"):
-        relevance(seen, images, given[:2], "leave_one_out")
+    made = stand_ins(generator, images, given)
+    assert list(made) == ["mean", "zero", "another image's"]
+    for name, absent in (
+        ("mean", mean_conditions(given)),
+        ("zero", zero_conditions(given)),
+        ("another image's", None),
+    ):
+        assert list(made[name]) == ["leave_one_out", "leave_one_in"]
+        expected = relevance(ConditionedGenerator(generator, absent), images, given, "leave_one_out")
+        assert torch.equal(made[name]["leave_one_out"], expected)
+    second = {name: shares(own["leave_one_out"])[:, 1].mean() for name, own in made.items()}
+    assert max(second["mean"], second["another image's"]) < 1e-4 < second["zero"]
 
 
 class ByWeights(torch.nn.Module):

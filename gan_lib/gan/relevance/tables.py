@@ -43,7 +43,8 @@ def share_scores(relevances: Relevances) -> pd.DataFrame:
         for measure, own in by_measure.items():
             made = shares(own)  # (N, n)
             rows, places = (
-                grid.flatten().tolist() for grid in torch.meshgrid(*map(torch.arange, made.shape))
+                grid.flatten().tolist()
+                for grid in torch.meshgrid(*map(torch.arange, made.shape), indexing="ij")
             )
             columns = {
                 "condition": [place + 1 for place in places],
