@@ -27,7 +27,7 @@ from gan_lib.metrics import (
 from gan_lib.workbench.samples import Sample
 
 Explainers = Mapping[tuple[str, int], Explainer]
-AT_ONCE = 64  # images
+AT_ONCE = 32  # images
 LOCALISED = ["pointing", "evidence_dice", "mass"]
 
 
@@ -73,7 +73,7 @@ def boxes(cnn: nn.Module, sample: Sample, explainers: Explainers) -> pd.DataFram
     if sample.masks is None:
         return pd.DataFrame(columns=["method", "seed", "image", "alpha", "iou", "error", *LOCALISED])
     maps = {
-        run: own.attribute(sample.images, sample.explained, AT_ONCE // 2) for run, own in explainers.items()
+        run: own.attribute(sample.images, sample.explained, AT_ONCE) for run, own in explainers.items()
     }
     table = box_scores(maps, sample.masks)
     given = (cnn, sample.images, maps, sample.explained)

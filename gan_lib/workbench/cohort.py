@@ -26,7 +26,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 Explainers = Mapping[Run, Explainer]  # by method and seed
 
-AT_ONCE = 64  # images explained in one pass
+AT_ONCE = 32  # images explained in one pass
 
 
 class Judged(NamedTuple):

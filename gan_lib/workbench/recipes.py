@@ -65,6 +65,7 @@ class Recipe:
     discriminator: DiscriminatorSizes = DiscriminatorSizes(width=16, stem_stride=8)
     supervised: TrainingOptions = TrainingOptions(
         epochs=2,
+        saturation_weight=0.3,  # without it some generators collapse to empty maps
         batch_size=16,
         learning_rate=0.001,
         warmup_steps=50,

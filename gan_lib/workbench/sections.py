@@ -108,16 +108,16 @@ class JudgeRecipe:
             "feature_ablation": {"parts": "superpixels", "count": 7},
         }
     )
-    images: PositiveInt = 300  # of the test split
+    images: PositiveInt = 200  # of the test split
     fills: tuple[Fill, ...] = ("black", "blur")  # what stands in place of what a map hides
     areas: tuple[Share, ...] = (0.05, 0.1, 0.2, 0.3)  # at which maps are compared
     curve_steps: PositiveInt = 10  # of insertion and deletion
     road_shares: tuple[Share, ...] = (0.3, 0.7)  # of removed pixels
-    explained_again: NonNegativeInt = 60  # images, for ADCC; with 0 it is left out
+    explained_again: NonNegativeInt = 30  # images, for ADCC; with 0 it is left out
     noisy_images: NonNegativeInt = 10  # for sensitivity, likewise
-    sanity_images: PositiveInt = 24
-    sanity_stages: PositiveInt = 4  # of the randomised CNN
-    timing_rounds: PositiveInt = 3  # of all methods
+    sanity_images: PositiveInt = 15
+    sanity_stages: PositiveInt = 3  # of the randomised CNN
+    timing_rounds: PositiveInt = 2  # of all methods
     cost_rounds: PositiveInt = 25  # of the GAN explainers beside Grad-CAM
 
 
@@ -138,11 +138,11 @@ class ConceptRecipe:
 
     layer: str | None = None  # dotted name; by default the last one with places
     relevance: str = "deep_lift"  # how much a place matters
-    noise_copies: NonNegativeInt = 8  # over which it is averaged
+    noise_copies: NonNegativeInt = 5  # over which it is averaged
     components: PositiveInt = 4  # concepts per class
     classes: tuple[NonNegativeInt, ...] | None = None  # by default all
     split: str = "train"  # that they are learned from
-    images_per_class: PositiveInt = 40
+    images_per_class: PositiveInt = 30
     pooling: PositiveInt = 4  # side of a prototype's cell, in places of the layer
     pooling_stride: PositiveInt = 1
     crop_counts: tuple[PositiveInt, ...] = (4, 6)  # of the prediction test
@@ -164,9 +164,9 @@ class ContrastRecipe:
     shifted_images: PositiveInt = 4  # per pair of classes and CNN
     inserted_images: PositiveInt = 8  # per class and CNN
     cell_candidates: PositiveInt = 40  # nearest cells to choose from
-    decoder_images: PositiveInt = 2000  # of concepts drawn as pictures
-    decoder_epochs: PositiveInt = 3
-    drawing_steps: PositiveInt = 80
+    decoder_images: PositiveInt = 1000  # of concepts drawn as pictures
+    decoder_epochs: PositiveInt = 2
+    drawing_steps: PositiveInt = 40
 
 
 @options
@@ -190,8 +190,8 @@ class InversionRecipe:
         *("grad_cam", "guided_grad_cam", "guided_backprop", "integrated_gradients"),
     )
     box_generators: tuple[Method, ...] = ("contrastive_lsft",)  # compared by boxes as well
-    images: PositiveInt = 200  # reported
-    settled_images: NonNegativeInt = 100  # on which thresholds are settled
+    images: PositiveInt = 150  # reported
+    settled_images: NonNegativeInt = 75  # on which thresholds are settled
     published_images: PositiveInt = 24  # explained with the published settings as well
     mosaic_pairs: PositiveInt = 24  # for class-specific masks
 

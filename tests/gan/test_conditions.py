@@ -9,6 +9,7 @@ from gan_lib.classifiers import make_classifier
 from gan_lib.core.grad_cam import grad_cam
 from gan_lib.core.maps import min_max
 from gan_lib.core.runtime import make_fabric
+from gan_lib.data import ImageSplit
 from gan_lib.explainers import GANExplainer
 from gan_lib.gan.conditions import (
     CONDITIONS,
@@ -267,3 +268,42 @@ def test_one_image_and_none(tmp_path, scenes, tiny_net):
         compute_conditions(maker, scenes.test.subset(torch.arange(0)), tmp_path / "none")
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
         compute_conditions(maker, scenes.test, tmp_path / "none", batch_size=0)
+
+
+class Half(torch.nn.Module):
+    """A CNN whose Grad-CAM is empty for dark images: the class is predicted from what ReLU leaves."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.relu = torch.nn.Conv2d(3, 1, 1, bias=True), torch.nn.ReLU()
+        self.head = torch.nn.Linear(1, 2)
+        with torch.no_grad():
+            self.conv.weight.fill_(1.0)
+            self.conv.bias.fill_(-1.5)  # above 0 where the mean of the colours is over a half
+            self.head.weight.copy_(torch.tensor([[1.0], [-1.0]]))
+            self.head.bias.copy_(torch.tensor([0.0, 0.1]))
+
+    def forward(self, images):
+        return self.head(self.relu(self.conv(images)).mean((2, 3)))
+
+
+def test_which_images_have_a_target_and_those_alone(tmp_path):
+    """Bright images are class 0 and have one; dark ones are class 1 by the bias alone, and their map is empty."""
+    pixels = torch.full((5, 3, 32, 32), 20, dtype=torch.uint8)
+    pixels[[1, 2, 4]] = 250
+    pixels[:, :, :4] = 10  # a constant map would be empty as well
+    split = ImageSplit(pixels, torch.zeros(5).long())
+    stored = compute_conditions(ConditionMaker(Half(), (32, 32), 1, leak_free=False), split, tmp_path)
+    assert stored.with_target().tolist() == [False, True, True, False, True]
+    rows = stored.with_target().nonzero()[:, 0]
+    few = stored.subset(rows)
+    assert len(few) == 3
+    assert torch.equal(few[:].target, stored[rows].target)
+    assert torch.equal(few[torch.tensor([2, 0])].cgma, stored[torch.tensor([4, 1])].cgma)
+    assert few.with_target().all()
+    assert torch.equal(few.subset(torch.tensor([1]))[:].target, stored[torch.tensor([2])].target)
+    assert few.fingerprint != stored.fingerprint != stored.subset(torch.tensor([0, 1])).fingerprint
+    whole = stored.subset(torch.arange(5))
+    assert whole is stored, "all of them: the same address"
+    joined = StoredConditions(tmp_path, tmp_path)
+    assert joined.with_target().tolist() == [False, True, True, False, True] * 2

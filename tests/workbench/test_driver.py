@@ -70,7 +70,7 @@ def test_provenance_of_what_a_workbench_saves(places):
     manifest = read_manifest(places.figures)
     entry = manifest["runs"]["p/01_first"]
     assert entry["recipe"]["data.image_size"] == 20
-    assert entry["recipe"]["contrastive.epochs"] == 5
+    assert entry["recipe"]["contrastive.epochs"] == 2
     assert entry["profile"] == "p"
     assert entry["notebook"] == "01_first"
     assert entry["versions"]["torch"]

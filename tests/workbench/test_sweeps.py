@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 from gan_lib.cli import app
 from gan_lib.figures import check_manifest
-from gan_lib.workbench import Places, ProfileError, Recipe, Sweep, run_sweep, sweep_table
+from gan_lib.workbench import Places, ProfileError, Recipe, Sample, Sweep, run_sweep, sweep_table
 from gan_lib.workbench.places import SWEPT
 from gan_lib.workbench.sweeps import settings_of
-from gan_lib.workbench.unseen import UnseenOptions, cell_scores, seen_before
+from gan_lib.workbench.unseen import UnseenOptions, _share, _with_targets, cell_scores, seen_before
 
 FILE = """
 title: A test
@@ -170,6 +170,49 @@ def test_what_a_generator_knows_of_a_cell():
     asked = UnseenOptions(["a", "b"], ["c"], ["x", "y"], ["z"])
     known = {own: seen_before(own, asked) for own in ("a x x", "b x y", "c x y", "a x z", "c x z")}
     assert list(known.values()) == ["seen", "seen", "unseen CNN", "unseen data", "unseen CNN and data"]
+
+
+class Dark(torch.nn.Module):
+    """Grad-CAM is empty for every image: all are predicted by the bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.relu, self.head = torch.nn.Conv2d(3, 2, 3), torch.nn.ReLU(), torch.nn.Linear(2, 3)
+        torch.nn.init.zeros_(self.head.weight)
+
+    def forward(self, images):
+        return self.head(self.relu(self.conv(images)).mean((2, 3)))
+
+
+def test_a_cell_without_targets_is_reported_and_left_out(tiny_net, scenes):
+    def subject(name, cnn):
+        batch = scenes.test.batch(range(6))
+
+        def draw(count, skip):
+            rows = torch.arange(skip, skip + count)
+            explained = cnn(batch.images[rows]).argmax(1)
+            split = scenes.test.subset(rows)
+            return Sample(split, rows, explained, scenes.class_names, torch.device("cpu"))
+
+        return SimpleNamespace(name=name, cnn=cnn, target_layer="", accuracy=0.5, draw=draw)
+
+    empty, full = subject("dark x scenes", Dark().eval()), subject("tiny x scenes", tiny_net)
+    empty.target_layer, full.target_layer = "conv", "features.5"
+    cells, report = _with_targets([empty, full], 7, (4, 2))
+    assert [own.name for own in cells.subjects] == ["tiny x scenes"]
+    assert report["used"].tolist() == [False, True]
+    assert report["targets"].tolist()[0] == 0
+    assert report["seed"].tolist() == [7, 7]
+    (sample,) = cells.samples
+    assert set(sample.rows.tolist()) <= {2, 3, 4, 5}, "the seed's share of the images"
+    assert len(sample) == round(4 * report["targets"][1])
+
+
+@pytest.mark.parametrize(("count", "parts"), [(200, 3), (7, 3), (2, 3)])
+def test_shares_are_disjoint_and_complete(count, parts):
+    shares = [_share(count, parts, place) for place in range(parts)]
+    assert sum(size for size, _ in shares) == count
+    assert [skip for _, skip in shares] == [sum(size for size, _ in shares[:place]) for place in range(parts)]
 
 
 def test_cell_scores(tiny_net, scenes):
