@@ -61,7 +61,7 @@ def test_settings_can_be_chosen_on_training_images_that_nothing_was_trained_on(f
 def test_the_address_tells_precision_device_and_threads_apart(places, bench):
     """A run in float32 must not be handed weights of mixed precision."""
     own = bench.subject().store.address("generator", "gan_lib.workbench", {"seed": 0})
-    for changes in ({"machine.precision": "bf16-mixed"}, {"machine.threads": 1}):
+    for changes in ({"machine.precision": "bf16-mixed"}, {"machine.threads": 2}):
         other = Workbench("test", "tiny", changes, places).subject()
         assert other.store.address("generator", "gan_lib.workbench", {"seed": 0}) != own
     jobs = [
