@@ -38,8 +38,8 @@ def fresh():
 
 def test_they_are_small_and_safe():
     files = [path for path in PRETRAINED.rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} == {".safetensors", ".json"}
-    assert sum(path.stat().st_size for path in files) < 8 * 2**20
+    assert {path.suffix for path in files} == {".safetensors", ".json", ".csv"}  # no pickles
+    assert sum(path.stat().st_size for path in files) < 12 * 2**20
 
 
 @pytest.mark.parametrize("method", METHODS)
