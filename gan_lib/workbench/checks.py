@@ -72,9 +72,7 @@ def boxes(cnn: nn.Module, sample: Sample, explainers: Explainers) -> pd.DataFram
     evidence."""
     if sample.masks is None:
         return pd.DataFrame(columns=["method", "seed", "image", "alpha", "iou", "error", *LOCALISED])
-    maps = {
-        run: own.attribute(sample.images, sample.explained, AT_ONCE) for run, own in explainers.items()
-    }
+    maps = {run: own.attribute(sample.images, sample.explained, AT_ONCE) for run, own in explainers.items()}
     table = box_scores(maps, sample.masks)
     given = (cnn, sample.images, maps, sample.explained)
     pixels = judge(*given, evidence=sample.masks, fills=()).scores
