@@ -1,6 +1,7 @@
 """What is at hand as ``gan_lib.NAME``: read by ``__init__.py``, type checkers and editors."""
 
 from .api import compare as compare
+from .api import explain as explain
 from .api import explainer as explainer
 from .api import load_cnn as load_cnn
 from .api import read_images as read_images

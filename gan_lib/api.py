@@ -20,19 +20,20 @@ import torch
 from torch import Tensor, nn
 
 from gan_lib.classifiers import Classifier, load_classifier, make_classifier
-from gan_lib.classifiers.wrap import IMAGENET_MEAN, IMAGENET_STD, ModelCard
+from gan_lib.classifiers.forms import IMAGENET_SIZE
 from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.runtime import make_fabric
 from gan_lib.core.storage import read_json
 from gan_lib.core.targets import Target, resolve_target
 from gan_lib.data import ImageSplit
 from gan_lib.data import read_images as pictures_at
+from gan_lib.data.images import check_range
 from gan_lib.explainers import METHODS, ContrastiveExplainer, Explainer, make_explainer
 from gan_lib.metrics import headings, judge, sanity_checks, stated, summarise
 from gan_lib.workbench import Places, Profile, Recipe
+from gan_lib.workbench.explain import resolve_class
 from gan_lib.workbench.jobs import train_by_contrast
 
-IMAGENET_SIZE = (224, 224)
 COMPARED = ("drop_black@10", "drop_blur@10")  # drops at 10 % of the image: maps that show all have none
 
 
@@ -66,36 +67,6 @@ def load_cnn(
     return cnn.requires_grad_(False).eval().to(make_fabric(device).device)
 
 
-def wrap(
-    model: nn.Module,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
-    class_names: Sequence[str] | None = None,
-    image_size: int | tuple[int, int] = IMAGENET_SIZE,
-) -> Classifier:
-    """A CNN of one's own, in eval mode, with its normalisation inside: it takes images in [0, 1].
-
-    Args:
-        model: from normalised images (B, 3, H, W) to logits (B, K).
-        mean, std: per channel.
-        class_names: K names; by default their numbers.
-        image_size: side, or height and width, in pixels.
-
-    Raises:
-        ValueError: not three means and deviations, or another number of names than logits.
-    """
-    if not len(mean) == len(std) == 3:
-        raise ValueError(f"mean and std have three values each, not {len(mean)} and {len(std)}")
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    normalised: Any = {"mean": tuple(map(float, mean)), "std": tuple(map(float, std)), "image_size": size}
-    count = _logits(model.eval(), torch.zeros(1, 3, *size)).shape[1]
-    names = tuple(map(str, range(count))) if class_names is None else tuple(class_names)
-    if len(names) != count:
-        raise ValueError(f"{len(names)} class names for {count} logits")
-    card = ModelCard(type(model).__name__, names, **normalised)
-    return Classifier(model, card).eval()
-
-
 def image_size(cnn: nn.Module, pretrained: Path | None = None) -> tuple[int, int]:
     """Height and width that a CNN or its shipped explainers were trained at; else ImageNet's 224."""
     if not isinstance(cnn, Classifier):
@@ -124,6 +95,71 @@ def explainer(method: str, cnn: nn.Module, pretrained: Path | None = None, **opt
     return make_explainer(method, cnn, pretrained=home, **options)
 
 
+def explain(
+    cnn: nn.Module,
+    images: Any,
+    target: Target = None,
+    method: str | Explainer | Sequence[str | Explainer] | None = None,
+    **options: Any,
+) -> Any:
+    """Why a CNN predicts what it predicts: maps of images, with all that belongs to them.
+
+        found = gan_lib.explain(cnn, "photos/*.png")
+        found.maps, found.titles, found.probabilities
+        found.show(); found.save("out"); found.scores()
+
+    Args:
+        cnn: what :func:`wrap` or :func:`load_cnn` gave, or any module from images in [0, 1] to logits.
+        images: files, folders, patterns, PIL images, arrays, tensors, or several (:func:`read_images`), brought
+            to the size that the CNN takes.
+        target: the predicted classes by default; one class, by number or name, or one per image.
+        method: one of :data:`gan_lib.METHODS`, with its options, or an explainer. By default the shipped
+            contrastive LSFT where it was trained for this CNN, else Grad-CAM.
+
+    Returns:
+        A :class:`gan_lib.Explanation`; of several methods a dict of them by name.
+
+    Raises:
+        KeyError, ValueError, FileNotFoundError, TypeError: as :func:`read_images`, :func:`explainer` and
+        :meth:`gan_lib.Explainer.explain`.
+    """
+    pictures = read_images(images, cnn)
+    asked = _class_numbers(cnn, target)
+    if isinstance(method, Sequence) and not isinstance(method, str):
+        every = [explainer(own, cnn, **options) if isinstance(own, str) else own for own in method]
+        names = [own.name for own in every]
+        if len(set(names)) < len(names) or not names:
+            raise ValueError(f"methods need different names, and at least one, not {names}")
+        return {own.name: own.explain(pictures, asked) for own in every}
+    one = (
+        method if isinstance(method, Explainer) else explainer(method or _default_method(cnn), cnn, **options)
+    )
+    return one.explain(pictures, asked)
+
+
+def _default_method(cnn: nn.Module) -> str:
+    """The shipped generator that fits a CNN, else Grad-CAM."""
+    try:
+        explainer("contrastive_lsft", cnn)
+    except (KeyError, ValueError, FileNotFoundError):
+        return "grad_cam"
+    return "contrastive_lsft"
+
+
+def _class_numbers(cnn: nn.Module, target: Any) -> Target:
+    """Classes by number, of numbers and names."""
+    if isinstance(target, str):
+        names = getattr(cnn, "class_names", None)
+        if names is None:
+            raise ValueError(
+                f"this CNN has no class names, so no {target!r}: give a number, or gan_lib.wrap it"
+            )
+        return resolve_class(cnn, target)
+    if isinstance(target, Sequence) and any(isinstance(own, str) for own in target):
+        return [own if isinstance(own, int) else resolve_class(cnn, own) for own in target]
+    return target
+
+
 def compare(
     cnn: nn.Module,
     images: Tensor,
@@ -146,6 +182,7 @@ def compare(
     named = {(own.name, 0): own for own in every}
     if len(named) < len(every):
         raise ValueError(f"methods need different names, not {[own.name for own in every]}")
+    check_range(images, "images")
     classes = resolve_target(_logits(cnn, images), targets)
     maps = {key: own.attribute(images, classes, batch_size=64) for key, own in named.items()}
     given: Any = {"evidence": evidence, "explain": {key: own.attribute for key, own in named.items()}}

@@ -1,9 +1,10 @@
 """CNNs by name, wrapped with their normalisation; training, saving and predictions."""
 
+from gan_lib.classifiers.copies import folded
 from gan_lib.classifiers.files import load_classifier, save_classifier
 from gan_lib.classifiers.fit import FitOptions, accuracy, fit, predictions
 from gan_lib.classifiers.randomise import randomised
-from gan_lib.classifiers.wrap import Classifier, folded
+from gan_lib.classifiers.wrap import Classifier
 from gan_lib.classifiers.zoo import classifier_names, make_classifier
 
 __all__ = [

@@ -139,7 +139,9 @@ def predictions(
     with evaluation_mode(classifier), torch.no_grad(), fabric.autocast():
         for rows in progress(list(batch_rows(len(split), batch_size)), "predicting"):
             batch = split.batch(rows)
-            probabilities = classifier(batch.images.to(fabric.device)).float().softmax(1).cpu()  # (B, K)
+            probabilities = classifier.probabilities(
+                classifier(batch.images.to(fabric.device))
+            ).cpu()  # (B, K)
             of_label = probabilities.gather(1, batch.labels[:, None])[:, 0]  # (B,)
             parts.append((*probabilities.max(1), of_label))
     classifier.to(home)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.fx.experimental.optimization import fuse
+
+from gan_lib.core.outputs import Meaning, probabilities, scores_of, selected
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -24,6 +23,9 @@ class ModelCard:
         head: ``linear`` or ``published``.
         mean, std: normalisation per channel, for images in [0, 1].
         image_size: height and width in pixels that it was trained at; ``None`` where that is not known.
+        output: what the CNN's outputs mean (:data:`gan_lib.core.outputs.MEANINGS`).
+        select: which of several outputs is meant, by place, key or field.
+        span: lowest and highest value of a regression.
     """
 
     architecture: str
@@ -32,13 +34,16 @@ class ModelCard:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     image_size: tuple[int, int] | None = None
+    output: Meaning = "logits"
+    select: str | int | None = None
+    span: tuple[float, float] | None = None
 
 
 class Classifier(nn.Module):
-    """A CNN that takes images in [0, 1] and returns logits.
+    """A CNN that takes images in [0, 1] and returns scores: logits, or what its outputs' meaning makes of them.
 
     Args:
-        backbone: module from normalised images (B, 3, H, W) to logits (B, K).
+        backbone: module from normalised images (B, 3, H, W) to outputs, of which the card says what they mean.
         card: how it was made; its ``mean`` and ``std`` are applied before the backbone.
     """
 
@@ -55,91 +60,18 @@ class Classifier(nn.Module):
     def class_names(self) -> tuple[str, ...]:
         return self.card.class_names
 
+    @property
+    def output(self) -> Meaning:
+        """What the backbone's outputs mean."""
+        return self.card.output
+
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, K) of images (B, 3, H, W) in [0, 1]."""
-        logits: Tensor = self.backbone((images - self.mean) / self.std)
-        return logits
+        """Scores (B, K) of images (B, 3, H, W) in [0, 1] (:mod:`gan_lib.core.outputs`)."""
+        outputs = self.backbone((images - self.mean) / self.std)
+        if self.card.output == "logits" and self.card.select is None and isinstance(outputs, Tensor):
+            return outputs
+        return scores_of(selected(outputs, self.card.select), self.card.output, self.card.span)
 
-
-def follow(copied: nn.Module, source: nn.Module, make: Callable[[nn.Module], nn.Module]) -> nn.Module:
-    """Let a copy of a module take over, before each of its passes, what the module's weights have become.
-
-        quick = follow(half(cnn), cnn, half)    # half makes such a copy
-
-    The weights are compared value by value, since no counter tells of a write to ``.data``: for slim_vgg
-    0.2 ms, where a pass takes 1 ms for one image and 14 ms for 32 (one core). That takes another copy of the
-    weights in memory. The copy keeps its own device and number format. A copy of it follows nothing.
-
-    A source that follows another itself is brought up to date first. Where it has got other layers, a pass of
-    the copy raises ``RuntimeError``.
-    """
-    copied.register_forward_pre_hook(_Follower(source, make))
-    return copied
-
-
-class _Follower:
-    def __init__(self, source: nn.Module, make: Callable[[nn.Module], nn.Module]) -> None:
-        self.source, self.make = source, make
-        self._remember()
-
-    def _remember(self) -> None:
-        self._modules = [*self.source.modules()]
-        self._weights = [tensor.detach().clone() for tensor in _tensors(self._modules)]
-
-    def __call__(self, copied: nn.Module, inputs: object = None) -> None:
-        bring_up_to_date(self.source)
-        modules = [*self.source.modules()]
-        if modules == self._modules and _equal(_tensors(modules), self._weights):
-            return
-        with torch.inference_mode(False), torch.no_grad():
-            made = self.make(self.source)
-            old, new = _tensors(copied.modules()), _tensors(made.modules())
-            if repr(made) != repr(copied) or [own.shape for own in old] != [own.shape for own in new]:
-                raise RuntimeError("the CNN has other layers than when it was copied: make a new copy")
-            for own, other in zip(old, new, strict=True):
-                own.copy_(other)
-            self._remember()
-
-
-def bring_up_to_date(copied: nn.Module) -> None:
-    """Let a copy that follows a module take over its weights, as before each of its passes."""
-    for hook in copied._forward_pre_hooks.values():
-        if isinstance(hook, _Follower):
-            hook(copied)
-
-
-def folded(cnn: nn.Module) -> nn.Module | None:
-    """A copy in eval mode with batch normalisation folded into the convolutions: the same logits, faster.
-
-    Layers keep their names; a convolution's activation is then what the normalisation made of it. Where the
-    CNN's weights change, the copy's do at its next pass (:func:`follow`). ``None`` for a CNN that torch.fx
-    cannot trace.
-    """
-    bring_up_to_date(cnn)
-    try:
-        with torch.inference_mode(False), torch.no_grad():  # weights to be used anywhere
-            copied = _fused(cnn)
-    except (torch.fx.proxy.TraceError, NotImplementedError, TypeError, RuntimeError):
-        return None
-    return follow(copied, cnn, _fused)
-
-
-def _fused(cnn: nn.Module) -> nn.Module:
-    fused: nn.Module = fuse(copy.deepcopy(cnn).eval(), inplace=True)
-    return fused.to(memory_format=torch.channels_last).eval()
-
-
-def _tensors(modules: Iterable[nn.Module]) -> list[Tensor]:
-    # A third of the time that ``parameters()`` and ``buffers()`` take.
-    kept = (held for own in modules for held in (own._parameters, own._buffers))
-    return [tensor for held in kept for tensor in held.values() if tensor is not None]
-
-
-def _equal(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
-    kinds, known = ([(own.shape, own.device, own.dtype) for own in held] for held in (tensors, others))
-    if kinds != known:
-        return False
-    if all(own.is_cpu for own in tensors):
-        return all(map(torch.equal, tensors, others))
-    # One answer to wait for, and not one for every tensor.
-    return not torch.stack([(own != other).any() for own, other in zip(tensors, others, strict=True)]).any()
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """Probabilities (B, K), 0..1, of scores (B, K)."""
+        return probabilities(self, scores)

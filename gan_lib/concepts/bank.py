@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from gan_lib.concepts.layers import HiddenLayer, LayerRelevance
 from gan_lib.concepts.nmf import encode, nmf
 from gan_lib.core.options import positive
+from gan_lib.core.outputs import probabilities
 from gan_lib.core.runtime import progress
 from gan_lib.core.storage import load_tensors, save_tensors
 from gan_lib.data import ImageSplit
@@ -166,12 +167,12 @@ def importance(hidden: HiddenLayer, images: Tensor, label: int, basis: Tensor) -
     probability grows.
     """
     weights = concept_maps(hidden, images, basis)  # (B, k, h, w)
-    before = hidden.logits(images, lambda own: own).softmax(1)[:, label]  # (B,)
+    before = probabilities(hidden.cnn, hidden.logits(images, lambda own: own))[:, label]  # (B,)
     lost = []
     for maps, vector in zip(weights.unbind(1), basis.to(weights), strict=True):
         part = maps[:, None] * vector[:, None, None]  # (B, C, h, w)
         after = hidden.logits(images, lambda own, part=part: (own - part).clamp(min=0))  # type: ignore[misc]
-        lost.append(1 - after.softmax(1)[:, label] / before)
+        lost.append(1 - probabilities(hidden.cnn, after)[:, label] / before)
     return torch.stack(lost, dim=1)
 
 

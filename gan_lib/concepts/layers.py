@@ -14,6 +14,7 @@ from captum.attr import (
 )
 from torch import Tensor, nn
 
+from gan_lib.core import outputs
 from gan_lib.core.capture import (
     INPUT,
     Capture,
@@ -23,6 +24,7 @@ from gan_lib.core.capture import (
     layers_in_order,
     replaced_activation,
 )
+from gan_lib.core.layouts import layout_of
 from gan_lib.core.runtime import quiet, seeded
 from gan_lib.core.targets import resolve_target
 from gan_lib.explainers.rules import DeepLiftRule
@@ -34,7 +36,7 @@ def probabilities(cnn: nn.Module, images: Tensor, batch_size: int = 128) -> Tens
     """Probabilities (B, K) that a CNN gives its classes for images (B, 3, H, W), on the CPU."""
     device = next(cnn.parameters()).device
     with torch.no_grad(), evaluation_mode(cnn):
-        made = [cnn(part.to(device)).float().softmax(1).cpu() for part in images.split(batch_size)]
+        made = [outputs.probabilities(cnn, cnn(part.to(device))).cpu() for part in images.split(batch_size)]
     return torch.cat(made)
 
 
@@ -86,8 +88,12 @@ class HiddenLayer:
         with evaluation_mode(self.cnn), Capture(self.cnn, [self.layer]) as captured:
             self.cnn(images)
         activation = captured[self.layer]
-        if activation.ndim != 4:
-            raise ValueError(f"layer {self.layer!r} gives {tuple(activation.shape)}, which has no places")
+        layout = layout_of(activation, (images.shape[-2], images.shape[-1]), self.layer, len(images))
+        if layout.kind != "channels first":
+            raise ValueError(
+                f"layer {self.layer!r} gives {tuple(activation.shape)}, {layout.kind}: concepts are factors of "
+                "(B, C, h, w), so choose a layer that gives channels first"
+            )
         if (activation < 0).any():
             lowest = float(activation.min())
             raise ValueError(

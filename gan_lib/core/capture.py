@@ -207,10 +207,14 @@ def layers_in_order(
     Raises:
         ValueError: no such layer ran.
     """
-    ran = [name for name, module, _ in _calls(model, example) if isinstance(module, kind)]
+    ran = [name for name, module, _ in module_calls(model, example) if isinstance(module, kind)]
     if not ran:
-        raise ValueError(f"no {kind} ran in {type(model).__name__}")
-    return [_numbered(ran, index) for index in range(len(ran))]
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        told = " or ".join(own.__name__ for own in kinds[:3])
+        whole = any(isinstance(own, torch.jit.ScriptModule) for own in model.modules())
+        hint = ", a scripted or traced CNN: wrap the module that it was made from" if whole else ""
+        raise ValueError(f"no {told} ran in {type(model).__name__}{hint}")
+    return [numbered(ran, index) for index in range(len(ran))]
 
 
 def last_places(model: nn.Module, example: Tensor, before: str) -> str:
@@ -222,7 +226,7 @@ def last_places(model: nn.Module, example: Tensor, before: str) -> str:
     Raises:
         ValueError: there is none.
     """
-    calls = _calls(model, example)
+    calls = module_calls(model, example)
     end = next((index for index, call in enumerate(calls) if call[0] == before), len(calls))
     placed = [
         index
@@ -233,10 +237,10 @@ def last_places(model: nn.Module, example: Tensor, before: str) -> str:
         raise ValueError(f"no layer of {type(model).__name__} before {before!r} has places")
     last = calls[placed[-1]][2]
     makers = [i for i in placed if calls[i][2] is last and not any(calls[i][1].children())]
-    return _numbered([name for name, _, _ in calls], makers[-1] if makers else placed[-1])
+    return numbered([name for name, _, _ in calls], makers[-1] if makers else placed[-1])
 
 
-def _calls(model: nn.Module, example: Tensor) -> list[tuple[str, nn.Module, Any]]:
+def module_calls(model: nn.Module, example: Tensor) -> list[tuple[str, nn.Module, Any]]:
     """Name, module and output of every call in one forward pass, in the order of finishing."""
     calls: list[tuple[str, nn.Module, Any]] = []
 
@@ -253,7 +257,7 @@ def _calls(model: nn.Module, example: Tensor) -> list[tuple[str, nn.Module, Any]
     return calls
 
 
-def _numbered(ran: Sequence[str], index: int) -> str:
+def numbered(ran: Sequence[str], index: int) -> str:
     """The name at an index, with its call number where the name ran several times."""
     name = ran[index]
     return f"{name}#{ran[:index].count(name)}" if ran.count(name) > 1 else name

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from gan_lib.core.capture import Capture, evaluation_mode
+from gan_lib.core.capture import Capture, evaluation_mode, module_calls, numbered
+from gan_lib.core.layouts import layout_of
 from gan_lib.core.maps import min_max, upsample
 from gan_lib.core.targets import Target, resolve_target
+
+NO_LAYERS = (
+    "a scripted, traced or exported CNN runs as one piece, whose layers cannot be looked at; wrap the module "
+    "it was made from"
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class GradCAMs:
         target: (B,) the class that the maps explain.
     """
 
-    raw: Mapping[str, Tensor]
+    raw: dict[str, Tensor]
     logits: Tensor
     target: Tensor
 
@@ -49,14 +56,15 @@ def grad_cam(
 
     Args:
         cnn: from images (B, 3, H, W) to logits (B, K).
-        layers: dotted names of layers whose activation is (B, C, H_l, W_l).
+        layers: dotted names of layers whose activation has places, (B, C, H_l, W_l), channels last or tokens
+            (:mod:`gan_lib.core.layouts`).
         target: ``None`` for the predicted class, one class, or one per image.
 
     Raises:
         RuntimeError: under ``torch.inference_mode``, where no gradient exists.
         KeyError: an unknown layer; near misses are listed.
-        ValueError: no layer, a wrong number of targets, a layer with no (C, H, W) activation, or one that the
-            logits do not depend on.
+        ValueError: no layer, a wrong number of targets, a layer without places, one that the logits do not
+            depend on, or one of whose tokens they depend on the class's alone.
     """
     if torch.is_inference_mode_enabled():
         raise RuntimeError("Grad-CAM needs gradients, which torch.inference_mode forbids; use torch.no_grad")
@@ -67,17 +75,63 @@ def grad_cam(
         inputs = images.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
         logits = cnn(inputs)  # (B, K)
         chosen = resolve_target(logits, target)  # (B,)
+        check_gradient(logits, cnn)
         score = logits.gather(1, chosen[:, None]).sum()  # images do not mix in eval mode
         activations = [captured[layer] for layer in layers]  # L times (B, C, H_l, W_l)
         gradients = torch.autograd.grad(score, activations, allow_unused=True)
-        for layer, activation in zip(layers, activations, strict=True):
-            if activation.ndim != 4:
-                raise ValueError(f"layer {layer!r} gives {tuple(activation.shape)}, not (B, C, H, W)")
     raw = {}
+    size = (images.shape[-2], images.shape[-1])
     for layer, activation, gradient in zip(layers, activations, gradients, strict=True):
+        layout = layout_of(activation, size, layer, len(images))
         if gradient is None:
             raise ValueError(f"the logits do not depend on layer {layer!r}")
-        weights = gradient.float().mean((2, 3))  # (B, C)
-        weighted = torch.einsum("bc,bchw->bhw", weights, activation.detach().float())
+        own = layout.places(gradient).float()  # (B, C, H_l, W_l)
+        if layout.extra and len(own) and not own.any():
+            raise ValueError(
+                f"the logits do not depend on the places of layer {layer!r}, but on its other tokens alone: "
+                "choose an earlier layer, one before the last attention"
+            )
+        weights = own.mean((2, 3))  # (B, C)
+        weighted = torch.einsum("bc,bchw->bhw", weights, layout.places(activation.detach()).float())
         raw[layer] = weighted.relu()[:, None]  # (B, 1, H_l, W_l)
     return GradCAMs(raw, logits.detach(), chosen)
+
+
+def default_layer(cnn: nn.Module, example: Tensor) -> str:
+    """The last convolution; of a CNN that goes on with tokens or channels last (ViT, Swin, ConvNeXt), the last
+    layer whose places the prediction for an example (1, 3, H, W) depends on.
+
+    Raises:
+        ValueError: no layer will do.
+    """
+    calls, size = module_calls(cnn, example), (example.shape[-2], example.shape[-1])
+    names = [name for name, _, _ in calls]
+    last = max((i for i, (_, module, _) in enumerate(calls) if isinstance(module, nn.Conv2d)), default=-1)
+    kinds = {index: _placed(output, size) for index, (_, _, output) in enumerate(calls) if names[index]}
+    if last >= 0 and not any(
+        kinds.get(index) not in (None, "channels first") for index in range(last, len(calls))
+    ):
+        return numbered(names, last)
+    for index in reversed([index for index, kind in kinds.items() if kind and index >= last]):
+        with suppress(ValueError, RuntimeError):  # places that the scores do not depend on
+            if grad_cam(cnn, example, [numbered(names, index)]).raw.popitem()[1].any():
+                return numbered(names, index)
+    raise ValueError(f"no layer of {type(cnn).__name__} has places that its scores depend on: {NO_LAYERS}")
+
+
+def _placed(output: object, size: tuple[int, int]) -> str | None:
+    """The kind of layout of a layer's output, where it has more than one place."""
+    if isinstance(output, Tensor) and output.ndim in (3, 4):
+        with suppress(ValueError):
+            layout = layout_of(output, size)
+            return layout.kind if layout.size[0] * layout.size[1] > 1 else None
+    return None
+
+
+def check_gradient(scores: Tensor, cnn: nn.Module) -> None:
+    """A ValueError where a CNN's scores have no gradient although its images ask for one."""
+    if not scores.requires_grad:
+        raise ValueError(
+            f"the scores of {type(cnn).__name__} have no gradient: its layers are quantised, or it works under "
+            "torch.no_grad; methods without gradients do (occlusion, feature_ablation), or the CNN before"
+        )

@@ -11,7 +11,9 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from gan_lib.core.capture import evaluation_mode
+from gan_lib.core.outputs import probabilities
 from gan_lib.core.targets import Target, resolve_target
+from gan_lib.data.images import check_range
 from gan_lib.explainers.explanation import Explanation
 
 
@@ -77,14 +79,15 @@ class Explainer(Attribution):
         """
         batch = images if images.ndim == 4 else images[None]
         self._check(batch)
+        check_range(batch, "images")
         example = next(self.cnn.parameters())
         with evaluation_mode(self.cnn), torch.no_grad():
             logits = torch.cat([self.cnn(part.to(example)).float() for part in batch.split(batch_size)])
         chosen = resolve_target(logits, targets)  # (N,)
-        probabilities = logits.softmax(1).gather(1, chosen[:, None])[:, 0]
+        found = probabilities(self.cnn, logits).gather(1, chosen[:, None])[:, 0]
         names = getattr(self.cnn, "class_names", None) or (f"class {k}" for k in range(logits.shape[1]))
         maps = self.attribute(batch, chosen, batch_size)
-        return Explanation(batch, maps, chosen, probabilities, tuple(names), self.name)
+        return Explanation(batch, maps, chosen, found, tuple(names), self.name, self)
 
     def _check(self, inputs: Tensor) -> None:
         if inputs.ndim != 4 or inputs.shape[1] != 3:

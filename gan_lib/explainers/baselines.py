@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from gan_lib.core.capture import layers_in_order
-from gan_lib.core.grad_cam import grad_cam
+from gan_lib.core.grad_cam import default_layer, grad_cam
 from gan_lib.core.maps import min_max, upsample
 from gan_lib.explainers.base import Explainer, Target
 from gan_lib.gan.conditions import ConditionMaker, linear_readout
@@ -18,7 +17,7 @@ class GradCAM(Explainer):
 
     Args:
         cnn: the CNN to be explained.
-        layer: dotted name; by default the last convolution.
+        layer: dotted name; by default the last convolution (:func:`gan_lib.core.grad_cam.default_layer`).
     """
 
     needs_gradients = True
@@ -30,7 +29,7 @@ class GradCAM(Explainer):
     def raw(self, images: Tensor, target: Target) -> Tensor:
         """Maps (B, 1, H, W), not below 0 and not scaled."""
         if self.layer is None:
-            self.layer = layers_in_order(self.cnn, images[:1])[-1]
+            self.layer = default_layer(self.cnn, images[:1])
         raw = grad_cam(self.cnn, images, [self.layer], target).raw[self.layer]
         return upsample(raw, (images.shape[-2], images.shape[-1]))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torchvision.utils import save_image
 
 from gan_lib.core.storage import save_tensors
 from gan_lib.figures import map_grid, overlay
+from gan_lib.metrics import judge
 
 PICTURES = ("image", "overlay", "map")
 
@@ -35,6 +36,7 @@ class Explanation:
         probabilities: (N,), what the CNN gives that class.
         class_names: one per class.
         method: what made the maps.
+        explainer: the same as an object, where it is at hand: :meth:`scores` asks its CNN.
 
     Raises:
         ValueError: not as many images, maps, targets and probabilities.
@@ -46,6 +48,7 @@ class Explanation:
     probabilities: Tensor
     class_names: tuple[str, ...]
     method: str
+    explainer: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         counts = [len(self.images), len(self.maps), len(self.targets), len(self.probabilities)]
@@ -74,6 +77,24 @@ class Explanation:
         made.insert(0, "method", self.method)
         measured = {"probability": self.probabilities, "area": self.maps.mean((1, 2, 3))}
         return made.assign(**{name: own.tolist() for name, own in measured.items()})
+
+    def scores(self, **settings: Any) -> pd.DataFrame:
+        """What the maps are worth, image by image: one row each, a column per measure.
+
+        Average drop and increase on black and on blur, the same for the highest 10 % of the pixels
+        (``drop_black@10``), areas under the insertion and deletion curves, ROAD, entropy and area
+        (:data:`gan_lib.MEASURES`); ``settings`` are those of :func:`gan_lib.judge`. To compare methods, and for
+        intervals and controls: :func:`gan_lib.compare`.
+
+        Raises:
+            ValueError: no explainer at hand.
+        """
+        if self.explainer is None:
+            raise ValueError("these maps have no explainer at hand, whose CNN could be asked: gan_lib.judge")
+        given: Any = {"areas": [0.1], "steps": 10, "road": (0.3, 0.7), **settings}
+        maps = {(self.method, 0): self.maps}
+        table = judge(self.explainer.cnn, self.images, maps, self.targets, **given).scores
+        return table.drop(columns="seed")
 
     def show(self, columns: Sequence[str] = ("image", "overlay")) -> Figure:
         """One row per image: the class, its probability, and pictures, of which there are :data:`PICTURES`;

@@ -15,12 +15,13 @@ from captum.attr import Saliency as CaptumSaliency
 from torch import Tensor, nn
 
 from gan_lib.core.capture import evaluation_mode
+from gan_lib.core.grad_cam import check_gradient
 from gan_lib.core.maps import min_max
 from gan_lib.core.runtime import quiet, seeded
 from gan_lib.core.targets import resolve_target
 from gan_lib.explainers.base import Explainer, Target
 from gan_lib.explainers.baselines import GradCAM
-from gan_lib.explainers.rules import DeepLiftRule, guided, ruled
+from gan_lib.explainers.rules import DeepLiftRule, check_rules, guided, ruled
 
 AT_ONCE = 64  # images and steps of a way in one pass
 
@@ -48,6 +49,7 @@ class GradientExplainer(Explainer):
         with evaluation_mode(self.cnn), torch.enable_grad(), quiet():
             with torch.no_grad():
                 chosen = resolve_target(self.cnn(images), target)
+            check_gradient(self.cnn(images[:1].detach().requires_grad_()), self.cnn)
             return self.raw(images.detach().requires_grad_(), chosen).detach()
 
     def maps(self, images: Tensor, target: Target) -> Tensor:
@@ -157,6 +159,7 @@ class GuidedBackprop(GradientExplainer):
     """Gradients that pass a ReLU only where they are positive (Springenberg et al., 2015)."""
 
     def raw(self, images: Tensor, target: Tensor) -> Tensor:
+        check_rules(self.cnn, "guided back-propagation")
         with ruled(guided):
             logits = self.cnn(images)
         return torch.autograd.grad(logits.gather(1, target[:, None]).sum(), images)[0]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.maps import min_max
+from gan_lib.core.outputs import probabilities
 from gan_lib.core.targets import resolve_target
 from gan_lib.explainers.base import Explainer, Target
 
@@ -35,7 +36,7 @@ class PerturbationExplainer(Explainer):
 
     def probabilities(self, images: Tensor) -> Tensor:
         """(B, K), whatever the CNN's number format."""
-        return self.cnn(images.contiguous(memory_format=torch.channels_last)).float().softmax(1)
+        return probabilities(self.cnn, self.cnn(images.contiguous(memory_format=torch.channels_last)))
 
 
 class Occlusion(PerturbationExplainer):

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from captum.attr import Attribution
 from captum.log import log_usage
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -92,6 +92,19 @@ class ruled(TorchFunctionMode):  # noqa: N801  a block: ``with ruled(guided): ..
         return taken.copy_(outer) if in_place else outer
 
 
+def check_rules(cnn: nn.Module, method: str) -> None:
+    """A ValueError for a CNN whose nonlinearities cannot be given a rule: scripted, traced or exported."""
+    for module in cnn.modules():
+        exported = isinstance(module, fx.GraphModule) and any(
+            isinstance(node.target, torch._ops.OpOverload) for node in module.graph.nodes
+        )
+        if exported or isinstance(module, torch.jit.ScriptModule):
+            raise ValueError(
+                f"{method} needs to see every nonlinearity, which a scripted, traced or exported CNN hides: "
+                "wrap the module that it was made from"
+            )
+
+
 def guided(applied: Applied, before: Tensor, behind: Tensor) -> Tensor:
     """Gradients pass a ReLU or ReLU6 only where they are positive (Springenberg et al., 2015)."""
     clipped = applied.arguments.get("min_val") == 0  # what nn.ReLU6 calls is F.hardtanh
@@ -137,6 +150,7 @@ class DeepLiftRule(Attribution):
     @log_usage()
     def attribute(self, inputs: Tensor, target: Tensor) -> Tensor:
         """Attributions of images (B, 3, H, W) or of their layer's activations, for classes (B,)."""
+        check_rules(self.cnn, "DeepLIFT")
         images = inputs.detach()
         both = torch.cat([images, torch.full_like(images, self.baseline)]).requires_grad_()  # (2B, 3, H, W)
         layers = [self.layer] if self.layer else []

@@ -14,6 +14,7 @@ from gan_lib.classifiers import Classifier, predictions
 from gan_lib.concepts import Concepts, HiddenLayer, LayerRelevance
 from gan_lib.concepts.contrasting import Hyperplanes, gather_evidence
 from gan_lib.core.maps import min_max, upsample
+from gan_lib.core.outputs import probabilities
 from gan_lib.data import ImageSplit
 from gan_lib.explainers import ContrastiveExplainer, GANExplainer, GeneratorExplainer
 from gan_lib.explorer.models import weights_key
@@ -120,8 +121,9 @@ class Inside:
         direction = planes.direction(one, other).to(apart)  # (C,)
         for offset in offsets:
             move = (offset * apart.norm() * direction)[:, None, None]  # (C, 1, 1)
-            probabilities = self.hidden.logits(image, partial(_moved, by=move)).softmax(1)[0]  # (K,)
-            rows += [(names[own], offset, float(probabilities[own])) for own in (one, other)]
+            moved = self.hidden.logits(image, partial(_moved, by=move))  # (1, K)
+            found = probabilities(self.hidden.cnn, moved)[0]  # (K,)
+            rows += [(names[own], offset, float(found[own])) for own in (one, other)]
         return pd.DataFrame(rows, columns=["method", "offset", "probability"])
 
     @property

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gan_lib.core.masking import Fill, blend, filling, top_share
 from gan_lib.core.options import options
+from gan_lib.core.outputs import probabilities
 from gan_lib.core.storage import atomic_path, tensor_bytes, write_json
 from gan_lib.core.targets import resolve_target
 from gan_lib.data import ImageSplit, load_data
@@ -155,7 +156,7 @@ class Explorer:
         start = time.perf_counter()
         cnn, image = self.models.cnn(choice.cnn), self.image(choice)
         with torch.no_grad():
-            before = cnn(image).softmax(1)  # (1, K)
+            before = probabilities(cnn, cnn(image))  # (1, K)
         label, names = int(resolve_target(before, choice.target)), cnn.class_names
         methods = list(dict.fromkeys(name for name in (choice.method, choice.other) if name))
         known = hashlib.sha256(tensor_bytes(image)).hexdigest() + weights_key(cnn)
@@ -165,7 +166,7 @@ class Explorer:
         filled = filling(image, choice.fill)
         parts = torch.cat([blend(image, filled, masks), blend(filled, image, masks)])  # (2 M, 3, H, W)
         with torch.no_grad():
-            after = cnn(parts).softmax(1)[:, label].tolist()
+            after = probabilities(cnn, cnn(parts))[:, label].tolist()
         image, maps, parts = image.cpu(), maps.cpu(), parts.cpu()
         pictures: dict[str, tuple[Tensor, float | None]] = {"image": (image[0], float(before[0, label]))}
         for number, (name, own) in enumerate(zip(methods, overlay(image, maps), strict=True)):

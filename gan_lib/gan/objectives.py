@@ -78,11 +78,21 @@ def contrastive_loss(
 
 
 def fidelity_loss(
-    explained_logits: Tensor, complement_logits: Tensor, classes: Tensor, complement_weight: float = 1.0
+    explained_logits: Tensor,
+    complement_logits: Tensor,
+    classes: Tensor,
+    complement_weight: float = 1.0,
+    exclusive: bool = True,
 ) -> Tensor:
-    """``mean(-log p_c(explained)) + w mean(-log(1 - p_c(complement)))`` for logits (B, K), classes c (B,)."""
-    shown = F.cross_entropy(explained_logits, classes)
+    """``mean(-log p_c(explained)) + w mean(-log(1 - p_c(complement)))`` for logits (B, K), classes c (B,).
+
+    p is the softmax of the logits; of labels that do not exclude each other (``exclusive=False``) the sigmoid.
+    """
     own = complement_logits.gather(1, classes[:, None])[:, 0]  # (B,)
+    if not exclusive:
+        shown = F.softplus(-explained_logits.gather(1, classes[:, None])[:, 0]).mean()  # -log p
+        return shown + complement_weight * F.softplus(own).mean()
+    shown = F.cross_entropy(explained_logits, classes)
     others = complement_logits.scatter(1, classes[:, None], -torch.inf).logsumexp(1)
     hidden = F.softplus(own - others).mean()  # -log(1 - p) = softplus(own - others)
     return shown + complement_weight * hidden

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
 from gan_lib.core.capture import Capture, evaluation_mode, layers_in_order
+from gan_lib.core.layouts import layout_of
 from gan_lib.core.maps import min_max, upsample
 
 PIXELS_PER_SIGMA = 224 / 11  # as published: sigma 11 on images of 224
@@ -55,7 +56,7 @@ def inversion_layers(cnn: nn.Module, example: Tensor) -> tuple[str, str]:
     names = layers_in_order(cnn, example, PLACED)
     with torch.no_grad(), evaluation_mode(cnn), Capture(cnn, names) as captured:
         cnn(example)
-    placed = [name for name in names if has_places(captured[name])]
+    placed = [name for name in names if has_places(captured[name], example)]
     if not placed:
         height, width = example.shape[-2:]
         raise ValueError(f"images of {height} x {width} leave no layer of {type(cnn).__name__} with places")
@@ -64,9 +65,12 @@ def inversion_layers(cnn: nn.Module, example: Tensor) -> tuple[str, str]:
     return (placed[-2] if pooled and len(placed) > 1 else last), last
 
 
-def has_places(activation: Tensor) -> bool:
-    """Whether an activation is (B, C, h, w) with more than one place."""
-    return activation.ndim == 4 and activation.shape[2] * activation.shape[3] > 1
+def has_places(activation: Tensor, images: Tensor) -> bool:
+    """Whether an activation of images (B, 3, H, W) is (B, C, h, w), channels first, with more than one place."""
+    if activation.ndim != 4:
+        return False
+    layout = layout_of(activation, (images.shape[-2], images.shape[-1]))
+    return layout.kind == "channels first" and layout.size[0] * layout.size[1] > 1
 
 
 def blurred(images: Tensor, sigma: float | None = None) -> Tensor:

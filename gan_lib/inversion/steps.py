@@ -82,7 +82,7 @@ class GuidedInversion:
         with torch.no_grad(), evaluation_mode(self.cnn), Capture(self.cnn, wanted) as captured:
             self.cnn(images)
         activations = captured[layer]
-        if not has_places(activations):
+        if not has_places(activations, images):
             raise ValueError(
                 f"layer {layer!r} gives {tuple(activations.shape)} for images of "
                 f"{images.shape[-2]} x {images.shape[-1]}: a mask needs (B, C, h, w) with places"

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from gan_lib.classifiers import folded
-from gan_lib.classifiers.wrap import follow
+from gan_lib.classifiers.copies import follow
 from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.masking import filling, pixel_ranks
 from gan_lib.core.options import positive
+from gan_lib.core.outputs import probabilities
 
 CACHED = 2**18  # pixels in one pass that the caches of a CPU still serve
 ON_GPU = 256  # images in one pass
@@ -28,8 +29,10 @@ class Probe:
     CNNs where the hardware can; probabilities are off by thousandths, at times by hundredths.
     """
 
-    def __init__(self, cnn: nn.Module, mixed_precision: bool = False) -> None:
-        copied = folded(cnn)
+    def __init__(
+        self, cnn: nn.Module, mixed_precision: bool = False, size: tuple[int, int] | None = None
+    ) -> None:
+        copied = folded(cnn, size)
         self.net = cnn if copied is None else copied.requires_grad_(False)
         self.dtype, self.mixed_precision = next(cnn.parameters()).dtype, mixed_precision
         if mixed_precision:
@@ -54,11 +57,13 @@ class Probe:
         mixed = torch.autocast(device.type, torch.bfloat16, enabled=self.mixed_precision)
         with evaluation_mode(self.net), mixed:
             parts = [
-                self.net(part.to(device, self.dtype, memory_format=torch.channels_last)).float().softmax(1)
+                probabilities(
+                    self.net, self.net(part.to(device, self.dtype, memory_format=torch.channels_last))
+                )
                 for part in images.split(self.at_once(images))
             ]
-        probabilities = torch.cat(parts)  # (B, K)
-        return probabilities.gather(1, target[:, None].to(device))[:, 0].to(images.device)
+        found = torch.cat(parts)  # (B, K)
+        return found.gather(1, target[:, None].to(device))[:, 0].to(images.device)
 
 
 class Curves(NamedTuple):

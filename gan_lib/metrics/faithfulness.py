@@ -6,21 +6,23 @@ import torch
 from torch import Tensor, nn
 
 from gan_lib.core.capture import evaluation_mode
+from gan_lib.core.outputs import probabilities
 
 
 def class_probability(cnn: nn.Module, images: Tensor, target: Tensor) -> Tensor:
     """Probability (B,) that the CNN gives class ``target`` (B,) on images (B, 3, H, W)."""
     with evaluation_mode(cnn), torch.no_grad():
-        probabilities = cnn(images.to(next(cnn.parameters()))).float().softmax(1)  # (B, K)
-    return probabilities.gather(1, target[:, None].to(probabilities.device))[:, 0]
+        found = probabilities(cnn, cnn(images.to(next(cnn.parameters()))))  # (B, K)
+    return found.gather(1, target[:, None].to(found.device))[:, 0]
 
 
 def average_drop(before: Tensor, after: Tensor) -> Tensor:
     """Average drop (B,) in per cent: ``100 max(0, Y - O) / Y`` (Chattopadhay et al., WACV 2018).
 
-    Y is the probability (B,) of the explained class on the image, O on the image masked by the map.
+    Y is the probability (B,) of the explained class on the image, O on the image masked by the map. Where Y
+    is 0 nothing can drop: 0.
     """
-    return 100 * (before - after).clamp(min=0) / before
+    return 100 * (before - after).clamp(min=0) / before.where(before > 0, before.new_ones(()))
 
 
 def increase_in_confidence(before: Tensor, after: Tensor) -> Tensor:

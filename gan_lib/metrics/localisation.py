@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gan_lib.core.masking import top_share
+from gan_lib.metrics.checks import check_maps, check_masks, check_pair
 
 
 def dice(maps: Tensor, reference: Tensor, threshold: float = 0.5) -> Tensor:
@@ -14,6 +15,9 @@ def dice(maps: Tensor, reference: Tensor, threshold: float = 0.5) -> Tensor:
 
     Maps (B, 1, H, W) in [0, 1], reference the same or bool; (B,) in 0..1, NaN where both regions are empty.
     """
+    check_maps(maps, {"maps": maps, "reference": None if reference.dtype == torch.bool else reference})
+    if reference.dtype == torch.bool:
+        check_masks(maps, reference)
     region = (maps > threshold).flatten(1)  # (B, H * W)
     other = (reference if reference.dtype == torch.bool else reference > threshold).flatten(1)
     total = region.sum(1) + other.sum(1)
@@ -41,8 +45,7 @@ def iou_at_area(maps: Tensor, evidence: Tensor) -> Tensor:
 
 def _at_area(maps: Tensor, evidence: Tensor) -> tuple[Tensor, Tensor]:
     """Pixels (B,) that the evidence shares with as many of the map's highest, and its size; NaN for none."""
-    if evidence.dtype != torch.bool:
-        raise ValueError(f"evidence is a boolean mask, not {evidence.dtype}")
+    check_pair(maps, evidence)
     top, size = top_share(maps, evidence.float().mean((1, 2, 3))), evidence.sum((1, 2, 3))
     return (top & evidence).sum((1, 2, 3)), torch.where(size > 0, size, torch.nan)
 
@@ -53,6 +56,7 @@ def pointing_game(maps: Tensor, evidence: Tensor, tolerance: int = 0) -> Tensor:
     A map without any highest pixel, a constant one, does not hit. Maps and evidence as for
     :func:`mass_inside`; the highest pixel may miss by ``tolerance`` pixels.
     """
+    check_pair(maps, evidence)
     near = F.max_pool2d(evidence.float(), 2 * tolerance + 1, stride=1, padding=tolerance)
     flat = maps.flatten(1)  # (B, H * W)
     hit = near.flatten(1).gather(1, flat.argmax(1, keepdim=True))[:, 0]
@@ -68,6 +72,7 @@ def mass_inside(maps: Tensor, evidence: Tensor, top: bool = False) -> Tensor:
         evidence: (B, 1, H, W) bool, or (1, 1, H, W) for all.
         top: look at the highest pixels only, as many as the evidence has.
     """
+    check_pair(maps, evidence)
     evidence = evidence.expand_as(maps)
     if top:
         maps = maps * top_share(maps, evidence.float().mean((1, 2, 3)))
@@ -80,6 +85,7 @@ def distinct_values(maps: Tensor, evidence: Tensor) -> Tensor:
 
     Maps and evidence as for :func:`mass_inside`; NaN where there is no evidence.
     """
+    check_pair(maps, evidence)
     steps = (maps * 255).round().int()
     counts = [own[inside].unique().numel() for own, inside in zip(steps, evidence, strict=True)]
     scores = torch.tensor(counts, dtype=torch.float32)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gan_lib.core.masking import blend, filling, pixel_ranks
 from gan_lib.core.options import positive
 from gan_lib.metrics.base import PerImage
+from gan_lib.metrics.checks import check_maps, check_masks
 from gan_lib.metrics.curves import Curves, Probe, perturbation_curves
 from gan_lib.metrics.faithfulness import class_probability
 from gan_lib.metrics.measures import MEASURES
@@ -88,8 +89,9 @@ def judge(
         batch_size: images per pass.
 
     Raises:
-        ValueError: no image, no map or anything of another number, a count or a share out of its range, or in
-            ``first`` a measure that does not explain again.
+        ValueError: no image, no map or anything of another number or size, maps with NaN or outside [0, 1],
+            evidence that is no mask, a count or a share out of its range, or in ``first`` a measure that does
+            not explain again.
         KeyError: an unknown fill, in ``first`` an unknown measure, or nothing that explains one of the maps.
     """
     positive(images=len(images), maps=len(maps), batch_size=batch_size)
@@ -101,11 +103,14 @@ def judge(
     given = {"explained": explained, "evidence": evidence, "reference": reference}
     if short := [name for name, own in given.items() if own is not None and len(own) != len(images)]:
         raise ValueError(f"{len(images)} images, but not as many of {', '.join(short)}")
+    check_maps(images, {f"maps of {key}": own for key, own in maps.items()})
+    check_maps(images, {"reference": reference})
+    check_masks(images, evidence)
     if explain and (lacking := [key for key in maps if key not in explain]):
         raise KeyError(f"nothing that explains again: {lacking}")
     if useless := [name for name in limits if MEASURES[name].stage != 3]:
         raise ValueError(f"{', '.join(useless)} in first: only for measures that explain again")
-    device, probe = next(cnn.parameters()).device, Probe(cnn)
+    device, probe = next(cnn.parameters()).device, Probe(cnn, size=(images.shape[-2], images.shape[-1]))
     masks = {"evidence": evidence, "reference": reference}
     there = {name: own is not None for name, own in masks.items()} | {"curves": steps > 0, "road": bool(road)}
     there |= dict.fromkeys(("explain", "maps_of_shown"), bool(explain))

@@ -11,7 +11,7 @@ from joblib import Parallel, delayed
 from torch import nn
 
 from gan_lib.classifiers import folded, make_classifier
-from gan_lib.classifiers.wrap import follow
+from gan_lib.classifiers.copies import follow
 from gan_lib.concepts.layers import HiddenLayer, LayerRelevance
 from gan_lib.explainers import GradCAM, make_explainer
 from gan_lib.gan.conditions import FeatureMaker

@@ -13,6 +13,7 @@ from gan_lib.concepts import HiddenLayer
 from gan_lib.concepts.contrasting.evidence import Evidence
 from gan_lib.concepts.contrasting.hyperplanes import Hyperplanes
 from gan_lib.core.options import positive
+from gan_lib.core.outputs import probabilities
 from gan_lib.data import ImageSplit
 from gan_lib.metrics import intervals_by
 
@@ -120,4 +121,5 @@ def _probabilities(hidden: HiddenLayer, images: Tensor, moves: Tensor, label: in
         change = lambda own, each=each: (own + each.to(own)).relu()  # noqa: E731
         made.append(hidden.logits(images.repeat(len(part), 1, 1, 1), change).unflatten(0, (len(part), -1)))
     logits = torch.cat(made)  # (M, B, K)
-    return logits.softmax(2)[..., label].cpu(), (logits.argmax(2) == label).cpu()
+    found = probabilities(hidden.cnn, logits.flatten(0, 1)).view_as(logits)  # (M, B, K)
+    return found[..., label].cpu(), (logits.argmax(2) == label).cpu()

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from gan_lib.core.capture import layers_in_order, spread_positions
 from gan_lib.core.grad_cam import grad_cam
+from gan_lib.core.outputs import probabilities
 from gan_lib.core.registry import Registry
 
 
@@ -170,7 +171,7 @@ class ConditionMaker:
         given = self.conditions(images, maps, cams.target)
         if given.shape != (expected := (len(images), self.count, *self.image_size)):
             raise ValueError(f"{self.kind} makes conditions {tuple(given.shape)}, not {expected}")
-        probability = cams.logits.float().softmax(1).gather(1, cams.target[:, None])[:, 0]  # (B,)
+        probability = probabilities(self.cnn, cams.logits).gather(1, cams.target[:, None])[:, 0]  # (B,)
         return Conditions(given, self.at_positions(maps), maps[:, -1:], cams.target, probability)
 
 

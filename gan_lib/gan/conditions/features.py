@@ -26,6 +26,7 @@ from gan_lib.core.capture import (
     spread,
 )
 from gan_lib.core.options import positive
+from gan_lib.core.outputs import EXCLUSIVE, SINGLE, meaning_of
 from gan_lib.core.targets import resolve_target
 
 
@@ -83,7 +84,7 @@ class FeatureMaker:
         noise = torch.rand(1, 3, *image_size, generator=torch.Generator().manual_seed(0))
         example = noise.to(next(cnn.parameters()).device)
         self.cnn, self.image_size = cnn, image_size
-        copied = None if fold is False else folded(cnn)
+        copied = None if fold is False else folded(cnn, image_size)
         if fold and copied is None:
             raise ValueError("batch normalisation cannot be folded: torch.fx cannot trace the CNN")
         self.fold, self.net = copied is not None, copied or cnn
@@ -102,7 +103,7 @@ class FeatureMaker:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copy of the maker folds its own CNN: a mere copy of the folded one would follow nothing."""
         vars(self).update(state)
-        self.net = (folded(self.cnn) if self.fold else None) or self.cnn
+        self.net = (folded(self.cnn, self.image_size) if self.fold else None) or self.cnn
 
     def to(self, device: torch.device | str) -> Self:
         """Move the CNN, and the copy that runs, to a device."""
@@ -116,7 +117,8 @@ class FeatureMaker:
         with evaluation_mode(self.net), torch.no_grad():
             classes = self.net(example).shape[1]
         weight: Tensor = find_layer(self.net, name)[0].weight  # type: ignore[assignment]
-        if len(weight) != classes or weight[0].numel() != weight.shape[1]:
+        outputs = 1 if meaning_of(self.cnn) in SINGLE else classes
+        if len(weight) != outputs or weight[0].numel() != weight.shape[1]:
             raise ValueError(f"{name!r}, the CNN's last layer, is no linear map to its {classes} classes")
         return name
 
@@ -156,16 +158,21 @@ class FeatureMaker:
         The CNN's last layer, applied to the features of one place as if they were everywhere, gives logits
         there. Channels: the class's logit, whose mean is the CNN's with global average pooling, and its
         log-probability, which says whether *another* class is stronger at this place. Where the last layer
-        sees something else than pooled features, the evidence is the class's row of weights, (B, D, 1, 1).
+        sees something else than pooled features, the evidence is the class's row of weights, (B, D, 1, 1). Of
+        a layer with one output, which speaks for one class and against another, it is those rows.
         """
         head: Any = find_layer(self.net, self.head)[0]
-        weight: Tensor = head.weight.flatten(1)  # (K, D)
+        weight, bias = head.weight.flatten(1), head.bias  # (K, D), (K,)
+        meaning = meaning_of(self.cnn)
+        if meaning in SINGLE:
+            weight, bias = torch.cat([-weight, weight]), None if bias is None else torch.cat([-bias, bias])
         if not self.has_places:
             return weight[explained][:, :, None, None]
-        logits = F.conv2d(features, weight[:, :, None, None], head.bias)  # (B, K, h, w)
+        logits = F.conv2d(features, weight[:, :, None, None], bias)  # (B, K, h, w)
         rows = torch.arange(len(logits), device=logits.device)
         own = logits[rows, explained]  # (B, h, w)
-        return torch.stack([own, own - logits.logsumexp(1)], dim=1)
+        sure = own - logits.logsumexp(1) if meaning in EXCLUSIVE else F.logsigmoid(own)
+        return torch.stack([own, sure], dim=1)
 
 
 def pooled(embedding: Tensor) -> Tensor:

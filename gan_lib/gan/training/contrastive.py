@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from gan_lib.core.capture import INPUT, Capture, evaluation_mode
 from gan_lib.core.masking import Fill, blend, filling
 from gan_lib.core.options import options
+from gan_lib.core.outputs import EXCLUSIVE, meaning_of
 from gan_lib.core.runtime import make_fabric
 from gan_lib.core.storage import tensor_bytes
 from gan_lib.data import ImageSplit
@@ -193,7 +194,10 @@ class _Trainer:
                 options.temperature,
                 repel_complements=options.complement_weight > 0,
             ),
-            "fidelity": fidelity_loss(shown_logits, rest_logits, task.classes, options.complement_weight),
+            "fidelity": fidelity_loss(
+                *(shown_logits, rest_logits, task.classes, options.complement_weight),
+                exclusive=meaning_of(self.maker.cnn) in EXCLUSIVE,
+            ),
             "area_penalty": area_loss(maps, low, high),
             "smoothness": total_variation(maps),
             "saturation": saturation_loss(logits),
