@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from gan_lib.classifiers import Classifier, load_classifier, make_classifier
 from gan_lib.classifiers.forms import IMAGENET_SIZE
+from gan_lib.classifiers.forms import wrap as wrap
 from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.runtime import make_fabric
 from gan_lib.core.storage import read_json
@@ -146,7 +147,7 @@ def _default_method(cnn: nn.Module) -> str:
     return "contrastive_lsft"
 
 
-def _class_numbers(cnn: nn.Module, target: Any) -> Target:
+def _class_numbers(cnn: Any, target: Any) -> Any:
     """Classes by number, of numbers and names."""
     if isinstance(target, str):
         names = getattr(cnn, "class_names", None)

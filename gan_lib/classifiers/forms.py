@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +86,10 @@ def wrap(
         span=span,
     )
     example = next(plain.parameters(), torch.zeros(0))
-    return Classifier(plain, card).to(example.device).eval()
+    cnn = Classifier(plain, card).to(example.device)
+    with suppress(NotImplementedError):  # an exported CNN has one mode
+        cnn.eval()
+    return cnn
 
 
 def plain_form(model: nn.Module) -> nn.Module:

@@ -15,7 +15,7 @@ import difflib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -188,7 +188,8 @@ def replaced_activation(
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Within the block every module is in eval mode; after it, each is in its own mode again."""
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    with suppress(NotImplementedError):  # an exported CNN has one mode
+        model.eval()
     try:
         yield
     finally:
@@ -211,8 +212,9 @@ def layers_in_order(
     if not ran:
         kinds = kind if isinstance(kind, tuple) else (kind,)
         told = " or ".join(own.__name__ for own in kinds[:3])
-        whole = any(isinstance(own, torch.jit.ScriptModule) for own in model.modules())
-        hint = ", a scripted or traced CNN: wrap the module that it was made from" if whole else ""
+        pieces = (torch.jit.ScriptModule, torch.fx.GraphModule)
+        whole = any(isinstance(own, pieces) for own in model.modules())
+        hint = ": of a scripted, traced or exported CNN wrap the module that it was made from" if whole else ""
         raise ValueError(f"no {told} ran in {type(model).__name__}{hint}")
     return [numbered(ran, index) for index in range(len(ran))]
 
@@ -247,7 +249,12 @@ def module_calls(model: nn.Module, example: Tensor) -> list[tuple[str, nn.Module
     def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
         return lambda module, _, output: calls.append((name, module, output))
 
-    handles = [module.register_forward_hook(note(name)) for name, module in model.named_modules()]
+    whole = torch.jit.ScriptModule  # no hook can be set inside
+    handles = [
+        module.register_forward_hook(note(name))
+        for name, module in model.named_modules()
+        if not isinstance(module, whole)
+    ]
     try:
         with evaluation_mode(model), torch.no_grad():
             model(example)

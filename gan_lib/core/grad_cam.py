@@ -75,7 +75,8 @@ def grad_cam(
         inputs = images.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
         logits = cnn(inputs)  # (B, K)
         chosen = resolve_target(logits, target)  # (B,)
-        check_gradient(logits, cnn)
+        if not logits.requires_grad:
+            check_gradient(cnn, images[:1])
         score = logits.gather(1, chosen[:, None]).sum()  # images do not mix in eval mode
         activations = [captured[layer] for layer in layers]  # L times (B, C, H_l, W_l)
         gradients = torch.autograd.grad(score, activations, allow_unused=True)
@@ -84,6 +85,7 @@ def grad_cam(
     for layer, activation, gradient in zip(layers, activations, gradients, strict=True):
         layout = layout_of(activation, size, layer, len(images))
         if gradient is None:
+            check_gradient(cnn, images[:1])
             raise ValueError(f"the logits do not depend on layer {layer!r}")
         own = layout.places(gradient).float()  # (B, C, H_l, W_l)
         if layout.extra and len(own) and not own.any():
@@ -107,16 +109,25 @@ def default_layer(cnn: nn.Module, example: Tensor) -> str:
     calls, size = module_calls(cnn, example), (example.shape[-2], example.shape[-1])
     names = [name for name, _, _ in calls]
     last = max((i for i, (_, module, _) in enumerate(calls) if isinstance(module, nn.Conv2d)), default=-1)
-    kinds = {index: _placed(output, size) for index, (_, _, output) in enumerate(calls) if names[index]}
-    if last >= 0 and not any(
-        kinds.get(index) not in (None, "channels first") for index in range(last, len(calls))
-    ):
+    kinds = [_placed(output, size) if name else None for name, _, output in calls]
+    if last >= 0 and set(kinds[last:]) <= {None, "channels first"}:
         return numbered(names, last)
-    for index in reversed([index for index, kind in kinds.items() if kind and index >= last]):
-        with suppress(ValueError, RuntimeError):  # places that the scores do not depend on
-            if grad_cam(cnn, example, [numbered(names, index)]).raw.popitem()[1].any():
-                return numbered(names, index)
+    for index in reversed([i for i, kind in enumerate(kinds) if kind and i >= last]):
+        if _depends(cnn, example, numbered(names, index)):
+            return numbered(names, index)
+    check_gradient(cnn, example)
     raise ValueError(f"no layer of {type(cnn).__name__} has places that its scores depend on: {NO_LAYERS}")
+
+
+def _depends(cnn: nn.Module, example: Tensor, layer: str) -> bool:
+    """Whether the score of the predicted class depends on the places of a layer."""
+    with torch.enable_grad(), evaluation_mode(cnn), Capture(cnn, [layer]) as captured:
+        scores = cnn(example.detach().requires_grad_())  # (1, K)
+        if not scores.requires_grad:
+            return False
+        gradient = torch.autograd.grad(scores.amax(1).sum(), captured[layer], allow_unused=True)[0]
+    layout = layout_of(captured[layer], (example.shape[-2], example.shape[-1]), layer)
+    return gradient is not None and bool(layout.places(gradient).any())
 
 
 def _placed(output: object, size: tuple[int, int]) -> str | None:
@@ -128,9 +139,15 @@ def _placed(output: object, size: tuple[int, int]) -> str | None:
     return None
 
 
-def check_gradient(scores: Tensor, cnn: nn.Module) -> None:
-    """A ValueError where a CNN's scores have no gradient although its images ask for one."""
-    if not scores.requires_grad:
+def check_gradient(cnn: nn.Module, image: Tensor) -> None:
+    """A ValueError where a CNN's scores of an image (1, 3, H, W) have no gradient."""
+    inputs = image.detach().requires_grad_()
+    with torch.enable_grad(), evaluation_mode(cnn):
+        scores = cnn(inputs)
+        has_one = scores.requires_grad
+        if has_one:
+            has_one = torch.autograd.grad(scores.sum(), inputs, allow_unused=True)[0] is not None
+    if not has_one:
         raise ValueError(
             f"the scores of {type(cnn).__name__} have no gradient: its layers are quantised, or it works under "
             "torch.no_grad; methods without gradients do (occlusion, feature_ablation), or the CNN before"

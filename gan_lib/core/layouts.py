@@ -61,7 +61,7 @@ def layout_of(
     shape, aspect = tuple(activation.shape), image_size[0] / image_size[1]
     count = shape[0] if batch is None else batch
     if len(shape) == 4 and shape[0] == count:
-        first, last = (_miss(shape[i], shape[i + 1], aspect) for i in (2, 1))
+        first, last = (_miss((shape[i], shape[i + 1]), aspect) for i in (2, 1))
         if last < first and last < math.log(1 + OFF) + _rounding(shape[1:3]) and shape[3] > 1:
             return Layout("channels last", (shape[1], shape[2]))
         return Layout("channels first", (shape[2], shape[3]))
@@ -79,8 +79,9 @@ def layout_of(
     )
 
 
-def _miss(height: int, width: int, aspect: float) -> float:
+def _miss(size: tuple[int, int], aspect: float) -> float:
     """How far a grid's aspect is off, as a logarithm."""
+    height, width = size
     return abs(math.log(height / width / aspect)) if height and width else math.inf
 
 
@@ -92,5 +93,5 @@ def _rounding(size: tuple[int, ...]) -> float:
 def _grid(places: int, aspect: float) -> tuple[int, int] | None:
     """The grid of so many places whose aspect is nearest, unless it is off."""
     pairs = [(h, places // h) for h in range(1, places + 1) if places % h == 0]
-    best = min(pairs, key=lambda pair: _miss(*pair, aspect), default=None)
-    return best if best is not None and _miss(*best, aspect) < math.log(1 + OFF) else None
+    best = min(pairs, key=lambda pair: _miss(pair, aspect), default=None)
+    return best if best is not None and _miss(best, aspect) < math.log(1 + OFF) else None

@@ -83,7 +83,7 @@ def scores_of(outputs: Tensor, meaning: Meaning, span: tuple[float, float] | Non
     return torch.cat([-one, one], dim=1)
 
 
-def selected(outputs: Any, select: str | int | None) -> Tensor:
+def selected(outputs: Any, select: str | int | None) -> Any:
     """The tensor of interest among what a CNN gives: a tensor, or a tuple, mapping or dataclass with one.
 
     Args:

@@ -49,7 +49,7 @@ class GradientExplainer(Explainer):
         with evaluation_mode(self.cnn), torch.enable_grad(), quiet():
             with torch.no_grad():
                 chosen = resolve_target(self.cnn(images), target)
-            check_gradient(self.cnn(images[:1].detach().requires_grad_()), self.cnn)
+            check_gradient(self.cnn, images[:1])
             return self.raw(images.detach().requires_grad_(), chosen).detach()
 
     def maps(self, images: Tensor, target: Target) -> Tensor:

@@ -1,0 +1,133 @@
+"""Places of activations in every layout: which value lies where, by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gan_lib.core.grad_cam import default_layer, grad_cam
+from gan_lib.core.layouts import layout_of
+
+
+def numbered(*shape: int) -> Tensor:
+    """An activation whose values are row * 100 + column * 10 + channel, in (B, C, h, w)."""
+    batch, channels, height, width = shape
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    return (100 * rows + 10 * columns + torch.arange(channels)[:, None, None]).expand(batch, -1, -1, -1)
+
+
+def tokens(activation: Tensor, extra: int) -> Tensor:
+    """(B, C, h, w) as (B, extra + h w, C), row by row."""
+    made = activation.flatten(2).transpose(1, 2)
+    return torch.cat([-torch.ones_like(made[:, :extra]), made], dim=1)
+
+
+@pytest.mark.parametrize("extra", [0, 1, 2, 5])
+@pytest.mark.parametrize(
+    ("places", "size"), [((2, 8, 4, 4), (64, 64)), ((2, 8, 12, 16), (192, 256)), ((3, 6, 7, 7), (224, 224))]
+)
+def test_tokens_lie_where_they_are(places, size, extra):
+    given = numbered(*places)
+    made = tokens(given, extra)
+    layout = layout_of(made, size)
+    assert (layout.kind, layout.size, layout.extra) == ("tokens", places[2:], extra)
+    assert torch.equal(layout.places(made), given)
+    turned = made.transpose(0, 1)  # (N, B, C), as nn.MultiheadAttention has it
+    assert torch.equal(layout_of(turned, size, batch=places[0]).places(turned), given)
+
+
+@pytest.mark.parametrize(
+    ("places", "size"),
+    [
+        ((2, 96, 7, 7), (224, 224)),
+        ((1, 16, 12, 16), (192, 256)),
+        ((2, 3, 5, 8), (64, 100)),  # rounded
+        ((2, 64, 1, 1), (64, 64)),
+        ((1, 8, 2, 2), (64, 64)),
+    ],
+)
+def test_channels_first_and_last(places, size):
+    given = numbered(*places)
+    first = layout_of(given, size)
+    assert (first.kind, first.size) == ("channels first", places[2:])
+    last = given.permute(0, 2, 3, 1)
+    layout = layout_of(last, size)
+    assert (layout.kind, layout.size) == ("channels last", places[2:])
+    assert torch.equal(layout.places(last), given)
+
+
+def test_where_both_would_do_channels_come_first():
+    assert layout_of(torch.zeros(2, 8, 8, 8), (64, 64)).kind == "channels first"
+    assert layout_of(torch.zeros(2, 32, 32, 1), (64, 64)).kind == "channels first"  # pooled over the width
+
+
+@pytest.mark.parametrize("shape", [(2, 10), (2, 3, 4, 5, 6), (2, 12, 8), (2,)])
+def test_no_places(shape):
+    with pytest.raises(ValueError, match=r"layer 'fc' gives .* has no places"):
+        layout_of(torch.zeros(shape), (64, 64), "fc")
+
+
+class Shuffled(nn.Module):
+    """A convolution with a ReLU, whose result goes on in another layout, and a head that pools over places."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        torch.manual_seed(0)
+        self.conv, self.relu = nn.Conv2d(3, 5, 3, stride=4, padding=1), nn.ReLU()
+        self.turned, self.head = nn.Identity(), nn.Linear(5, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.relu(self.conv(images))  # (B, 5, h, w)
+        if self.kind == "channels first":
+            return self.head(self.turned(hidden).mean((2, 3)))
+        if self.kind == "channels last":
+            return self.head(self.turned(hidden.permute(0, 2, 3, 1)).mean((1, 2)))
+        row = hidden.flatten(2).transpose(1, 2)  # (B, h w, 5)
+        given = self.turned(torch.cat([torch.zeros_like(row[:, :1]), row], dim=1))
+        return self.head(given[:, 0] if self.kind == "class token" else given[:, 1:].mean(1))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (24, 40)])
+@pytest.mark.parametrize("kind", ["channels last", "tokens"])
+def test_grad_cam_is_the_same_in_every_layout(kind, size):
+    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(1))
+    plain, other = Shuffled("channels first"), Shuffled(kind)
+    other.load_state_dict(plain.state_dict())
+    expected = grad_cam(plain, images, ["turned"], [0, 2]).raw["turned"]
+    assert expected.any()
+    torch.testing.assert_close(grad_cam(other, images, ["turned"], [0, 2]).raw["turned"], expected)
+    assert default_layer(other, images[:1]) == "turned"
+    assert default_layer(plain, images[:1]) == "conv"
+
+
+def test_tokens_that_nothing_depends_on_are_refused_and_not_chosen():
+    cnn, images = Shuffled("class token"), torch.rand(2, 3, 32, 32)
+    with pytest.raises(ValueError, match="not depend on the places of layer 'turned'.*an earlier layer"):
+        grad_cam(cnn, images, ["turned"])
+    with pytest.raises(ValueError, match="no layer of Shuffled has places that its scores depend on"):
+        default_layer(cnn, images[:1])
+
+
+@pytest.mark.parametrize("name", ["vit", "swin", "convnext"])
+def test_torchvisions_other_architectures(name):
+    """The default layer is a late one, and its map has the grid of the picture."""
+    from torchvision import models
+    from torchvision.models.convnext import CNBlockConfig
+
+    torch.manual_seed(0)
+    if name == "vit":
+        cnn = models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=4)
+        nn.init.normal_(cnn.heads.head.weight)
+        expected, grid = "encoder.layers.encoder_layer_1.ln_1", (4, 4)
+    elif name == "swin":
+        cnn = models.SwinTransformer([2, 2], 8, [1, 1], [2, 2], [4, 4], num_classes=4)
+        expected, grid = "permute", (8, 8)
+    else:
+        cnn = models.ConvNeXt([CNBlockConfig(8, 16, 1), CNBlockConfig(16, None, 1)], num_classes=4)
+        expected, grid = "features", (4, 4)
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    layer = default_layer(cnn.eval(), images[:1])
+    assert layer == expected
+    assert grad_cam(cnn, images, [layer]).raw[layer].shape == (2, 1, *grid)
