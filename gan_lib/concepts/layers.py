@@ -68,10 +68,16 @@ class HiddenLayer:
         self.size: tuple[int, int] = (made.shape[2], made.shape[3])
 
     def _last(self, example: Tensor) -> str:
-        """The last layer with places; of a module that runs several times, what holds it."""
+        """The last layer with places; of a module that runs several times, what holds it, if that has places
+        too, else the call."""
         head = layers_in_order(self.cnn, example, (nn.Linear, nn.Conv2d))[-1]
         name = last_places(self.cnn, example, before=head)
-        return name.rpartition(".")[0] if "#" in name else name
+        holder = name.rpartition(".")[0]
+        if "#" not in name or not holder:
+            return name
+        with torch.no_grad(), evaluation_mode(self.cnn), Capture(self.cnn, [holder]) as captured:
+            self.cnn(example)
+        return holder if captured[holder].ndim == 4 else name
 
     @property
     def device(self) -> torch.device:
@@ -129,7 +135,7 @@ class LayerRelevance:
         seed: of the noise.
 
     Raises:
-        ValueError: an unknown method, fewer than 0 samples, or a layer with a call number.
+        ValueError: an unknown method, fewer than 0 samples, or a layer with a call number, which only ``deep_lift`` takes.
     """
 
     DEVIATION, BASELINE = 0.25, 1.0  # of noise; white, with which DeepLift and integrated gradients compare
@@ -142,7 +148,7 @@ class LayerRelevance:
             raise ValueError(f"method is one of {METHODS}, not {method!r}")
         if samples < 0:
             raise ValueError(f"samples must not be negative, not {samples}")
-        if "#" in hidden.layer:
+        if "#" in hidden.layer and method != "deep_lift":
             raise ValueError(f"{hidden.layer!r}: Captum's layer attributions take no single call of a module")
         self.hidden, self.method, self.samples, self.seed = hidden, method, samples, seed
 

@@ -75,11 +75,11 @@ def grad_cam(
         inputs = images.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
         logits = cnn(inputs)  # (B, K)
         chosen = resolve_target(logits, target)  # (B,)
-        if not logits.requires_grad:
-            check_gradient(cnn, images[:1])
         score = logits.gather(1, chosen[:, None]).sum()  # images do not mix in eval mode
         activations = [captured[layer] for layer in layers]  # L times (B, C, H_l, W_l)
-        gradients = torch.autograd.grad(score, activations, allow_unused=True)
+        gradients: Sequence[Tensor | None] = [None] * len(layers)
+        if score.requires_grad:
+            gradients = torch.autograd.grad(score, activations, allow_unused=True)
     raw = {}
     size = (images.shape[-2], images.shape[-1])
     for layer, activation, gradient in zip(layers, activations, gradients, strict=True):
