@@ -101,7 +101,7 @@ def _colours(image: Image.Image, raw: str, file: bytes, bits: int | None, stated
     if raw.startswith(BOTH_ORDERS):
         twin: Any = Image.open(io.BytesIO(file))
         twin.seek(frame)
-        twin.tile = [(*tile[:3], _other_bytes(tile[3])) for tile in twin.tile]
+        twin.tile = [_of_other_bytes(tile) for tile in twin.tile]
         values = values * 256 + np.asarray(ImageOps.exif_transpose(twin).convert(mode))
     elif bits in (None, CONTAINER):
         values = values * 257
@@ -111,12 +111,14 @@ def _colours(image: Image.Image, raw: str, file: bytes, bits: int | None, stated
     return Image.frombytes(mode, high.size, shades.tobytes())
 
 
-def _other_bytes(arguments: Any) -> Any:
-    """A tile's arguments for Pillow's decoder, so that it keeps the low bytes where it kept the high ones."""
+def _of_other_bytes(tile: Any) -> Any:
+    """What Pillow's decoder is told of a part of an image, so that it keeps the low bytes, not the high ones."""
+    arguments = tile[3]
     raw = arguments if isinstance(arguments, str) else arguments[0]
     big = raw[-1] == "B" or (raw[-1] == "N" and struct.pack("=H", 1) == b"\0\1")
     other = raw[:-1] + ("L" if big else "B")
-    return other if isinstance(arguments, str) else (other, *arguments[1:])
+    arguments = other if isinstance(arguments, str) else (other, *arguments[1:])
+    return tile._replace(args=arguments) if hasattr(tile, "_replace") else (*tile[:3], arguments)
 
 
 def _raw_mode(image: Image.Image) -> str:

@@ -8,8 +8,8 @@ Animals-10, Food-11, Chinese MNIST and ImageNet-style trees come in one of these
 A class folder's images may lie in folders below it, and both may be links. Split folders may be called
 ``training``; ``testing`` or ``evaluation``; ``val`` or ``valid``, in small letters or capitals. The
 validation folder is a split of its own, and the test split where there is no other. A folder of such a name
-is a split if it has sub-folders; if it holds images only, it is a class like any other, unless there are split
-folders beside it: then its images belong to no class and are not read.
+is a split if it has sub-folders; if it holds images only, it is a class like any other, unless there are
+split folders beside it: then its images belong to no class and are not read.
 """
 
 from __future__ import annotations

@@ -66,8 +66,8 @@ def read_image(path: str | Path, size: tuple[int, int], bits: int | None = None)
     """One image file as (3, H, W) uint8, cropped about its centre and resized.
 
     Images are turned upright as their EXIF data say; transparency is left out; of an animation the first
-    frame is read, of several pages the first. Whole numbers of 16 bits are scaled to 8,
-    floating point numbers are taken to be in [0, 1].
+    frame is read, of several pages the first. Whole numbers of 16 bits are scaled to 8, floating point
+    numbers are taken to be in [0, 1].
 
     Args:
         path: of the file.
