@@ -22,8 +22,9 @@ from gan_lib.data.values import range_problem
 CONTAINER = 16  # bits of a file that holds whole numbers of more than 8
 CAMERAS = (8, 10, 12, 14)  # bits that are kept in 16
 SCALED_BY_PILLOW = ("PPM", "JPEG2000")  # whose headers say the bits: Pillow scales them to 16
-BITS_PER_SAMPLE, PHOTOMETRIC, MAX_SAMPLE_VALUE, SAMPLE_FORMAT = 258, 262, 281, 339  # TIFF tags
-WHITE_IS_ZERO, SIGNED = 0, 2
+# Tags of TIFF, and values of theirs:
+BITS_PER_SAMPLE, PHOTOMETRIC, MAX_SAMPLE_VALUE, PLANES, SAMPLE_FORMAT = 258, 262, 281, 284, 339
+WHITE_IS_ZERO, SEPARATE, SIGNED = 0, 2, 2
 BOTH_ORDERS = ("RGB;16", "RGBA;16", "RGBX;16", "CMYK;16")  # Pillow unpacks them from either byte order
 
 
@@ -48,7 +49,7 @@ def in_eight_bits(image: Image.Image, bits: int | None = None) -> Image.Image:
     stated = _stated_bits(image, file, depths)
     if bits is not None and not 1 <= bits <= 32:
         raise ValueError(f"bits must be 1 to 32, not {bits}")
-    if raw and ";" not in raw and max(depths) > 8 and image.mode[0] not in "IF":
+    if max(depths) > 8 and tags.get(PLANES) == SEPARATE:  # Pillow reads them wrongly
         raise ValueError("its colours of 16 bits lie in separate planes; save it with interleaved colours")
     if max(depths) <= 8 and SIGNED in np.atleast_1d(tags.get(SAMPLE_FORMAT, 1)):
         raise ValueError("its numbers are signed bytes; save it with 0 as black and 255 as white")
@@ -112,7 +113,7 @@ def _colours(image: Image.Image, raw: str, file: bytes, bits: int | None, stated
 
 
 def _of_other_bytes(tile: Any) -> Any:
-    """What Pillow's decoder is told of a part of an image, so that it keeps the low bytes, not the high ones."""
+    """What Pillow's decoder is told of a part of an image, changed so that it keeps the low bytes."""
     arguments = tile[3]
     raw = arguments if isinstance(arguments, str) else arguments[0]
     big = raw[-1] == "B" or (raw[-1] == "N" and struct.pack("=H", 1) == b"\0\1")

@@ -87,7 +87,7 @@ READ = {
 }
 
 
-@pytest.mark.parametrize("content, options, expected", READ.values(), ids=READ)
+@pytest.mark.parametrize(("content", "options", "expected"), READ.values(), ids=READ)
 def test_grey_files_of_more_than_8_bits(tmp_path, content, options, expected):
     read = pixels(tmp_path / "image", content, **options)
     assert torch.equal(read, torch.tensor(expected, dtype=torch.uint8).expand(3, -1, -1))
@@ -99,14 +99,10 @@ COLOUR_FILES = {
     "TIFF": (tiff(COLOURS, photometric="rgb"), {}),
     "big-endian TIFF": (tiff(COLOURS, photometric="rgb", byteorder=">"), {}),
     "compressed TIFF": (tiff(COLOURS, photometric="rgb", compression="zlib"), {}),
-    "compressed planes": (
-        tiff(np.moveaxis(COLOURS, 2, 0), photometric="rgb", planarconfig="separate", compression="zlib"),
-        {},
-    ),
 }
 
 
-@pytest.mark.parametrize("content, options", COLOUR_FILES.values(), ids=COLOUR_FILES)
+@pytest.mark.parametrize(("content", "options"), COLOUR_FILES.values(), ids=COLOUR_FILES)
 def test_colours_of_16_bits(tmp_path, content, options):
     read = pixels(tmp_path / "image", content, **options)
     assert read.permute(1, 2, 0).tolist() == [[[0, 12, 255], [4, 8, 1]]]  # 1000 / 257 = 3.9, 2000 / 257 = 7.8
@@ -156,6 +152,11 @@ REFUSED = {
         {},
         "separate planes",
     ),
+    "colours in compressed planes": (
+        tiff(np.moveaxis(COLOURS, 2, 0), photometric="rgb", planarconfig="separate", compression="zlib"),
+        {},
+        "separate planes",
+    ),
     "nothing": (b"", {}, "the file is empty"),
     "text": (b"no picture at all", {}, "no image format that is known"),
     "half a PNG": (png(np.random.default_rng(0).integers(0, 60000, (40, 40)))[:900], {}, "truncated|broken"),
@@ -163,7 +164,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("content, options, message", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("content", "options", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_known_is_refused(tmp_path, content, options, message):
     path = tmp_path / "image.png"
     path.write_bytes(content)
@@ -201,7 +202,7 @@ MODES = {
 }
 
 
-@pytest.mark.parametrize("image, options, expected", MODES.values(), ids=MODES)
+@pytest.mark.parametrize(("image", "options", "expected"), MODES.values(), ids=MODES)
 def test_modes_of_8_bits(tmp_path, image, options, expected):
     path = tmp_path / ("image.tif" if image.mode in ("CMYK", "LA") else "image.PNG")
     image.save(path, **options)
@@ -246,7 +247,7 @@ GIVEN = {
 }
 
 
-@pytest.mark.parametrize("given, message", GIVEN.values(), ids=GIVEN)
+@pytest.mark.parametrize(("given", "message"), GIVEN.values(), ids=GIVEN)
 def test_arrays_are_refused_by_what_they_look_like(given, message):
     with pytest.raises(ValueError, match=rf"item 1.*({message})"):
         read_images([np.zeros((4, 4)), given], 4)
