@@ -49,7 +49,7 @@ def in_eight_bits(image: Image.Image, bits: int | None = None) -> Image.Image:
     stated = _stated_bits(image, file, depths)
     if bits is not None and not 1 <= bits <= 32:
         raise ValueError(f"bits must be 1 to 32, not {bits}")
-    if max(depths) > 8 and tags.get(PLANES) == SEPARATE:  # Pillow reads them wrongly
+    if len(depths) > 1 and max(depths) > 8 and tags.get(PLANES) == SEPARATE:  # Pillow reads them wrongly
         raise ValueError("its colours of 16 bits lie in separate planes; save it with interleaved colours")
     if max(depths) <= 8 and SIGNED in np.atleast_1d(tags.get(SAMPLE_FORMAT, 1)):
         raise ValueError("its numbers are signed bytes; save it with 0 as black and 255 as white")
