@@ -3,7 +3,7 @@
 from gan_lib.data.folders import image_folder
 from gan_lib.data.images import Batch, ImageData, ImageSplit
 from gan_lib.data.mosaics import mosaic, unlike_pairs
-from gan_lib.data.reading import find_images, read_image, read_images
+from gan_lib.data.reading import UnreadableImageError, find_images, read_image, read_images
 from gan_lib.data.registry import DATA_SETS, load_data
 from gan_lib.data.scenes import digits_in_scenes, photographs
 
@@ -12,6 +12,7 @@ __all__ = [
     "Batch",
     "ImageData",
     "ImageSplit",
+    "UnreadableImageError",
     "digits_in_scenes",
     "find_images",
     "image_folder",

@@ -13,12 +13,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gan_lib.core.storage import Rows, ShardedRows, ShardWriter, read_json, tensor_bytes, write_json
 from gan_lib.data.rows import batch_rows, stratified_order
+from gan_lib.data.values import as_uint8, whole_labels
 
 COLUMNS = ("images", "labels", "masks", "marks")
 ROWS_PER_WRITE = 512
@@ -210,25 +210,63 @@ class ImageData:
         test: tuple[Any, Any],
         class_names: Sequence[str] | None = None,
         name: str = "arrays",
+        validation: tuple[Any, Any] | None = None,
     ) -> ImageData:
         """A data set from arrays.
 
         Args:
-            train, test: images and labels each. Images are (N, H, W), (N, 1, H, W) or (N, 3, H, W), uint8 or
-                float in [0, 1]; labels are (N,) integers.
+            train, test, validation: images and labels each. Images are (N, H, W), (N, 1, H, W) or
+                (N, 3, H, W), uint8 or float in [0, 1]; labels are (N,) integers.
             class_names: one name per class; by default the numbers.
             name: what figures call it.
 
         Raises:
-            ValueError: NaN, infinite or out-of-range values, the first such image is named, or shapes that
-                do not fit.
+            ValueError: NaN, infinite or out-of-range values, the first such image is named, labels that are
+                no whole numbers, or shapes that do not fit.
         """
+        given = {"train": train, "test": test} | ({} if validation is None else {"validation": validation})
         splits = {}
-        for split, (images, labels) in {"train": train, "test": test}.items():
-            numbers = torch.as_tensor(np.asarray(labels)).long()
-            splits[split] = ImageSplit(as_uint8(images, f"{name}, {split}"), numbers)
+        for split, (images, labels) in given.items():
+            where = f"{name}, {split}"
+            splits[split] = ImageSplit(as_uint8(images, where), whole_labels(labels, where))
         count = 1 + max((int(own.labels.max()) for own in splits.values() if len(own)), default=-1)
         return cls(name, tuple(map(str, range(count)) if class_names is None else class_names), splits)
+
+    @classmethod
+    def from_datasets(
+        cls,
+        train: Any,
+        test: Any,
+        class_names: Sequence[str] | None = None,
+        size: int | tuple[int, int] = 64,
+        validation: Any = None,
+        name: str = "datasets",
+        into: Path | None = None,
+    ) -> ImageData:
+        """A data set from any ``torch.utils.data.Dataset`` of (image, label), each read through once.
+
+            train, test = (torchvision.datasets.Flowers102("data", split) for split in ("train", "test"))
+            data = ImageData.from_datasets(train, test, size=224, into=Path("data/cache/flowers"))
+
+        Args:
+            train, test, validation: sequences or iterables of (image, label). An image is a PIL image, an
+                array (H, W) or (H, W, 3), or a tensor (H, W), (1, H, W) or (3, H, W), uint8 or float in
+                [0, 1]; a label is an integer, or an array or tensor of one.
+            class_names: one name per class; by default the datasets' ``classes``, else the numbers.
+            size: side, or height and width, in pixels; images are cropped to it about their centre.
+            name: what figures call it.
+            into: folder for the images, where there are more than memory holds.
+
+        Raises:
+            ValueError: an item that is no such pair, an image with NaN or values outside the range, as a
+                normalised one has, a label out of range, or classes that differ. The message names the item.
+            TypeError: a DataLoader, or something that has no items.
+        """
+        from gan_lib.data.datasets import read_datasets  # which reads pictures, and for that imports this
+
+        given = {"train": train, "test": test} | ({} if validation is None else {"validation": validation})
+        height, width = (size, size) if isinstance(size, int) else size
+        return read_datasets(given, class_names, (height, width), name, into)
 
     def save(self, folder: Path) -> None:
         """Write the data set as shards; read it with :meth:`load`."""
@@ -262,26 +300,3 @@ def save_index(folder: Path, data: ImageData) -> None:
     splits = {name: {"columns": [*own.columns], "paths": own.paths} for name, own in data.splits.items()}
     about = {"name": data.name, "class_names": data.class_names, "splits": splits, "skipped": data.skipped}
     write_json(folder / "data.json", about)
-
-
-def as_uint8(images: Any, where: str) -> Tensor:
-    """Images as (N, 3, H, W) uint8; see :meth:`ImageData.from_arrays` for what is accepted."""
-    values = torch.as_tensor(np.asarray(images))
-    if values.ndim == 3:
-        values = values[:, None]  # (N, 1, H, W)
-    if values.ndim != 4 or values.shape[1] not in (1, 3):
-        raise ValueError(f"{where}: images must be (N, 1 or 3, H, W), not {tuple(values.shape)}")
-    if values.dtype != torch.uint8:
-        check_range(values, where)
-        values = (values.double() * 255).round().to(torch.uint8)
-    return values.expand(-1, 3, -1, -1).contiguous()
-
-
-def check_range(images: Tensor, where: str) -> None:
-    """Raise a ValueError that names the first of the images (N, ...) with values outside [0, 1]."""
-    flat = images.flatten(1)
-    wrong = ~(flat.isfinite() & (flat >= 0) & (flat <= 1)).all(dim=1)
-    if wrong.any():
-        first = int(wrong.nonzero()[0])
-        kind = "NaN or infinite values" if not flat[first].isfinite().all() else "values outside [0, 1]"
-        raise ValueError(f"{where}: image {first} has {kind} ({int(wrong.sum())} such images)")

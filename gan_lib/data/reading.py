@@ -11,16 +11,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
-from gan_lib.data.images import check_range
+from gan_lib.data.depth import in_eight_bits
+from gan_lib.data.tree import files_below, has_image_ending, is_hidden
+from gan_lib.data.values import check_range
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def read_images(images: Any, size: int | tuple[int, int]) -> Tensor:
+class UnreadableImageError(ValueError):
+    """An image that cannot be read: which, and why."""
+
+    def __init__(self, name: str | Path, reason: str) -> None:
+        super().__init__(f"cannot read {name} as an image: {reason}")
+        self.name, self.reason = name, reason
+
+    def __reduce__(self) -> tuple[type[UnreadableImageError], tuple[str | Path, str]]:
+        return UnreadableImageError, (self.name, self.reason)
+
+
+def read_images(images: Any, size: int | tuple[int, int], bits: int | None = None) -> Tensor:
     """Pictures at one size, cropped about their centre to its aspect.
 
         images = read_images("photos/*.png", 224)
@@ -31,6 +44,7 @@ def read_images(images: Any, size: int | tuple[int, int]) -> Tensor:
             numpy array (H, W), (H, W, 3) or (N, H, W, 3), a tensor (H, W), (3, H, W) or (N, 3, H, W), or
             several of these, uint8 or float in [0, 1]. One channel does for three, a fourth is left out.
         size: side, or height and width, in pixels.
+        bits: of files of more than 8 that do not say how many they use (:func:`read_image`).
 
     Returns:
         (N, 3, H, W) float in [0, 1], on the CPU; files of a folder or a pattern in the order of their names.
@@ -40,29 +54,59 @@ def read_images(images: Any, size: int | tuple[int, int]) -> Tensor:
         ValueError: an unreadable file, an array of another shape, values outside the range, or no images.
         TypeError: something else than a picture. Messages name the file or the item.
     """
-    pictures = list(_pictures(images, "the images"))
+    pictures = list(_pictures(images, "the images", bits))
     if not pictures:
         raise ValueError("no images were given")
     with ThreadPoolExecutor() as pool:
-        read = partial(_at_size, size=(size, size) if isinstance(size, int) else size)
+        read = partial(_at_size, size=(size, size) if isinstance(size, int) else size, bits=bits)
         return torch.stack(list(pool.map(read, pictures)))  # (N, 3, H, W)
 
 
-def read_image(path: str | Path, size: tuple[int, int]) -> Tensor:
+def read_image(path: str | Path, size: tuple[int, int], bits: int | None = None) -> Tensor:
     """One image file as (3, H, W) uint8, cropped about its centre and resized.
 
+    Images are turned upright as their EXIF data say; transparency is left out; of an animation the first
+    frame is read, of several pages the first. Whole numbers of 16 bits are scaled to 8, floating point
+    numbers are taken to be in [0, 1].
+
+    Args:
+        path: of the file.
+        size: height and width in pixels.
+        bits: how many of its 16 bits a file uses, 12 for 0..4095. Needed only where the file does not say so
+            and no number is above 16383: a dark image of 16 bits and a bright one of 12 hold the same.
+
     Raises:
-        ValueError: the file is no readable image; the message names it.
+        ValueError: the file is no readable image, or what is white in it is not known; the message names it.
     """
     try:
         with Image.open(path) as image:
-            return _fitted(image, size)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read {path} as an image: {error}") from error
+            return _fitted(_as_rgb(image, bits), size)
+    except Exception as error:  # damaged files make Pillow raise errors of many kinds
+        raise UnreadableImageError(path, _reason(Path(path), error)) from error
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why a file cannot be read, in words that do not name it again."""
+    if path.is_dir():
+        return "it is a folder"
+    if not path.exists():
+        return "a link to what is not there" if path.is_symlink() else "there is no such file"
+    if isinstance(error, UnidentifiedImageError):
+        with path.open("rb") as file:
+            beginning = file.read(4)
+        if not beginning:
+            return "the file is empty"
+        if beginning in TIFF_BEGINNINGS:
+            return "a damaged TIFF, or one of a kind that Pillow does not read; save it with 8 or 16 bits"
+        return "its content is of no image format that is known, whatever its name says"
+    return str(error) or type(error).__name__
 
 
 def find_images(places: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
     """Image files, and folders searched for them: each file with its name relative to what was given.
+
+    Folders below and links are followed. Hidden files and folders, ``.ipynb_checkpoints`` and ``__MACOSX``
+    among them, are not taken, except those that were given themselves.
 
     Raises:
         FileNotFoundError: a place that does not exist.
@@ -71,11 +115,23 @@ def find_images(places: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
         if place.is_file():
             yield place, Path(place.name)
         elif place.is_dir():
-            for path in sorted(place.rglob("*")):
-                if path.suffix.lower() in ENDINGS and path.is_file():
+            for path in files_below(place).files:
+                if has_image_ending(path):
                     yield path, path.relative_to(place)
         else:
             raise FileNotFoundError(f"{place} is neither an image nor a folder")
+
+
+def one_picture(given: Any, size: tuple[int, int], where: str) -> Tensor:
+    """A single picture of :func:`read_images` as (3, H, W) uint8.
+
+    Raises:
+        ValueError: several pictures, or a wrong one; the message begins with ``where``.
+    """
+    pictures = list(_pictures(given, where, None))
+    if len(pictures) != 1:
+        raise ValueError(f"{where}: one image is wanted, not {len(pictures)}")
+    return (_at_size(pictures[0], size, None) * 255).round().to(torch.uint8)
 
 
 def fit_centre(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -90,12 +146,15 @@ def fit_centre(images: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(crop, size=size, mode="bilinear", antialias=True, align_corners=False)
 
 
-def _pictures(given: Any, where: str) -> Iterator[Path | Image.Image | Tensor]:
-    """Single pictures: files, PIL images, tensors (3, h, w) in [0, 1]."""
+def _pictures(given: Any, where: str, bits: int | None) -> Iterator[Path | Image.Image | Tensor]:
+    """Single pictures: files, upright RGB images, tensors (3, h, w) in [0, 1]."""
     if isinstance(given, str | Path):
         yield from _files(Path(given).expanduser())
     elif isinstance(given, Image.Image):
-        yield given
+        try:
+            yield _as_rgb(given, bits)
+        except Exception as error:  # one that was opened and not loaded is decoded only now
+            raise UnreadableImageError(f"{where}, {given!r},", str(error) or type(error).__name__) from error
     elif isinstance(given, np.ndarray):
         arrays = given[None, ..., None] if given.ndim == 2 else given[None] if given.ndim == 3 else given
         if arrays.ndim != 4 or arrays.shape[3] not in (1, 3, 4):
@@ -110,7 +169,7 @@ def _pictures(given: Any, where: str) -> Iterator[Path | Image.Image | Tensor]:
         yield from _checked(tensors.detach().cpu(), where)
     elif isinstance(given, Iterable):
         for index, own in enumerate(given):
-            yield from _pictures(own, f"item {index}")
+            yield from _pictures(own, f"item {index}", bits)
     else:
         raise TypeError(f"{where}: a picture is a path, a PIL image, an array or a tensor, not {given!r}")
 
@@ -121,7 +180,8 @@ def _files(given: Path) -> list[Path]:
     if given.is_dir():
         found = [path for path, _ in find_images([given])]
     elif glob.has_magic(str(given)):
-        found = [path for path in map(Path, sorted(glob.glob(str(given), recursive=True))) if path.is_file()]
+        matches = map(Path, sorted(glob.glob(str(given), recursive=True)))
+        found = [path for path in matches if path.is_file() and not _hidden_by(given, path)]
     else:
         raise FileNotFoundError(f"{given} is neither an image nor a folder")
     if not found:
@@ -129,29 +189,39 @@ def _files(given: Path) -> list[Path]:
     return found
 
 
+def _hidden_by(pattern: Path, path: Path) -> bool:
+    """Whether a match lies in something hidden that the pattern itself does not name."""
+    return any(is_hidden(part) for part in path.parts if part not in pattern.parts)
+
+
 def _checked(images: Tensor, where: str) -> Iterable[Image.Image | Tensor]:
     """Images (N, 1 or 3, h, w): uint8 ones as PIL images, so that they end as files do, others (3, h, w)."""
     full = images.expand(-1, 3, -1, -1)
     if images.dtype == torch.uint8:
         return [Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy())) for image in full]
-    if not images.is_floating_point():
-        raise ValueError(f"{where}: numbers must be uint8 or float in [0, 1], not {images.dtype}")
+    if images.dtype == torch.bool:
+        return full.float()
     check_range(images, where)
     return full.float()
 
 
-def _at_size(picture: Path | Image.Image | Tensor, size: tuple[int, int]) -> Tensor:
+def _at_size(picture: Path | Image.Image | Tensor, size: tuple[int, int], bits: int | None) -> Tensor:
     if isinstance(picture, Tensor):
         return fit_centre(picture[None], size)[0].clamp(0, 1)
-    return (_fitted(picture, size) if isinstance(picture, Image.Image) else read_image(picture, size)) / 255
+    if isinstance(picture, Image.Image):
+        return _fitted(picture, size) / 255
+    return read_image(picture, size, bits) / 255
+
+
+def _as_rgb(image: Image.Image, bits: int | None) -> Image.Image:
+    """A PIL image of any mode, upright and as RGB."""
+    upright = in_eight_bits(image, bits)
+    if "transparency" in upright.info or upright.mode in ("LA", "PA"):
+        upright = upright.convert("RGBA")
+    return upright.convert("RGB")
 
 
 def _fitted(image: Image.Image, size: tuple[int, int]) -> Tensor:
-    """A PIL image of any mode as (3, H, W) uint8."""
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I"):  # 16-bit grey, which convert() would clip
-        upright = Image.fromarray((np.asarray(upright) / 257).clip(0, 255).astype(np.uint8))
-    if "transparency" in upright.info or upright.mode in ("LA", "PA"):
-        upright = upright.convert("RGBA")
-    fitted = ImageOps.fit(upright.convert("RGB"), (size[1], size[0]), Image.Resampling.BILINEAR)
+    """An RGB image as (3, H, W) uint8."""
+    fitted = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(fitted)).permute(2, 0, 1)  # (3, H, W)

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision import datasets
 
-from gan_lib.data.images import ImageData, ImageSplit, as_uint8
+from gan_lib.data.images import ImageData, ImageSplit
 from gan_lib.data.rows import chosen_rows
+from gan_lib.data.values import as_uint8
 
 RESIZE_CHUNK = 4096
 
