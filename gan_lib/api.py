@@ -28,7 +28,7 @@ from gan_lib.core.storage import read_json
 from gan_lib.core.targets import Target, resolve_target
 from gan_lib.data import ImageSplit
 from gan_lib.data import read_images as pictures_at
-from gan_lib.data.images import check_range
+from gan_lib.data.values import check_range
 from gan_lib.explainers import METHODS, ContrastiveExplainer, Explainer, make_explainer
 from gan_lib.metrics import headings, judge, sanity_checks, stated, summarise
 from gan_lib.workbench import Places, Profile, Recipe

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.outputs import probabilities
 from gan_lib.core.targets import Target, resolve_target
-from gan_lib.data.images import check_range
+from gan_lib.data.values import check_range
 from gan_lib.explainers.explanation import Explanation
 
 
