@@ -60,6 +60,10 @@ class Classifier(nn.Module):
         logits: Tensor = self.backbone((images - self.mean) / self.std)
         return logits
 
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """Probabilities (B, K), 0..1, of scores (B, K)."""
+        return scores.float().softmax(1)
+
 
 def follow(copied: nn.Module, source: nn.Module, make: Callable[[nn.Module], nn.Module]) -> nn.Module:
     """Let a copy of a module take over, before each of its passes, what the module's weights have become.

@@ -64,6 +64,8 @@ def read_image(path: str | Path, size: tuple[int, int]) -> Tensor:
 def find_images(places: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
     """Image files, and folders searched for them: each file with its name relative to what was given.
 
+    Hidden files and folders below a given one are left out, and so is what archives of a Mac add.
+
     Raises:
         FileNotFoundError: a place that does not exist.
     """
@@ -72,8 +74,10 @@ def find_images(places: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
             yield place, Path(place.name)
         elif place.is_dir():
             for path in sorted(place.rglob("*")):
-                if path.suffix.lower() in ENDINGS and path.is_file():
-                    yield path, path.relative_to(place)
+                name = path.relative_to(place)
+                is_seen = not any(part.startswith((".", "__MACOSX")) for part in name.parts)
+                if is_seen and path.suffix.lower() in ENDINGS and path.is_file():
+                    yield path, name
         else:
             raise FileNotFoundError(f"{place} is neither an image nor a folder")
 
