@@ -64,6 +64,8 @@ def load_cnn(
             the file to be put where.
     """
     home = pretrained or _shipped()
+    if output not in (None, "logits"):
+        raise ValueError(f"output={output!r}: one of ['logits']")
     if ":" in name:
         where, _, function = name.partition(":")
         factory = getattr(import_outside([where])[-1], function)

@@ -94,7 +94,7 @@ def explain(
     from gan_lib import api
     from gan_lib.core.runtime import make_fabric
     from gan_lib.workbench import explain as work
-    from gan_lib.workbench.explained import ExplanationFolder
+    from gan_lib.workbench.explained import TABLE, ExplanationFolder
 
     with given():
         found = work.find_photos(photos, out)
@@ -117,7 +117,7 @@ def explain(
                 select=place,
             )
             size = size or api.image_size(cnn, pretrained)
-        with given("--image-size", "x".join(map(str, size))):
+        with given(f"--model {model}, images of", f"{size[0]}x{size[1]} pixels"):
             _try(cnn, size)
         with given():
             asked = work.resolve_class(cnn, target)
@@ -127,12 +127,14 @@ def explain(
             folder = ExplanationFolder(out, settings, versions, overwrite)
         try:
             counts = work.explain_images(found, cnn, explainers, size, folder, asked, warn=_warn)
-        except KeyboardInterrupt:
-            _warn(f"what is explained so far stays in {out}; the same command goes on")
+        except BaseException:
+            if (out / TABLE).is_file():
+                _warn(f"what is explained so far stays in {out}; the same command goes on")
             raise
+        if not counts.explained + counts.known:
+            _warn(f"error: nothing was explained, {_counted(counts.skipped)} skipped")
+            raise typer.Exit(FAILED)
         _tell(folder, counts)
-    if not counts.explained + counts.known:
-        raise typer.Exit(FAILED)
 
 
 def _warn(text: str) -> None:
@@ -183,11 +185,13 @@ def _writable(out: Path) -> Iterator[None]:
 
 
 def _try(cnn: Classifier, size: tuple[int, int]) -> None:
-    """Whether the CNN takes images of this size."""
+    """Whether the CNN takes images of this size, and gives a score per class."""
     import torch
 
     with torch.no_grad():
-        cnn(torch.zeros(1, 3, *size, device=cnn.mean.device))
+        shape = tuple(cnn(torch.zeros(1, 3, *size, device=cnn.mean.device)).shape)
+    if len(shape) != 2:
+        raise InputError(f"the CNN gives {shape} for one image, not a score per class, (1, K)")
 
 
 def _explainers(
@@ -215,16 +219,18 @@ def _explainers(
     return made
 
 
+def _counted(images: int) -> str:
+    return "1 image" if images == 1 else f"{images} images"
+
+
 def _tell(folder: ExplanationFolder, counts: Counts) -> None:
     """What was done, and where it lies."""
     from gan_lib.workbench.contact_sheet import contact_sheets
     from gan_lib.workbench.explained import INPUTS, TABLE
 
-    known = f", {counts.known} were there before" if counts.known else ""
+    known = f", {counts.known} there before" if counts.known else ""
     skipped = f", {counts.skipped} skipped" if counts.skipped else ""
-    typer.echo(f"{counts.explained} images explained{known}{skipped}")
-    if not counts.explained + counts.known:
-        return
+    typer.echo(f"{_counted(counts.explained)} explained{known}{skipped}")
     pages = contact_sheets(folder.rows(), folder.methods, folder.path)
     more = f" to {pages[-1].name}" if len(pages) > 1 else ""
     typer.echo(f"table: {folder.path / TABLE}")

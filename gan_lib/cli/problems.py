@@ -31,7 +31,8 @@ def in_one_line(error: BaseException) -> str:
         told = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     else:
         told = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-    told = " ".join(told.split())
+    notes = [f"({note})" for note in getattr(error, "__notes__", ())]
+    told = " ".join([*told.split(), *notes])
     expected = isinstance(error, OSError | ValueError) or (isinstance(error, KeyError) and " " in told)
     if isinstance(error, InputError) or (expected and told):
         return told

@@ -26,8 +26,9 @@ from gan_lib.data import find_images, read_image
 from gan_lib.explainers import Explainer, GeneratorExplainer
 from gan_lib.figures import overlay
 from gan_lib.metrics import average_drop, class_probability
-from gan_lib.workbench.explained import INPUTS, OTHERWISE, OVERLAY, TABLE, ExplanationFolder
+from gan_lib.workbench.explained import INPUTS, OTHERWISE, OVERLAY, TABLE, ExplanationFolder, written_to
 
+BATCH = 16  # images at a time: enough for a GPU, and rows come soon enough
 Photo = tuple[Path, Path]  # an image file and the name wanted for it
 
 
@@ -58,8 +59,10 @@ def resolve_class(cnn: Classifier, name: str | None) -> int | None:
     if name.strip().isdecimal() and int(name) < len(known):
         return int(name)
     by_plain = {_plain(own): own for own in known}
-    near = [own for plain, own in by_plain.items() if _plain(name) and _plain(name) in plain]
-    near += [by_plain[own] for own in difflib.get_close_matches(_plain(name), by_plain, n=3)]
+    near: list[str] = []
+    if any(map(str.isalpha, name)):  # no number is like another
+        near += [own for plain, own in by_plain.items() if _plain(name) in plain]
+        near += [by_plain[own] for own in difflib.get_close_matches(_plain(name), by_plain, n=3)]
     told = ", ".join(map(repr, dict.fromkeys(near[:5])))
     count = f"there are {len(known)} classes, numbered 0 to {len(known) - 1}"
     raise KeyError(f"no class {name!r}; {f'did you mean {told}?' if told else count}")
@@ -96,23 +99,26 @@ def _hash(state: Mapping[str, Tensor]) -> str:
 def find_photos(images: Sequence[Path], out: Path) -> list[Photo]:
     """Image files and the names wanted for them; what explanations consist of is left out.
 
-    That is what lies in ``out``, and in other folders below those given that hold a table of explanations.
+    That is what a run before wrote to ``out`` or to a folder that is given, and all that lies in other
+    folders of explanations below it.
 
     Raises:
         FileNotFoundError: a file or folder that is not there, or no image in them.
     """
     found: dict[Path, Photo] = {}
-    own = out.resolve()
-    holds_explanations = cache(lambda folder: (folder / TABLE).is_file())
+    holds_table = cache(lambda folder: (folder / TABLE).is_file())
+    parts = cache(written_to)
     for path, wanted in find_images(images):
-        above = list(path.absolute().parents)[: len(wanted.parts) - 1]  # below what was given
-        if not path.resolve().is_relative_to(own) and not any(map(holds_explanations, above)):
+        *below, place = path.absolute().parents[: len(wanted.parts)]
+        is_made = any(map(holds_table, below)) or any(
+            file.is_relative_to(folder) and file.relative_to(folder).parts[0] in parts(folder)
+            for file, folder in ((path.absolute(), place), (path.resolve(), out.resolve()))
+        )
+        if not is_made:
             found.setdefault(path.absolute(), (path, wanted))
     if not found:
         given = ", ".join(map(str, images))
-        raise FileNotFoundError(
-            f"no images in {given} (hidden files and folders of explanations are left out)"
-        )
+        raise FileNotFoundError(f"no images in {given} (hidden files and explanations are left out)")
     return list(found.values())
 
 
@@ -123,7 +129,7 @@ def explain_images(
     size: tuple[int, int],
     folder: ExplanationFolder,
     target: int | None = None,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> Counts:
     """Explain images one batch after the other, so that memory does not grow with their number.
@@ -135,12 +141,12 @@ def explain_images(
         size: height and width at which the CNN sees the images.
         folder: receives pictures, maps and rows; what it has is not made again.
         target: class to be explained; ``None`` for the predicted one.
-        batch_size: images at a time.
+        batch_size: images at a time; :data:`BATCH` by default.
         warn: told about every image that cannot be read, and every map that is not finite.
     """
     with ThreadPoolExecutor() as pool:
         run = _Run(cnn, explainers, size, folder, target, warn, pool)
-        for _ in progress(run.stream(photos, batch_size), "explaining", len(photos)):
+        for _ in progress(run.stream(photos, batch_size or BATCH), "explaining", len(photos)):
             pass
     return run.counts
 
@@ -207,7 +213,11 @@ class _Run:
             ]
             if not chosen:
                 continue
-            own = explainer.attribute(pictures[chosen], target=targets[chosen])  # (b, 1, H, W)
+            try:
+                own = explainer.attribute(pictures[chosen], target=targets[chosen])  # (b, 1, H, W)
+            except Exception as error:
+                error.add_note(f"in {method}")
+                raise
             drops = self._drop(pictures[chosen], own, targets[chosen], given[chosen])
             for place, one, drop in zip(chosen, own.cpu(), drops.tolist(), strict=True):
                 if not (one.isfinite().all() and math.isfinite(drop)):

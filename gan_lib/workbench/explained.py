@@ -160,14 +160,10 @@ class ExplanationFolder:
                 )
         own = {INPUTS, *before.get("methods", {})} if before else set()
         foreign = [self.path / name for name in (INPUTS, *self._methods) if name not in own]
-        foreign += [] if before else self._at_top()
+        foreign += [] if before else [self.path / TABLE, *_sheets(self.path)]
         for path in foreign:
             if path.is_file() or (path.is_dir() and any(path.iterdir())):
-                raise ValueError(f"there is a {path} of another origin: {OTHERWISE}")
-
-    def _at_top(self) -> list[Path]:
-        sheets = sorted(path for path in self.path.glob("*.png") if SHEET.fullmatch(path.name))
-        return [self.path / TABLE, self.path / SETTINGS, *sheets]
+                raise ValueError(f"{path} is there already, and not from such a run: {OTHERWISE}")
 
     def _clear(self) -> None:
         """Take away what table and settings tell of, and nothing else."""
@@ -182,8 +178,21 @@ class ExplanationFolder:
         for file in files:
             if ".." not in file.parts and not file.is_absolute():
                 (self.path / file).unlink(missing_ok=True)
-        for path in self._at_top():
+        for path in (self.path / TABLE, self.path / SETTINGS, *_sheets(self.path)):
             path.unlink(missing_ok=True)
+
+
+def written_to(folder: Path) -> frozenset[str]:
+    """Names of what runs before have written into a folder: subfolders and contact sheets."""
+    if not (folder / SETTINGS).is_file():
+        return frozenset()
+    return frozenset(
+        {INPUTS, *read_json(folder / SETTINGS)["methods"], *(own.name for own in _sheets(folder))}
+    )
+
+
+def _sheets(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.png") if SHEET.fullmatch(path.name))
 
 
 def _overlay_of(name: Path) -> Path:
