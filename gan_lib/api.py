@@ -12,6 +12,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,17 @@ from torch import Tensor, nn
 from gan_lib.classifiers import Classifier, load_classifier, make_classifier
 from gan_lib.classifiers.forms import IMAGENET_SIZE
 from gan_lib.classifiers.forms import wrap as wrap
+from gan_lib.classifiers.zoo import made_for
 from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.runtime import make_fabric
-from gan_lib.core.storage import read_json
+from gan_lib.core.storage import load_tensors, read_json
 from gan_lib.core.targets import Target, resolve_target
 from gan_lib.data import ImageSplit
 from gan_lib.data import read_images as pictures_at
 from gan_lib.data.values import check_range
 from gan_lib.explainers import METHODS, ContrastiveExplainer, Explainer, make_explainer
 from gan_lib.metrics import headings, judge, sanity_checks, stated, summarise
-from gan_lib.workbench import Places, Profile, Recipe
+from gan_lib.workbench import Places, Profile, Recipe, import_outside
 from gan_lib.workbench.explain import resolve_class
 from gan_lib.workbench.jobs import train_by_contrast
 
@@ -39,7 +41,17 @@ COMPARED = ("drop_black@10", "drop_blur@10")  # drops at 10 % of the image: maps
 
 
 def load_cnn(
-    name: str, weights: str | None = None, device: str = "cpu", pretrained: Path | None = None
+    name: str,
+    weights: str | None = None,
+    device: str = "cpu",
+    pretrained: Path | None = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    image_size: tuple[int, int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    output: str | None = None,
+    select: str | int | None = None,
 ) -> Classifier:
     """A CNN with its weights, frozen and in eval mode.
 
@@ -54,6 +66,17 @@ def load_cnn(
             the file to be put where.
     """
     home = pretrained or _shipped()
+    if output not in (None, "logits"):
+        raise ValueError(f"output={output!r}: one of ['logits']")
+    if ":" in name:
+        where, _, function = name.partition(":")
+        factory = getattr(import_outside([where])[-1], function)
+        model = factory(len(class_names)) if class_names and weights is None else factory()
+        if weights is not None:
+            model.load_state_dict(load_tensors(Path(weights)))
+        own: Any = {"mean": mean, "std": std, "class_names": class_names, "image_size": image_size}
+        cnn = wrap(model, **{field: value for field, value in own.items() if value is not None})
+        return cnn.requires_grad_(False).to(make_fabric(device).device)
     saved = [own for own in (home / name, Path(name)) if (own / "classifier.json").is_file()]
     try:
         cnn = (
@@ -65,16 +88,25 @@ def load_cnn(
             f"no weights for {name!r}: {error.args[0]}. In {home}: {known}. Torchvision's names, the folder "
             "of a saved CNN and gan_lib.wrap(model, ...) will do as well"
         ) from None
+    changes: Any = {"class_names": class_names, "image_size": image_size, "mean": mean, "std": std}
+    changes = {field: tuple(own) for field, own in changes.items() if own is not None}
+    if len(changes.get("class_names", cnn.class_names)) != len(cnn.class_names):
+        raise ValueError(f"{len(changes['class_names'])} class names for {len(cnn.class_names)} logits")
+    cnn = Classifier(cnn.backbone, replace(cnn.card, **changes))
     return cnn.requires_grad_(False).eval().to(make_fabric(device).device)
 
 
 def image_size(cnn: nn.Module, pretrained: Path | None = None) -> tuple[int, int]:
-    """Height and width that a CNN or its shipped explainers were trained at; else ImageNet's 224."""
+    """Height and width that a CNN, or the weights that torchvision has for it, or shipped explainers were
+    trained at; else ImageNet's 224."""
     if not isinstance(cnn, Classifier):
         return IMAGENET_SIZE
+    own = cnn.card.image_size or made_for(cnn.card)
+    if own:
+        return own
     about = sorted(((pretrained or _shipped()) / cnn.card.architecture).glob("*/explainer.json"))
     sizes = (tuple(read_json(path)["image_size"]) for path in about)
-    return cnn.card.image_size or next(sizes, IMAGENET_SIZE)
+    return next(sizes, IMAGENET_SIZE)
 
 
 def read_images(images: Any, size: nn.Module | int | tuple[int, int]) -> Tensor:

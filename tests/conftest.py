@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gan_lib.data import ImageData, digits_in_scenes
@@ -127,3 +129,45 @@ def bench(places):
     from gan_lib.workbench import Workbench
 
     return Workbench("test", "tiny", {}, places)
+
+
+# What the command line is given by mistake.
+FACTORIES = {
+    "raises.py": "def make(): raise RuntimeError('no licence')",
+    "nothing.py": "def make(): return 'a string'",
+    "wants.py": "def make(depth, width, height, colour): return None",
+    "broken.py": "def make(:",
+    "flat.py": "import torch\ndef make(*_): return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1))",
+    "pooled.py": """
+import torch
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 3, 3)
+    def forward(self, images):
+        return self.layer(images).relu().mean((2, 3))
+def make(*_): return Net()
+""",
+}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The working directory, in no project: pictures, and files that are not what they are called."""
+    Image.new("RGB", (80, 50), (200, 30, 30)).save(tmp_path / "photo.png")
+    for name in ("empty", "broken", "project/notebooks/profiles"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "broken" / "x.png").write_bytes(b"no image at all")
+    texts = {"text.safetensors": "text", "taken": "", "empty.txt": "\n\n", "twice.txt": "cat\ndog\ncat\n"}
+    texts |= {"three.txt": "a\nb\nc\n", "no.yaml": "a: [", "list.yaml": "[1, 2]", **FACTORIES}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9\nth\xe9\n")
+    save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GAN_LIB_IMPORT", "")
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("GAN_LIB_TRACEBACK", raising=False)
+    return tmp_path

@@ -71,6 +71,18 @@ def classifier_names() -> tuple[str, ...]:
     return (*SLIM, *models.list_models(module=models))
 
 
+def made_for(card: ModelCard) -> tuple[int, int] | None:
+    """Height and width that torchvision crops images to for its ImageNet weights of a CNN of its own.
+
+    ``None`` for other CNNs, and for such a one of other classes.
+    """
+    own = len(card.class_names) == IMAGENET_CLASSES and card.architecture in models.list_models(module=models)
+    if not own:
+        return None
+    side = models.get_model_weights(card.architecture).DEFAULT.transforms().crop_size[0]
+    return side, side
+
+
 def make_classifier(
     architecture: str,
     class_names: Sequence[str] | None = None,
@@ -174,7 +186,11 @@ def with_weights(card: ModelCard, weights: str | Path) -> Classifier:
 
 
 def _torchvision_state(name: str, weights: str) -> dict[str, Tensor]:
-    entry = models.get_model_weights(name)[weights]
+    try:
+        entry = models.get_model_weights(name)[weights]
+    except KeyError:
+        known = ", ".join(["DEFAULT", *models.get_model_weights(name).__members__])
+        raise KeyError(f"{name} has no weights {weights!r}; there are {known}") from None
     try:
         state = entry.get_state_dict(progress=False, check_hash=True)
     except OSError as error:

@@ -38,9 +38,17 @@ def make_fabric(device: str = "auto", precision: Precision = "auto") -> Fabric:
     Args:
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto`` is bf16 mixed precision on a GPU and float32 elsewhere.
+
+    Raises:
+        ValueError: another device, or one that is not there.
     """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if there["cuda"] else "cpu"
+    if not there.get(device):
+        told = "there is none on this machine" if device in there else "no such device"
+        usable = ", ".join(name for name, is_there in there.items() if is_there)
+        raise ValueError(f"device {device!r}: {told}; take auto, or one of {usable}")
     if precision == "auto":
         precision = "bf16-mixed" if device == "cuda" else "32-true"
     return Fabric(accelerator=device, devices=1, precision=precision)

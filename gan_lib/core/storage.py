@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -52,11 +52,18 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> 
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read all tensors of a safetensors file; no such file raises ``FileNotFoundError``."""
+    """Read all tensors of a safetensors file.
+
+    Raises:
+        FileNotFoundError: no such file; ValueError: a file of another kind.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}")
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file: {error}") from error
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:

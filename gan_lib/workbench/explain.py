@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from itertools import chain, count, islice
+from dataclasses import asdict, dataclass, field
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -17,154 +21,271 @@ from gan_lib.classifiers import Classifier
 from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.masking import masked_images
 from gan_lib.core.runtime import progress
-from gan_lib.core.storage import save_tensors
+from gan_lib.core.storage import atomic_path, save_tensors, tensor_bytes
 from gan_lib.data import find_images, read_image
-from gan_lib.explainers import Explainer
+from gan_lib.explainers import Explainer, GeneratorExplainer
 from gan_lib.figures import overlay
 from gan_lib.metrics import average_drop, class_probability
+from gan_lib.workbench.explained import INPUTS, OTHERWISE, OVERLAY, TABLE, ExplanationFolder, written_to
 
-OVERLAY = "_overlay"  # behind a map's name
-COLUMNS = ("image", "name", "prediction", "probability", "target", "target_probability", "drop", "area")
+BATCH = 16  # images at a time: enough for a GPU, and rows come soon enough
+Photo = tuple[Path, Path]  # an image file and the name wanted for it
+
+
+@dataclass
+class Counts:
+    """How many images were explained by a run, were there before, and could not be explained."""
+
+    explained: int = 0
+    known: int = 0
+    skipped: int = 0
 
 
 def resolve_class(cnn: Classifier, name: str | None) -> int | None:
-    """A class by name or number.
+    """A class by name or number; capitals, spaces, hyphens and underscores do not matter unless they must.
 
     Raises:
         KeyError: no such class, near misses are listed; or several.
     """
     if name is None:
         return None
-    names = [known.lower() for known in cnn.class_names]
-    numbers = [number for number, known in enumerate(names) if known == name.lower()]
-    if len(numbers) > 1:
-        raise KeyError(f"several classes are called {name!r}: give one of the numbers {numbers}")
-    if numbers:
-        return numbers[0]
-    if name.isdecimal() and int(name) < len(names):
+    known = cnn.class_names
+    for plain in (str, _plain):  # as it is written, then as it is meant
+        numbers = [number for number, own in enumerate(known) if plain(own) == plain(name)]
+        if len(numbers) > 1:
+            raise KeyError(f"several classes are called {name!r}: give one of the numbers {numbers}")
+        if numbers:
+            return numbers[0]
+    if name.strip().isdecimal() and int(name) < len(known):
         return int(name)
-    near = [known for known in cnn.class_names if name.lower() in known.lower()][:5]
-    hint = f"; did you mean {', '.join(map(repr, near))}?" if near else f"; there are {len(names)} classes"
-    raise KeyError(f"no class {name!r}{hint}")
+    by_plain = {_plain(own): own for own in known}
+    near: list[str] = []
+    if any(map(str.isalpha, name)):  # no number is like another
+        near += [own for plain, own in by_plain.items() if _plain(name) in plain]
+        near += [by_plain[own] for own in difflib.get_close_matches(_plain(name), by_plain, n=3)]
+    told = ", ".join(map(repr, dict.fromkeys(near[:5])))
+    count = f"there are {len(known)} classes, numbered 0 to {len(known) - 1}"
+    raise KeyError(f"no class {name!r}; {f'did you mean {told}?' if told else count}")
 
 
-def explain_images(
-    images: Sequence[Path],
-    cnn: Classifier,
-    explainers: Mapping[str, Explainer],
-    size: tuple[int, int],
-    out: Path,
-    target: int | None = None,
-    batch_size: int = 32,
-    warn: Callable[[str], None] = lambda _: None,
-) -> tuple[int, int]:
-    """Explain images one batch after the other, so that memory does not grow with their number.
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("-", " ").replace("_", " ")
 
-    Args:
-        images: files, and folders that are searched for them (:func:`gan_lib.data.find_images`).
-        cnn: the CNN whose predictions are explained.
-        explainers: by the folder that receives their maps; the first one's are measured in the table.
-        size: height and width at which the CNN sees the images.
-        out: receives ``inputs/NAME.png``; per explainer ``NAME.png`` (the map in grey),
-            ``NAME_overlay.png`` and ``NAME.safetensors`` (``map``, (1, H, W) float); and
-            ``explanations.csv``, whose column ``name`` is NAME.
-        target: class to be explained; ``None`` for the predicted one.
-        batch_size: images at a time.
-        warn: told about every image that cannot be read.
 
-    Returns:
-        How many images were explained, and how many could not be read.
+def settings_of(cnn: Classifier, size: tuple[int, int], target: int | None = None) -> dict[str, Any]:
+    """What explanations of a CNN are made with, as JSON values: other ones belong in another folder."""
+    card = {name: value for name, value in asdict(cnn.card).items() if name != "class_names"}
+    return {
+        **card,
+        "weights": _hash(cnn.state_dict()),
+        "class_names": hashlib.sha256("\n".join(cnn.class_names).encode()).hexdigest()[:16],
+        "image_size": list(size),
+        "target": None if target is None else f"{target}: {cnn.class_names[target]}",
+    }
+
+
+def version_of(explainer: Explainer) -> str:
+    """What tells a trained explainer from another of its name; of others, which learn nothing, empty."""
+    return _hash(explainer.generator.state_dict()) if isinstance(explainer, GeneratorExplainer) else ""
+
+
+def _hash(state: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode() + tensor_bytes(state[name]))
+    return digest.hexdigest()[:16]
+
+
+def find_photos(images: Sequence[Path], out: Path) -> list[Photo]:
+    """Image files and the names wanted for them; what explanations consist of is left out.
+
+    That is what a run before wrote to ``out`` or to a folder that is given, and all that lies in other
+    folders of explanations below it.
 
     Raises:
         FileNotFoundError: a file or folder that is not there, or no image in them.
     """
-    files = list(find_images(images))
-    if not files:
-        raise FileNotFoundError(f"no images in {', '.join(map(str, images))}")
+    found: dict[Path, Photo] = {}
+    holds_table = cache(lambda folder: (folder / TABLE).is_file())
+    parts = cache(written_to)
+    for path, wanted in find_images(images):
+        *below, place = path.absolute().parents[: len(wanted.parts)]
+        is_made = any(map(holds_table, below)) or any(
+            file.is_relative_to(folder) and file.relative_to(folder).parts[0] in parts(folder)
+            for file, folder in ((path.absolute(), place), (path.resolve(), out.resolve()))
+        )
+        if not is_made:
+            found.setdefault(path.absolute(), (path, wanted))
+    if not found:
+        given = ", ".join(map(str, images))
+        raise FileNotFoundError(f"no images in {given} (hidden files and explanations are left out)")
+    return list(found.values())
 
-    def read(entry: tuple[Path, Path]) -> Tensor | ValueError:
-        try:
-            return read_image(entry[0], size)
-        except ValueError as error:
-            return error
 
-    explained, skipped, taken = 0, 0, set[Path]()
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "explanations.csv").open("w", newline="") as file, ThreadPoolExecutor() as pool:
-        pd.DataFrame(columns=COLUMNS).to_csv(file, index=False)
-        remaining = iter(progress(files, "explaining"))
-        while batch := list(islice(remaining, batch_size)):
-            good: dict[Path, tuple[Path, Tensor]] = {}
-            for (path, name), image in zip(batch, pool.map(read, batch), strict=True):
-                if isinstance(image, Tensor):
-                    good[_free_name(name, taken)] = path, image
+def explain_images(
+    photos: Sequence[Photo],
+    cnn: Classifier,
+    explainers: Mapping[str, Explainer],
+    size: tuple[int, int],
+    folder: ExplanationFolder,
+    target: int | None = None,
+    batch_size: int | None = None,
+    warn: Callable[[str], None] = lambda _: None,
+) -> Counts:
+    """Explain images one batch after the other, so that memory does not grow with their number.
+
+    Args:
+        photos: files and the names wanted for them (:func:`find_photos`).
+        cnn: the CNN whose predictions are explained.
+        explainers: by the name of their method.
+        size: height and width at which the CNN sees the images.
+        folder: receives pictures, maps and rows; what it has is not made again.
+        target: class to be explained; ``None`` for the predicted one.
+        batch_size: images at a time; :data:`BATCH` by default.
+        warn: told about every image that cannot be read, and every map that is not finite.
+    """
+    with ThreadPoolExecutor() as pool:
+        run = _Run(cnn, explainers, size, folder, target, warn, pool)
+        for _ in progress(run.stream(photos, batch_size or BATCH), "explaining", len(photos)):
+            pass
+    return run.counts
+
+
+@dataclass
+class _Run:
+    """What :func:`explain_images` was given, and what has become of it."""
+
+    cnn: Classifier
+    explainers: Mapping[str, Explainer]
+    size: tuple[int, int]
+    folder: ExplanationFolder
+    target: int | None
+    warn: Callable[[str], None]
+    pool: ThreadPoolExecutor
+    counts: Counts = field(default_factory=Counts)
+
+    def stream(self, photos: Sequence[Photo], batch_size: int) -> Iterator[None]:
+        """Explain photos; a step for each, when it is done."""
+        for start in range(0, len(photos), batch_size):
+            batch = photos[start : start + batch_size]
+            waiting: list[tuple[Photo, Tensor]] = []
+            for photo, pixels in zip(batch, self.pool.map(self._read, batch), strict=True):
+                if isinstance(pixels, str):
+                    self._skip(photo[0], pixels)
+                elif self.folder.missing(photo[0], [*self.explainers]):
+                    waiting.append((photo, pixels))
                 else:
-                    warn(f"skipped {path}: {image}")
-            explained, skipped = explained + len(good), skipped + len(batch) - len(good)
-            if not good:
+                    self.counts.known += 1
+            if waiting:
+                self._explain([photo for photo, _ in waiting], torch.stack([own for _, own in waiting]))
+            yield from [None] * len(batch)
+
+    def _read(self, photo: Photo) -> Tensor | str:
+        """Pixels (3, H, W) uint8, or why there are none."""
+        try:
+            pixels = read_image(photo[0], self.size)
+        except ValueError as error:
+            return str(error)
+        if self.folder.is_changed(photo[0], pixels):
+            return f"it has changed since it was explained there; {OTHERWISE}"
+        return pixels
+
+    def _skip(self, path: Path, reason: str) -> None:
+        self.counts.skipped += 1
+        self.warn(f"skipped {path}: {reason}")
+
+    def _explain(self, photos: Sequence[Photo], pixels: Tensor) -> None:
+        """Explain photos (B, 3, H, W) uint8, each by the methods that it lacks: files first, then rows."""
+        pictures = pixels.to(self.cnn.mean.device).float() / 255  # (B, 3, H, W)
+        with evaluation_mode(self.cnn), torch.no_grad():
+            probabilities = self.cnn.probabilities(self.cnn(pictures))  # (B, K)
+        best, prediction = probabilities.max(1)
+        targets = prediction if self.target is None else torch.full_like(prediction, self.target)  # (B,)
+        given = probabilities.gather(1, targets[:, None])[:, 0]  # (B,)
+        is_sure = probabilities.isfinite().all(1).tolist()
+        rows: list[dict[str, Any]] = []
+        maps: dict[tuple[int, str], Tensor] = {}
+        for method, explainer in self.explainers.items():
+            chosen = [
+                place
+                for place, (path, _) in enumerate(photos)
+                if is_sure[place] and self.folder.missing(path, [method])
+            ]
+            if not chosen:
                 continue
-            pictures = torch.stack([image for _, image in good.values()]).float() / 255  # (B, 3, H, W)
-            table, maps = _explain(cnn, explainers, pictures, target)
-            table.insert(0, "image", [path.as_posix() for path, _ in good.values()])
-            table.insert(1, "name", [stem.as_posix() for stem in good])
-            table.to_csv(file, index=False, header=False)
-            list(pool.map(lambda write: write(), _writers(out, list(good), pictures, maps)))
-            file.flush()
-    return explained, skipped
+            try:
+                own = explainer.attribute(pictures[chosen], target=targets[chosen])  # (b, 1, H, W)
+            except Exception as error:
+                error.add_note(f"in {method}")
+                raise
+            drops = self._drop(pictures[chosen], own, targets[chosen], given[chosen])
+            for place, one, drop in zip(chosen, own.cpu(), drops.tolist(), strict=True):
+                if not (one.isfinite().all() and math.isfinite(drop)):
+                    self.warn(f"skipped {photos[place][0]}, {method}: its map is not finite")
+                    continue
+                maps[place, method] = one
+                measured = {"method": method, "drop": round(drop, 2), "area": round(float(one.mean()), 4)}
+                rows.append({"place": place, **measured})
+        self._count(photos, is_sure, {place for place, _ in maps})
+        if not rows:
+            return
+        names = self.cnn.class_names
+        about: dict[int, dict[str, Any]] = {
+            place: {
+                "image": photos[place][0].as_posix(),
+                "name": self.folder.name_of(*photos[place]).as_posix(),
+                "prediction": names[int(prediction[place])],
+                "probability": round(float(best[place]), 4),
+                "target": names[int(targets[place])],
+                "target_probability": round(float(given[place]), 4),
+            }
+            for place in sorted({place for place, _ in maps})
+        }
+        self.folder.begin()
+        inputs = {about[place]["name"]: pixels[place] for place in about}
+        named = {
+            (about[place]["name"], method): (pictures[place].cpu(), own)
+            for (place, method), own in maps.items()
+        }
+        list(self.pool.map(lambda write: write(), _writers(self.folder.path, inputs, named)))
+        rows.sort(key=lambda row: row["place"])  # the methods of an image follow each other
+        self.folder.append(pd.DataFrame([{**about[row["place"]], **row} for row in rows]))
 
+    def _drop(self, pictures: Tensor, maps: Tensor, targets: Tensor, before: Tensor) -> Tensor:
+        """Average drop (B,) in per cent; of a class of no probability, 0: there is nothing to lose."""
+        shown = masked_images(pictures, maps, "blur")
+        drop = average_drop(before, class_probability(self.cnn, shown, targets))
+        return torch.where(before > 0, drop, 0.0)
 
-def _free_name(name: Path, taken: set[Path]) -> Path:
-    """A name without ending, not given before: ``a.jpg`` and ``a.png`` become ``a`` and ``a_png``."""
-
-    def overlay_of(stem: Path) -> Path:
-        return stem.with_name(f"{stem.name}{OVERLAY}")
-
-    candidates = [name.with_suffix(""), name.with_name(name.name.replace(".", "_"))]
-    numbered = (name.with_name(f"{name.stem}_{number}") for number in count(2))
-    free = (stem for stem in chain(candidates, numbered) if not {stem, overlay_of(stem)} & taken)
-    stem = next(free)
-    taken |= {stem, overlay_of(stem)}
-    return stem
-
-
-def _explain(
-    cnn: Classifier, explainers: Mapping[str, Explainer], pictures: Tensor, target: int | None
-) -> tuple[pd.DataFrame, dict[str, Tensor]]:
-    """The other columns of the table, and maps (B, 1, H, W) by explainer."""
-    pictures = pictures.to(next(cnn.parameters()).device)
-    with evaluation_mode(cnn), torch.no_grad():
-        probabilities = cnn(pictures).float().softmax(1)  # (B, K)
-    best, prediction = probabilities.max(1)
-    explained = prediction if target is None else torch.full_like(prediction, target)
-    maps = {name: explainer.attribute(pictures, target=explained) for name, explainer in explainers.items()}
-    first = next(iter(maps.values()))
-    before = probabilities.gather(1, explained[:, None])[:, 0]  # (B,)
-    drop = average_drop(before, class_probability(cnn, masked_images(pictures, first, "blur"), explained))
-    named = ([cnn.class_names[label] for label in labels.tolist()] for labels in (prediction, explained))
-    numbers = (own.double().cpu().numpy().round(4) for own in (best, before, drop, first.mean((1, 2, 3))))
-    (predicted, asked), (sure, given, lost, area) = named, numbers
-    columns = (predicted, sure, asked, given, lost.round(2), area)
-    table = pd.DataFrame(dict(zip(COLUMNS[2:], columns, strict=True)))
-    return table, {name: own.cpu() for name, own in maps.items()}
+    def _count(self, photos: Sequence[Photo], is_sure: Sequence[bool], explained: set[int]) -> None:
+        for place, (path, _) in enumerate(photos):
+            if place in explained:
+                self.counts.explained += 1
+            elif is_sure[place]:
+                self._skip(path, "no method has a map of it")
+            else:
+                self._skip(path, "the CNN's probabilities are not finite")
 
 
 def _writers(
-    out: Path, stems: Sequence[Path], pictures: Tensor, maps: Mapping[str, Tensor]
+    out: Path, inputs: Mapping[str, Tensor], maps: Mapping[tuple[str, str], tuple[Tensor, Tensor]]
 ) -> Iterator[Callable[[], None]]:
-    """One call per file to be written."""
-    for folder in ("inputs", *maps):
-        for stem in stems:
-            (out / folder / stem).parent.mkdir(parents=True, exist_ok=True)
-    for stem, image in zip(stems, pictures, strict=True):
-        yield partial(_save, image, out / "inputs" / f"{stem}.png")
-    for folder, own in maps.items():
-        for stem, one, picture in zip(stems, own, overlay(pictures, own), strict=True):
-            base = out / folder / stem
-            yield partial(_save, one, base.with_name(f"{stem.name}.png"))
-            yield partial(_save, picture, base.with_name(f"{stem.name}{OVERLAY}.png"))
-            yield partial(save_tensors, base.with_name(f"{stem.name}.safetensors"), {"map": one})
+    """One call per file: images by name, and images with maps by name and method."""
+    for name, pixels in inputs.items():
+        yield partial(_save, pixels, out / INPUTS / f"{name}.png")
+    for (name, method), (picture, own) in maps.items():
+        base = out / method / name
+        coloured = overlay(picture[None], own[None])[0]
+        yield partial(_save, _bytes(own), base.with_name(f"{base.name}.png"))
+        yield partial(_save, _bytes(coloured), base.with_name(f"{base.name}{OVERLAY}.png"))
+        yield partial(save_tensors, base.with_name(f"{base.name}.safetensors"), {"map": own})
+
+
+def _bytes(pixels: Tensor) -> Tensor:
+    return pixels.clamp(0, 1).mul(255).round().byte()
 
 
 def _save(pixels: Tensor, path: Path) -> None:
-    """Write (3, H, W) or (1, H, W) in [0, 1] as a PNG."""
-    to_pil_image(pixels.clamp(0, 1).mul(255).round().byte()).save(path)
+    """Write (3, H, W) or (1, H, W) uint8 as a PNG, atomically."""
+    with atomic_path(path) as temporary:
+        to_pil_image(pixels).save(temporary, format="PNG")

@@ -48,7 +48,7 @@ def test_the_command_line_takes_it(tmp_path):
     result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     assert (tmp_path / "out/luminance/picture_overlay.png").is_file()
-    assert len(pd.read_csv(tmp_path / "out/explanations.csv")) == 1
+    assert pd.read_csv(tmp_path / "out/explanations.csv")["method"].tolist() == ["luminance", "grad_cam"]
 
 
 def test_a_recipe_takes_it_into_the_comparison():

@@ -165,7 +165,8 @@ def test_explain_knows_a_method(tmp_path, monkeypatch, apart):
     given += ["--import", tmp_path / "own_method.py", "--out", tmp_path / "out"]
     done = CliRunner().invoke(app, list(map(str, given)))
     assert done.exit_code == 0, done.output
-    assert pd.read_csv(tmp_path / "out/explanations.csv")["area"].tolist() == [pytest.approx(1 / 3, abs=1e-3)]
+    areas = pd.read_csv(tmp_path / "out/explanations.csv").set_index("method")["area"]
+    assert areas["outside_brightness"] == pytest.approx(1 / 3, abs=1e-3)
     assert (tmp_path / "out" / "outside_brightness" / "red.png").is_file()
 
 

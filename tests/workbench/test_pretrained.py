@@ -25,7 +25,8 @@ from gan_lib.explainers import (
 )
 from gan_lib.gan.conditions import ConditionMaker, FeatureMaker
 from gan_lib.gan.generators import make_generator
-from gan_lib.workbench.explain import explain_images, resolve_class
+from gan_lib.workbench.explain import Counts, explain_images, find_photos, resolve_class
+from gan_lib.workbench.explained import ExplanationFolder
 
 NAMES = tuple("0123456789")
 SMALL = {"width": 8, "condition_channels": 4, "sft_hidden": 4, "stem_stride": 8, "detail": 4}
@@ -148,17 +149,19 @@ def test_a_folder_is_explained(root, pictures, tmp_path):
     assert "3 images explained, 1 skipped" in result.output
     assert "broken.png" in result.output
     rows = table(out)
-    assert [row["image"].removeprefix(str(pictures)) for row in rows] == ["/a.jpg", "/a.png", "/more/a.png"]
+    assert [row["method"] for row in rows] == ["contrastive_lsft", "grad_cam"] * 3
+    names = [row["image"].removeprefix(str(pictures)) for row in rows[::2]]
+    assert names == ["/a.jpg", "/a.png", "/more/a.png"]
     for row in rows:
         assert row["prediction"] == row["target"]
         assert 0 <= float(row["probability"]) <= 1
         assert 0 <= float(row["drop"]) <= 100
         assert 0 <= float(row["area"]) <= 1
-    assert [row["name"] for row in rows] == ["a", "a_png", "more/a"]
+    assert [row["name"] for row in rows] == ["a", "a", "a_png", "a_png", "more/a", "more/a"]
     for stem in ("a", "a_png", "more/a"):
         with Image.open(out / "inputs" / f"{stem}.png") as picture:
             assert picture.size == (64, 64)
-        for method in ("gan", "gradcam"):
+        for method in ("contrastive_lsft", "grad_cam"):
             with Image.open(out / method / f"{stem}.png") as grey:
                 assert grey.mode == "L"
             with Image.open(out / method / f"{stem}_overlay.png") as coloured:
@@ -185,9 +188,12 @@ def test_numbers_of_the_table_worked_out_by_hand(colour_net, tmp_path):
         return (20 * images.mean((2, 3))).softmax(1)[0]
 
     for target, label in ((None, 0), (2, 2)):
-        files = [tmp_path / "one.png"]
-        assert explain_images(files, cnn, {"left": Left(cnn)}, (8, 8), tmp_path / "out", target) == (1, 0)
-        (row,) = table(tmp_path / "out")
+        out = tmp_path / f"out of {target}"
+        folder = ExplanationFolder(out, {}, {"left": ""})
+        photos = find_photos([tmp_path / "one.png"], out)
+        counts = explain_images(photos, cnn, {"left": Left(cnn)}, (8, 8), folder, target)
+        assert counts == Counts(explained=1)
+        (row,) = table(out)
         shown = torch.cat([image[..., :4], FILLS["blur"](image)[..., 4:]], 3)
         before, after = float(chances(image)[label]), float(chances(shown)[label])
         assert (row["prediction"], row["target"]) == ("red", ("red", "green", "blue")[label])
@@ -196,7 +202,7 @@ def test_numbers_of_the_table_worked_out_by_hand(colour_net, tmp_path):
         assert float(row["drop"]) == pytest.approx(100 * max(0, before - after) / before, abs=0.02)
         assert float(row["area"]) == 0.5
     assert float(row["drop"]) > 1
-    grey = np.asarray(Image.open(tmp_path / "out" / "left" / "one.png"))
+    grey = np.asarray(Image.open(out / "left" / "one.png"))
     assert (grey[:, :4] == 255).all()
     assert not grey[:, 4:].any()
 
@@ -207,8 +213,7 @@ def test_names_do_not_collide(root, tmp_path):
     for name in ("a.png", "a_overlay.png", "a.bmp", "a_png.png"):
         Image.new("RGB", (64, 64), (9, 90, 200)).save(folder / name)
     assert explain(root, folder, "--out", tmp_path / "out").exit_code == 0
-    written = [path.relative_to(tmp_path / "out" / "gan") for path in (tmp_path / "out" / "gan").iterdir()]
-    assert len(written) == 4 * 3
+    assert len([*(tmp_path / "out" / "contrastive_lsft").iterdir()]) == 4 * 3
     assert len({row["name"] for row in table(tmp_path / "out")}) == 4
 
 
@@ -220,12 +225,51 @@ def test_a_name_of_several_classes_is_refused(root, pictures, tmp_path):
     assert resolve_class(cnn, "dog") == 1
 
 
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("gas_pump", 0),
+        ("Gas Pump", 0),
+        (" gas-pump", 0),
+        ("Dog", 1),
+        ("dog", 2),
+        ("2", 2),
+        ("03", 4),
+        ("4", 4),
+    ],
+)
+def test_a_class_is_found_by_what_is_meant(asked, found):
+    cnn = make_classifier("slim_vgg", ["gas_pump", "Dog", "dog", "gas mask", "03"])
+    assert resolve_class(cnn, asked) == found
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("DOG", r"several classes are called 'DOG': give one of the numbers \[1, 2\]"),
+        ("gas pumps", r"no class 'gas pumps'; did you mean 'gas_pump'"),
+        ("mask", r"no class 'mask'; did you mean 'gas mask'"),
+        ("5", r"no class '5'; there are 5 classes, numbered 0 to 4"),
+        ("-1", r"no class '-1'; there are 5 classes"),
+        ("", r"no class ''; there are 5 classes"),
+    ],
+)
+def test_a_class_that_is_not_there(asked, told):
+    cnn = make_classifier("slim_vgg", ["gas_pump", "Dog", "dog", "gas mask", "03"])
+    with pytest.raises(KeyError, match=told):
+        resolve_class(cnn, asked)
+
+
 def test_one_image_one_class_another_method(root, pictures, tmp_path):
     out = tmp_path / "out"
     result = explain(root, pictures / "a.png", "--target", "7", "--method", "saliency", "--out", out)
     assert result.exit_code == 0, result.output
-    assert [row["target"] for row in table(out)] == ["7"]
-    assert {path.name for path in out.iterdir()} == {"inputs", "saliency", "gradcam", "explanations.csv"}
+    assert [row["target"] for row in table(out)] == ["7", "7"]
+    folders, files = (
+        {"inputs", "saliency", "grad_cam"},
+        {"explanations.csv", "explain.json", "contact_sheet.png"},
+    )
+    assert {path.name for path in out.iterdir()} == folders | files
 
 
 @pytest.mark.parametrize(

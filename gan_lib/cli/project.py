@@ -1,59 +1,28 @@
-"""The command line: ``gan-lib run``, ``sweep``, ``explain``, ``figures``, ``results``, ``reference``, ..."""
+"""A project's commands: ``run``, ``sweep``, ``ship``, ``reference``, ``figures``, ``results``, ``lab``, ...
+
+Their bodies begin with the imports that take long.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gan_lib import api
-from gan_lib.core.runtime import PASSIVE
-from gan_lib.figures import FigureFolder, check_manifest, read_manifest
-from gan_lib.workbench import (
-    Places,
-    Profile,
-    ProfileError,
-    Sweep,
-    Workbench,
-    import_outside,
-    parsed_change,
-    run_sweep,
-)
-from gan_lib.workbench.claims import collect_claims, in_words
-from gan_lib.workbench.driver import Result, find_notebooks, notebook_name, run_notebooks
-from gan_lib.workbench.explain import explain_images, resolve_class
-from gan_lib.workbench.reference import make_references
-from gan_lib.workbench.reproduction import REPRODUCTION, committed_figures, compare_figures, told
-from gan_lib.workbench.results import stale_results, write_results
-from gan_lib.workbench.ship import ship as ship_explainers
+from gan_lib.cli.base import Changes, Outside, Root, app, import_outside
+from gan_lib.cli.problems import InputError, given
 
-FOLDERS = {"grad_cam": "gradcam"}  # that receive a method's maps, where it is not its name
+if TYPE_CHECKING:
+    from gan_lib.workbench import Places
+    from gan_lib.workbench.driver import Result
 
-app = typer.Typer(
-    help="Why does this CNN predict what it predicts, and can the answer be trusted?",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-
-Root = Annotated[Path, typer.Option(help="The project: the folder that holds notebooks/.")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="A recipe field, for instance contrastive.epochs=3; repeatable."),
-]
-Outside = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--import",
-        help="A module, or the path of its file, that registers methods, metrics, data sets, conditions or "
-        "generators of your own; repeatable.",
-    ),
-]
+# What a user can mend, as the workbench tells it: told in one line, with exit code 2.
+_problems = partial(given, kinds=(FileNotFoundError, KeyError, ValueError))
 
 
 @app.command()
@@ -74,6 +43,10 @@ def run(
     root: Root = Path(),
 ) -> None:
     """Run the notebooks headless and regenerate their figures and tables."""
+    from gan_lib.workbench import Places, Profile, parsed_change
+    from gan_lib.workbench.claims import collect_claims, in_words
+    from gan_lib.workbench.driver import find_notebooks, notebook_name, run_notebooks
+
     places = Places.of(root.resolve(), figures and figures.resolve(), data and data.resolve())
     with _problems():
         import_outside(outside or ())
@@ -96,6 +69,8 @@ def sweep(
     root: Root = Path(),
 ) -> None:
     """Train and judge every setting of a sweep; tables go to figures/FILE."""
+    from gan_lib.workbench import Places, Sweep, parsed_change, run_sweep
+
     places = Places.of(root.resolve())
     path = Path(file) if file.endswith((".yaml", ".yml")) else places.notebooks / "sweeps" / f"{file}.yaml"
     with _problems():
@@ -114,6 +89,9 @@ def ship(
     root: Root = Path(),
 ) -> None:
     """Put the explainers that a profile has trained, those of the first seed, into data/pretrained."""
+    from gan_lib.workbench import Places, Workbench
+    from gan_lib.workbench.ship import ship as ship_explainers
+
     places = Places.of(root.resolve())
     with _problems():
         folder, methods = ship_explainers(Workbench("ship", profile, places=places).subject(), weights)
@@ -126,10 +104,13 @@ def reference(
         str,
         typer.Option(help="Architectures or DATA/ARCHITECTURE/SEED, separated by commas; all by default."),
     ] = "",
-    workers: Annotated[int, typer.Option(help="Processes side by side.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 2,
     root: Root = Path(),
 ) -> None:
     """Train the reference CNNs in data/pretrained again, in the pinned way in which they are shipped."""
+    from gan_lib.workbench import Places
+    from gan_lib.workbench.reference import make_references
+
     with _problems():
         for card in make_references(Places.of(root.resolve()), _names(only), workers):
             mark = f", mark followed {card['mark']['followed']:.2f}" if "mark" in card else ""
@@ -142,16 +123,6 @@ def reference(
 
 def _names(given: str) -> list[str]:
     return [name.strip() for name in given.split(",") if name.strip()]
-
-
-@contextmanager
-def _problems() -> Iterator[None]:
-    """What a user can mend is told in one line, with exit code 2."""
-    try:
-        yield
-    except (ProfileError, FileNotFoundError, KeyError, ValueError) as error:
-        typer.echo(f"error: {error.args[0] if error.args else error}", err=True)
-        raise typer.Exit(2) from None
 
 
 def _announce(number: int, total: int, notebook: str) -> None:
@@ -173,45 +144,6 @@ def _tell(result: Result, places: Places) -> None:
         raise typer.Exit(1)
 
 
-@app.command()
-def explain(
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders that are searched for them.")],
-    model: Annotated[
-        str, typer.Option(help="A CNN in data/pretrained, the folder of another, or any of torchvision's.")
-    ] = "slim_vgg",
-    weights: Annotated[
-        str | None, typer.Option(help="The CNN's weights: a safetensors file, or torchvision's by name.")
-    ] = None,
-    method: Annotated[str, typer.Option(help=", ".join(api.METHODS))] = "contrastive_lsft",
-    target: Annotated[
-        str | None, typer.Option(help="Class to be explained, by name or number; by default the predicted.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder that receives maps and table.")] = Path("outputs"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    outside: Outside = None,
-    root: Root = Path(),
-) -> None:
-    """Explain images: maps, overlays and a table, by a method and, beside it, Grad-CAM."""
-    pretrained = root.resolve() / "data" / "pretrained"
-    with _problems():
-        import_outside(outside or ())
-        methods = dict.fromkeys([api.METHODS.name(method), "grad_cam"])
-        cnn = api.load_cnn(model, weights, device, pretrained)
-        trained = {name: "gan" for name in methods if api.METHODS[name].kind == "trained"}
-        explainers = {
-            (trained | FOLDERS).get(name, name): api.explainer(name, cnn, pretrained).to(cnn.mean.device)
-            for name in methods
-        }
-        size, asked = api.image_size(cnn, pretrained), resolve_class(cnn, target)
-        done, skipped = explain_images(
-            images, cnn, explainers, size, out, asked, warn=lambda text: typer.echo(text, err=True)
-        )
-    told = f", {skipped} skipped" if skipped else ""
-    typer.echo(f"{done} images explained{told}: {out}/explanations.csv")
-    if not done:
-        raise typer.Exit(1)
-
-
 @app.command("figures")
 def list_figures(
     reference: Annotated[
@@ -228,10 +160,14 @@ def list_figures(
     With --compare: fail if more than 7 % of the means lie outside the other tables' intervals, or a claim
     that held does not hold, or the reverse.
     """
+    from gan_lib.figures.save import MANIFEST, check_manifest, read_manifest
+
     folder = root.resolve() / "figures"
     if compare:
         _compare(reference, folder, profile, root.resolve())
         return
+    if not (folder / MANIFEST).is_file():
+        raise InputError(f"no figures were made in {folder}: gan-lib run makes them, --root is the project")
     for name, row in sorted(read_manifest(folder)["files"].items()):
         typer.echo(f"{name}: {row['caption']}")
     problems = check_manifest(folder)
@@ -242,6 +178,9 @@ def list_figures(
 
 
 def _compare(reference: str, folder: Path, profile: str, root: Path) -> None:
+    from gan_lib.figures import FigureFolder
+    from gan_lib.workbench.reproduction import REPRODUCTION, committed_figures, compare_figures, told
+
     with _problems(), committed_figures(reference, root) as committed:
         made = compare_figures(committed, folder, profile)
     for line in told(made):
@@ -261,6 +200,9 @@ def results(
     root: Root = Path(),
 ) -> None:
     """Write README's results and figures/RESULTS.md from the tables."""
+    from gan_lib.workbench import Places
+    from gan_lib.workbench.results import stale_results, write_results
+
     places = Places.of(root.resolve())
     with _problems():
         stale = stale_results(places) if check else []
@@ -275,7 +217,12 @@ def results(
 @app.command()
 def lab(root: Root = Path()) -> None:
     """Open the notebooks in JupyterLab."""
-    command = [sys.executable, "-m", "jupyter", "lab", str(root.resolve() / "notebooks")]
+    from gan_lib.core.runtime import PASSIVE
+
+    notebooks = root.resolve() / "notebooks"
+    if not notebooks.is_dir():
+        raise InputError(f"there is no {notebooks}: --root is the project, the folder that holds notebooks/")
+    command = [sys.executable, "-m", "jupyter", "lab", str(notebooks)]
     raise typer.Exit(subprocess.run(command, check=False, env={**PASSIVE, **os.environ}).returncode)
 
 
@@ -284,14 +231,13 @@ def study(
     answers: Annotated[
         Path | None, typer.Option(help="CSV of the answers; ROOT/data/study/answers.csv by default.")
     ] = None,
-    port: Annotated[int, typer.Option(help="Of the page, on this machine.")] = 8866,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the page, on this machine.")] = 8866,
     root: Root = Path(),
 ) -> None:
     """Open the user study as a web page; everyone who opens it is another participant."""
     page = root.resolve() / "notebooks" / "pages" / "user_study.ipynb"
     if not page.is_file():
-        typer.echo(f"error: there is no {page}", err=True)
-        raise typer.Exit(2)
+        raise InputError(f"there is no {page}: --root is the project, the folder that holds notebooks/")
     environment = dict(os.environ)
     if answers:
         environment["GAN_LIB_STUDY_ANSWERS"] = str(answers.resolve())

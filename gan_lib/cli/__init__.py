@@ -1,0 +1,9 @@
+"""The command line: ``gan-lib explain``, ``run``, ``sweep``, ``figures``, ``results``, ``reference``, ...
+
+What takes long to import, torch first of all, is imported by the commands, when they run.
+"""
+
+from gan_lib.cli import explain, project
+from gan_lib.cli.base import app
+
+__all__ = ["app", "explain", "project"]

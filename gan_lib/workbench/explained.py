@@ -1,0 +1,204 @@
+"""A folder of explanations: its table, what they were made with, and how more are added.
+
+outputs/
+    explain.json           what all of it was made with: CNN, size, class
+    explanations.csv       a row per image and method
+    contact_sheet.png      all of it to be looked at
+    inputs/NAME.png        the image as the CNN saw it
+    METHOD/NAME.png, NAME_overlay.png, NAME.safetensors
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from torch import Tensor
+
+from gan_lib.core.storage import atomic_path, read_json, write_json
+
+TABLE, SETTINGS, INPUTS = "explanations.csv", "explain.json", "inputs"
+OVERLAY = "_overlay"  # behind a map's name
+ENDINGS = (".png", f"{OVERLAY}.png", ".safetensors")  # of what a method has of an image
+SHEET = re.compile(r"contact_sheet(_\d+)?\.png")
+OF_IMAGE = ("image", "name", "method", "prediction", "probability", "target", "target_probability")
+COLUMNS = (*OF_IMAGE, "drop", "area")
+OTHERWISE = "take another folder (--out), or overwrite it (--overwrite)"
+
+
+class ExplanationFolder:
+    """A folder that receives explanations, or has some already, to which others are added.
+
+        folder = ExplanationFolder(Path("outputs"), {"cnn": "slim_vgg", "target": None}, {"saliency": ""})
+
+    Nothing is written before :meth:`begin`. Rows follow when their files are there: a killed run leaves a
+    table that is whole, and the same run again goes on.
+
+    Args:
+        path: of the folder.
+        settings: what everything in it is made with, as JSON values.
+        methods: those of this run, each with what tells its version from others.
+        overwrite: what such a run has written before is taken away, once something is there to replace it.
+
+    Raises:
+        ValueError: the folder holds explanations of other settings, or files of another origin.
+    """
+
+    def __init__(
+        self, path: Path, settings: Mapping[str, Any], methods: Mapping[str, str], overwrite: bool = False
+    ) -> None:
+        self.path, self._overwrites, self._is_begun = path, overwrite, False
+        self._settings: dict[str, Any] = json.loads(json.dumps(dict(settings)))
+        self._methods = dict(methods)
+        rows = pd.DataFrame(columns=COLUMNS)
+        if not overwrite:
+            before = read_json(path / SETTINGS) if (path / SETTINGS).is_file() else {}
+            self._refuse(before)
+            self._methods = {**before.get("methods", {}), **methods}
+            rows = self.rows()
+        self._names: dict[Path, Path] = {}
+        self._done: set[tuple[Path, str]] = set()
+        self._count(rows)
+        self._taken = {own for name in self._names.values() for own in (name, _overlay_of(name))}
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Of which there are maps, or will be."""
+        return tuple(self._methods)
+
+    def rows(self) -> pd.DataFrame:
+        """The table as words; a last row that a killed run has not finished is left out.
+
+        Raises:
+            ValueError: it has other columns.
+        """
+        text = (self.path / TABLE).read_text() if (self.path / TABLE).is_file() else ""
+        whole = text[: text.rfind("\n") + 1] or ",".join(COLUMNS)
+        rows = pd.read_csv(io.StringIO(whole), dtype=str, keep_default_na=False)
+        if tuple(rows.columns) != COLUMNS:
+            raise ValueError(f"{self.path / TABLE} has other columns than {', '.join(COLUMNS)}; {OTHERWISE}")
+        return rows
+
+    def missing(self, image: Path, methods: Sequence[str]) -> tuple[str, ...]:
+        """Methods whose rows an image does not have."""
+        return tuple(method for method in methods if (image.absolute(), method) not in self._done)
+
+    def name_of(self, image: Path, wanted: Path) -> Path:
+        """An image's name: its own, or a free one: ``a.jpg`` and ``a.png`` become ``a`` and ``a_png``."""
+        if image.absolute() not in self._names:
+            candidates = [wanted.with_suffix(""), wanted.with_name(wanted.name.replace(".", "_"))]
+            numbered = (wanted.with_name(f"{wanted.stem}_{number}") for number in count(2))
+            free = (own for own in chain(candidates, numbered) if not {own, _overlay_of(own)} & self._taken)
+            name = self._names[image.absolute()] = next(free)
+            self._taken |= {name, _overlay_of(name)}
+        return self._names[image.absolute()]
+
+    def is_changed(self, image: Path, pixels: Tensor) -> bool:
+        """Whether an image that has rows was another picture then; ``pixels`` are (3, H, W) uint8."""
+        path = self.path / INPUTS / f"{self._names.get(image.absolute(), '')}.png"
+        if not path.is_file():
+            return False
+        with Image.open(path) as before:
+            return not np.array_equal(np.asarray(before), pixels.permute(1, 2, 0).numpy())
+
+    def begin(self) -> None:
+        """Say what the folder is made with, and take away what is to be overwritten; once is enough."""
+        if self._is_begun:
+            return
+        if self._overwrites:
+            self._clear()
+        write_json(self.path / SETTINGS, {"settings": self._settings, "methods": self._methods})
+        rows = self.rows()
+        with atomic_path(self.path / TABLE) as temporary:  # without a row that is not whole
+            rows.to_csv(temporary, index=False, lineterminator="\n")
+        self._is_begun = True
+
+    def append(self, rows: pd.DataFrame) -> None:
+        """Add rows, all or none: where the disk is full, the table ends as it did before."""
+        text = memoryview(rows[list(COLUMNS)].to_csv(index=False, header=False, lineterminator="\n").encode())
+        with (self.path / TABLE).open("ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            try:
+                while text:
+                    text = text[file.write(text) :]
+            except OSError:
+                file.truncate(end)
+                raise
+        self._count(rows)
+
+    def _count(self, rows: pd.DataFrame) -> None:
+        for image, name, method in zip(rows["image"], rows["name"], rows["method"], strict=True):
+            self._names[Path(image).absolute()] = Path(name)
+            self._done.add((Path(image).absolute(), method))
+
+    def _refuse(self, before: Mapping[str, Any]) -> None:
+        known = before.get("settings", {})
+        if before and known != self._settings:
+            names = dict.fromkeys([*known, *self._settings])
+            told = (
+                f"{name} was {_short(known.get(name))}, now {_short(self._settings.get(name))}"
+                for name in names
+                if known.get(name) != self._settings.get(name)
+            )
+            raise ValueError(
+                f"{self.path} holds explanations of other settings ({'; '.join(told)}): {OTHERWISE}"
+            )
+        for method, version in before.get("methods", {}).items():
+            if self._methods.get(method, version) != version:
+                raise ValueError(
+                    f"{self.path} holds maps of {method} before it was trained anew: {OTHERWISE}"
+                )
+        own = {INPUTS, *before.get("methods", {})} if before else set()
+        foreign = [self.path / name for name in (INPUTS, *self._methods) if name not in own]
+        foreign += [] if before else [self.path / TABLE, *_sheets(self.path)]
+        for path in foreign:
+            if path.is_file() or (path.is_dir() and any(path.iterdir())):
+                raise ValueError(f"{path} is there already, and not from such a run: {OTHERWISE}")
+
+    def _clear(self) -> None:
+        """Take away what table and settings tell of, and nothing else."""
+        methods = read_json(self.path / SETTINGS)["methods"] if (self.path / SETTINGS).is_file() else ()
+        names: set[str] = set()
+        with suppress(ValueError):  # a table of other columns
+            names = set(self.rows()["name"])
+        files = [Path(INPUTS, f"{name}.png") for name in names]
+        files += [
+            Path(method, f"{name}{ending}") for name in names for method in methods for ending in ENDINGS
+        ]
+        for file in files:
+            if ".." not in file.parts and not file.is_absolute():
+                (self.path / file).unlink(missing_ok=True)
+        for path in (self.path / TABLE, self.path / SETTINGS, *_sheets(self.path)):
+            path.unlink(missing_ok=True)
+
+
+def written_to(folder: Path) -> frozenset[str]:
+    """Names of what runs before have written into a folder: subfolders and contact sheets."""
+    if not (folder / SETTINGS).is_file():
+        return frozenset()
+    return frozenset(
+        {INPUTS, *read_json(folder / SETTINGS)["methods"], *(own.name for own in _sheets(folder))}
+    )
+
+
+def _sheets(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.png") if SHEET.fullmatch(path.name))
+
+
+def _overlay_of(name: Path) -> Path:
+    return name.with_name(f"{name.name}{OVERLAY}")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:36]} ..."
