@@ -28,6 +28,7 @@ from gan_lib.workbench import (
 from gan_lib.workbench.claims import collect_claims, in_words
 from gan_lib.workbench.driver import Result, find_notebooks, notebook_name, run_notebooks
 from gan_lib.workbench.explain import explain_images, resolve_class
+from gan_lib.workbench.init import init_workbench
 from gan_lib.workbench.reference import make_references
 from gan_lib.workbench.reproduction import REPRODUCTION, committed_figures, compare_figures, told
 from gan_lib.workbench.results import stale_results, write_results
@@ -54,6 +55,14 @@ Outside = Annotated[
         "generators of your own; repeatable.",
     ),
 ]
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(help="A new folder, or an empty one.")]) -> None:
+    """Write a workbench into a new folder: the notebooks, profiles and networks that come with the library."""
+    with _problems():
+        made = init_workbench(folder)
+    typer.echo(f"{made}: see README.md in it; a first try there is: gan-lib run --profile smoke --only 01")
 
 
 @app.command()
@@ -192,7 +201,8 @@ def explain(
     root: Root = Path(),
 ) -> None:
     """Explain images: maps, overlays and a table, by a method and, beside it, Grad-CAM."""
-    pretrained = root.resolve() / "data" / "pretrained"
+    own = root.resolve() / "data" / "pretrained"
+    pretrained = own if own.is_dir() else None  # those that come with the library
     with _problems():
         import_outside(outside or ())
         methods = dict.fromkeys([api.METHODS.name(method), "grad_cam"])
