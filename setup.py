@@ -13,7 +13,7 @@ SHIPPED = ("notebooks", "data/pretrained", "data/README.md")
 
 
 class BuildWithWorkbench(build_py):
-    """Build the package, then copy the files beside it into it; an editable install uses the project's own."""
+    """Build the package, then copy the files into it; an editable install uses the project's own."""
 
     def run(self) -> None:
         super().run()

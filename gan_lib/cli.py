@@ -25,6 +25,7 @@ from gan_lib.workbench import (
     parsed_change,
     run_sweep,
 )
+from gan_lib.workbench.cells import Teller
 from gan_lib.workbench.claims import collect_claims, in_words
 from gan_lib.workbench.driver import Result, find_notebooks, notebook_name, run_notebooks
 from gan_lib.workbench.explain import explain_images, resolve_class
@@ -59,7 +60,7 @@ Outside = Annotated[
 
 @app.command()
 def init(folder: Annotated[Path, typer.Argument(help="A new folder, or an empty one.")]) -> None:
-    """Write a workbench into a new folder: the notebooks, profiles and networks that come with the library."""
+    """Write a workbench into a new folder: notebooks, profiles and shipped networks."""
     with _problems():
         made = init_workbench(folder)
     typer.echo(f"{made}: see README.md in it; a first try there is: gan-lib run --profile smoke --only 01")
@@ -87,7 +88,10 @@ def run(
     with _problems():
         import_outside(outside or ())
         changed = dict(parsed_change(text) for text in changes or [])
-        for result in run_notebooks(profile, places, _names(only), force, changed, _announce):
+        told = Teller(sys.stdout)
+        given = (profile, places, _names(only), force, changed, told.notebook, told.cell)
+        for result in run_notebooks(*given):
+            told.clear()
             _tell(result, places)
         names = [notebook_name(path, places.notebooks) for path in find_notebooks(places.notebooks)]
         name = Profile.load(profile, places.profiles).name
@@ -161,10 +165,6 @@ def _problems() -> Iterator[None]:
     except (ProfileError, FileNotFoundError, KeyError, ValueError) as error:
         typer.echo(f"error: {error.args[0] if error.args else error}", err=True)
         raise typer.Exit(2) from None
-
-
-def _announce(number: int, total: int, notebook: str) -> None:
-    typer.echo(f"[{number}/{total}] {notebook}: running ...")
 
 
 def _tell(result: Result, places: Places) -> None:

@@ -1,4 +1,4 @@
-"""A new workbench: the notebooks, profiles and networks that come with the library, in a folder of one's own."""
+"""A new workbench: notebooks, profiles and networks that come with the library, in a folder of one's own."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Why does this CNN predict what it predicts, and can the answer be trusted? Run t
     gan-lib explain photo.png                # a map of one's own picture
     gan-lib results                          # write the tables into this file
 
-- `notebooks/` is what runs: numbered ones, `studies/`, and `profiles/`, in which everything that can be set stands.
-  A profile of your own is a YAML file anywhere: `gan-lib run --profile my_profile.yaml`. Paths in it are looked for
-  beside it, then in `data/`; modules in this folder, and beside the profile, can be imported.
+- `notebooks/` is what runs: numbered ones, `studies/`, and `profiles/`, which say with what. A profile of
+  your own is a YAML file anywhere: `gan-lib run --profile my_profile.yaml`. Paths in it are looked for beside
+  it, then in `data/`; modules in this folder, and beside the profile, can be imported.
 - `data/` holds shipped networks (`data/README.md`), and what runs make.
 - `figures/` receives figures and tables, by profile and notebook.
 
@@ -40,7 +40,9 @@ def shipped_files() -> dict[str, Path]:
     """
     home = comes_with()
     if not (home / "notebooks/profiles").is_dir():
-        raise FileNotFoundError(f"this installation holds no notebooks, {home}: install gan_lib from its wheel")
+        raise FileNotFoundError(
+            f"this installation holds no notebooks, {home}: install gan_lib from its wheel"
+        )
     files = (path for name in SHIPPED for path in (home / name, *(home / name).rglob("*")) if path.is_file())
     names = {path.relative_to(home): path for path in sorted(files)}
     return {

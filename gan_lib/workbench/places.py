@@ -59,7 +59,7 @@ class Places:
     @property
     def searched(self) -> tuple[Path, ...]:
         """The folders that a profile's relative paths are looked for in, the first one first."""
-        return (self.data,) if self.beside in (None, self.data) else (self.beside, self.data)  # type: ignore[return-value]
+        return (self.data,) if self.beside is None else (self.beside, self.data)
 
     def base(self, name: str) -> Path:
         """The folder that a profile's relative path starts from: the first that holds it, else ``data``.
@@ -79,8 +79,8 @@ def comes_with() -> Path:
 
 
 def python_path(folders: Iterable[Path]) -> str:
-    """``PYTHONPATH`` for a process that is started elsewhere: modules in the folders can be imported there, and
-    this very library."""
+    """``PYTHONPATH`` for processes that are started elsewhere: they can import what lies in the folders, and
+    import this very library."""
     given = [Path(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     own = [] if LIBRARY.parent == Path(sysconfig.get_path("purelib")).resolve() else [LIBRARY.parent]
     return os.pathsep.join(dict.fromkeys(str(path.resolve()) for path in (*folders, *given, *own)))
