@@ -68,9 +68,7 @@ def test_a_workbench_from_it_is_that_of_the_checkout(wheel, tmp_path):
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
     command = [sys.executable, "-c", code, str(made)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     package = tmp_path / "installed/gan_lib"
     where = [str(package / "__init__.py"), str(package / "_workbench/data/pretrained")]

@@ -114,7 +114,7 @@ def parsed(text: str, what: str) -> Any:
         line = f", line {mark.line + 1}" if mark else ""
         raise ProfileError(f"{what}{line}: {error.problem or error.context}") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        raise ProfileError(f"{what} is no YAML: {error}") from None
+        raise ProfileError(f"{what} is no YAML: {' '.join(str(error).split())}") from None
     return plain(value, what)
 
 
