@@ -279,11 +279,11 @@ class Subject:
         recipe, runs, images = self.recipe, self._runs(variants, seeds), self.training_images()
         sizes, critic = asdict(recipe.features), recipe.critic
         layers, schedule = sizes.pop("layers"), options or recipe.contrastive
-        jobs = []
+        maker, jobs = FeatureMaker(self.cnn, self.image_size, layers), []
+        layers = len(maker.layers)  # as many as there are: workers need not say so again
         for variant, seed in runs:
             own, first = replace(schedule, seed=seed), start[seed] if start else None
             jobs.append(ContrastiveJob(variant, sizes, critic, self.trained, layers, images, own, first))
-        maker = FeatureMaker(self.cnn, self.image_size, layers)
         return TrainingPlan(runs, jobs, partial(ContrastiveExplainer, maker), self.device)
 
     def forget(self, method: str) -> None:

@@ -85,8 +85,12 @@ def test_a_cnn_and_its_weights_beside_the_profile_with_fewer_layers_than_asked_f
     assert torch.equal(subject.cnn.backbone[0].weight.cpu(), net[0].weight)
     with pytest.warns(UserWarning, match="2 conditions instead of 8: so many layers are there before"):
         assert subject.maker().positions == [1, 2]
-    with pytest.warns(UserWarning, match="2 layers are read instead of 8"):
+    with pytest.warns(UserWarning, match="2 layers are read instead of 8") as told:
         trained = subject.contrastive(["lsft"])
+    assert len([own for own in told if "instead of" in str(own.message)]) == 1
+    with pytest.warns(UserWarning, match="instead of 8"):
+        plan = subject.contrastive_plan(["lsft"])
+    assert {job.layers for job in plan.jobs} == {2}, "workers do not say it again"
     assert {len(made.explainer.maker.layers) for made in trained.values()} == {2}
     sample = subject.draw(2)
     for made in trained.values():
