@@ -96,6 +96,26 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch, broken):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("broken", [False, True])
+def test_it_appears_in_one_move(tmp_path, monkeypatch, broken):
+    moved, move = [], os.replace
+
+    def replace(source, target):
+        moved.append(target)
+        if broken:
+            raise PermissionError(13, "Permission denied")
+        move(source, target)
+
+    monkeypatch.setattr(initialised.os, "replace", replace)
+    if broken:
+        with pytest.raises(ValueError, match="work cannot be written: Permission denied"):
+            init_workbench(tmp_path / "work")
+    else:
+        init_workbench(tmp_path / "work")
+    assert moved == [tmp_path / "work"]
+    assert [path.name for path in tmp_path.iterdir()] == ([] if broken else ["work"])
+
+
 def test_shipped_networks_are_found_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert api._shipped() == library.comes_with() / "data/pretrained"

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from gan_lib.concepts import layers
 from gan_lib.workbench import Places, Profile, ProfileError, Recipe, Sweep, parsed_change, sections
+from gan_lib.workbench.values import plain
 from gan_lib.workbench.places import FIGURES
 
 
@@ -209,8 +210,11 @@ def test_only_plain_values_are_taken(value, wrapped):
 
 
 def test_plain_values_are_copies_of_the_plain_kinds():
-    made = Recipe().changed({"judge.settings.mine": {"own": Sneaky("a")}}).judge.settings["mine"]["own"]
-    assert (made, type(made), f"{made}") == ("a", str, "a")
+    """As text is how they get into a notebook: nothing of theirs may run there."""
+    made = plain({Sneaky("name"): [Sneaky("a"), np.float64(0.5), True, None, (2,)]}, "changes")
+    assert made == {"name": ["a", 0.5, True, None, [2]]}
+    ((name, values),) = made.items()
+    assert [type(own) for own in (name, *values)] == [str, str, float, bool, type(None), list]
 
 
 def has_count(value):
