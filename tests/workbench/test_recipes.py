@@ -12,8 +12,8 @@ from pydantic import TypeAdapter
 
 from gan_lib.concepts import layers
 from gan_lib.workbench import Places, Profile, ProfileError, Recipe, Sweep, parsed_change, sections
-from gan_lib.workbench.values import plain
 from gan_lib.workbench.places import FIGURES
+from gan_lib.workbench.values import plain
 
 
 def test_changes_by_dotted_name_and_in_sections():
