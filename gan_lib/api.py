@@ -36,6 +36,7 @@ from gan_lib.metrics import headings, judge, sanity_checks, stated, summarise
 from gan_lib.workbench import Places, Profile, Recipe, import_outside
 from gan_lib.workbench.explain import resolve_class
 from gan_lib.workbench.jobs import train_by_contrast
+from gan_lib.workbench.places import comes_with
 
 COMPARED = ("drop_black@10", "drop_blur@10")  # drops at 10 % of the image: maps that show all have none
 
@@ -292,8 +293,8 @@ def _weights_of(other: nn.Module, cnn: nn.Module) -> Iterator[None]:
 
 
 def _shipped() -> Path:
-    """Shipped networks: the project's around the working directory, else those beside the package."""
-    beside = Path(__file__).parent.parent / "data" / "pretrained"
+    """Shipped networks: the project's around the working directory, else those that come with the library."""
+    beside = comes_with() / "data" / "pretrained"
     try:
         own = Places.find().pretrained
     except FileNotFoundError:

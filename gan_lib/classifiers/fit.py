@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from gan_lib.classifiers.wrap import Classifier
 from gan_lib.core.capture import evaluation_mode
-from gan_lib.core.options import options
+from gan_lib.core.options import Seed, options
 from gan_lib.core.runtime import make_fabric, progress
 from gan_lib.core.storage import load_checkpoint, save_checkpoint
 from gan_lib.data import Batch, ImageSplit
@@ -40,9 +40,9 @@ class FitOptions:
 
     epochs: NonNegativeInt = 10
     batch_size: PositiveInt = 64
-    learning_rate: float = 4e-3
-    weight_decay: float = 0.05
-    seed: int = 0
+    learning_rate: PositiveFloat = 4e-3
+    weight_decay: NonNegativeFloat = 0.05
+    seed: Seed = 0
 
 
 def fit(

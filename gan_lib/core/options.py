@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, dataclass_transform
+from typing import Annotated, Any, TypeVar, dataclass_transform
 
-from pydantic import AfterValidator, ConfigDict
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from gan_lib.core.registry import Registry
 
 T = TypeVar("T")
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy's generators take
+Share = Annotated[float, Field(ge=0, le=1)]  # none and all included
+Decay = Annotated[float, Field(ge=0, lt=1)]  # of a moving average
 
 
 @dataclass_transform(frozen_default=True)

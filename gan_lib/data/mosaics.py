@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-MOSAICS = ("beside", "above", "halves", "pasted")
+Mosaic = Literal["beside", "above", "halves", "pasted"]
+MOSAICS: tuple[Mosaic, ...] = get_args(Mosaic)
 
 
 def mosaic(first: Tensor, second: Tensor, kind: str = "beside") -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from torch import Tensor
 from gan_lib.core.capture import evaluation_mode
 from gan_lib.data import read_images
 from gan_lib.workbench.explain import resolve_class
+from gan_lib.workbench.named import asked_files
 from gan_lib.workbench.samples import Sample
 from gan_lib.workbench.subject import Subject
 
@@ -25,11 +26,10 @@ def asked_pictures(subject: Subject, sample: Sample) -> tuple[Tensor, Tensor, li
         Pictures (N, 3, H, W) in [0, 1], the class (N,) that each is asked for, and both in words.
 
     Raises:
-        FileNotFoundError: a picture that is not in ``data/``.
+        FileNotFoundError: a picture that is neither beside the profile nor in ``data/``.
         KeyError: a class that the CNN does not have; near misses are listed.
     """
-    files = [subject.places.data / file for file, _ in subject.recipe.asked]
-    if files:
+    if files := asked_files(subject.recipe, subject.places):
         pictures = read_images(files, subject.image_size).to(subject.device)
         classes = torch.tensor([resolve_class(subject.cnn, name) for _, name in subject.recipe.asked])
         shown = [file.stem for file in files]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,7 @@ from gan_lib.core.runtime import PINNED, device_name, instructions, make_fabric,
 from gan_lib.figures import FigureFolder
 from gan_lib.workbench.claims import CLAIMS, claims_file, evaluate, load_claims, shown
 from gan_lib.workbench.cohort import Cohort
+from gan_lib.workbench.named import make_importable
 from gan_lib.workbench.places import Places
 from gan_lib.workbench.recipes import Profile, ProfileError
 from gan_lib.workbench.subject import Subject
@@ -43,8 +45,10 @@ class Workbench:
         changes: Mapping[str, Any] | None = None,
         places: Places | None = None,
     ) -> None:
-        self.places = places or Places.find()
-        self.profile = Profile.load(profile, self.places.profiles, changes)
+        found = places or Places.find()
+        self.profile = Profile.load(profile, found.profiles, changes)
+        self.places = replace(found, beside=self.profile.folder)
+        make_importable(self.places)
         self.recipe = self.profile.recipe
         if self.recipe.machine.reproducible and not PINNED.items() <= os.environ.items():
             asked = " ".join(f"{name}={value}" for name, value in PINNED.items())

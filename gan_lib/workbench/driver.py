@@ -12,7 +12,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,10 +25,13 @@ from gan_lib.core.artifacts import code_version, digest
 from gan_lib.core.runtime import PASSIVE, PINNED, PeakMemory, versions
 from gan_lib.core.storage import read_json, write_json
 from gan_lib.figures.save import check_manifest, merge_manifest, read_manifest
+from gan_lib.workbench.cells import AtCell, watched
 from gan_lib.workbench.claims import claims_file
+from gan_lib.workbench.named import check_named, fingerprints, importable, make_importable
 from gan_lib.workbench.outside import outside_code
-from gan_lib.workbench.places import DATA, FIGURES, SWEPT, Places
+from gan_lib.workbench.places import DATA, FIGURES, SWEPT, Places, python_path
 from gan_lib.workbench.recipes import Profile, ProfileError
+from gan_lib.workbench.values import plain
 
 EXECUTION_TIMEOUT = 6 * 3600  # seconds a cell may take
 START_TIMEOUT = 120
@@ -74,36 +77,45 @@ def run_notebooks(
     force: bool = False,
     changes: Mapping[str, Any] | None = None,
     report: Callable[[int, int, str], None] = lambda *_: None,
+    at_cell: AtCell = lambda *_: None,
 ) -> Iterator[Result]:
     """Run notebooks under a profile, yielding a result after each; the first failure is the last.
 
     A notebook whose source, recipe, library code and package versions are those of its last
     success, and whose figures are still there, is not run again. Figures and tables are written to
-    a staging folder and moved into place only when the whole notebook has succeeded.
+    a staging folder and moved into place only when the whole notebook has succeeded. Notebooks, and the
+    workers that they start, can import what lies beside the profile, in the project or in the current folder.
 
     Args:
         profile: name of a profile, or the path of its YAML file; ``changes`` by dotted name.
         places: folders.
         only: beginnings of the names of the notebooks to run; all of them by default.
         force: run even what is unchanged.
-        report: called with number, total and name before a notebook runs.
+        report: called with number, total and name before a notebook runs; ``at_cell`` with number, total and
+            nearest heading before each of its code cells.
 
     Raises:
         ProfileError: names or values that do not fit; nothing has run then.
+        FileNotFoundError, ValueError: something that the profile names is not there; nothing has run then.
     """
-    notebooks = find_notebooks(places.notebooks, only)
+    notebooks, changes = find_notebooks(places.notebooks, only), plain(changes or {}, "changes")
     loaded = Profile.load(profile, places.profiles, changes)
+    places = replace(places, beside=loaded.folder)
+    make_importable(places)
+    check_named(loaded.recipe, places)
     for notebook in notebooks:
         missing = {"profile", "changes"} - papermill.inspect_notebook(str(notebook)).keys()
         if missing:
             raise ProfileError(f"{notebook.name}: its parameters cell lacks {', '.join(sorted(missing))}")
     runs = places.data / "runs" / loaded.name
     environment = PASSIVE | (PINNED if loaded.recipe.machine.reproducible else {})
+    environment |= {"PYTHONPATH": python_path(importable(places))}
+    decides = {**loaded.recipe.flat(), **fingerprints(loaded.recipe, places)}
     for number, notebook in enumerate(notebooks, start=1):
         name = notebook_name(notebook, places.notebooks)
         claims = claims_file(places, name)
         claimed = claims.read_text() if claims.is_file() else ""
-        status, key = runs / f"{name}.json", _key(notebook, {**loaded.recipe.flat(), "claims": claimed})
+        status, key = runs / f"{name}.json", _key(notebook, {**decides, "claims": claimed})
         done = _unchanged(status, key, places.figures)
         if done is not None and not force:
             yield Result(name, "unchanged", files=done)
@@ -111,8 +123,8 @@ def run_notebooks(
         report(number, len(notebooks), name)
         is_file = profile.endswith((".yaml", ".yml"))  # its path as the notebook's folder sees it
         seen = os.path.relpath(profile, notebook.parent) if is_file else profile
-        parameters = {"profile": seen, "changes": dict(changes or {})}
-        result = _run_one(notebook, name, parameters, places, runs, environment)
+        parameters = {"profile": seen, "changes": changes}
+        result = _run_one(notebook, name, parameters, places, runs, environment, at_cell)
         write_json(status, {"key": key, **asdict(result)})
         yield result
         if result.state == "failed":
@@ -151,6 +163,7 @@ def _run_one(
     places: Places,
     runs: Path,
     environment: Mapping[str, str],
+    at_cell: AtCell,
 ) -> Result:
     start = time.perf_counter()
     output = runs / f"{name}.ipynb"
@@ -167,14 +180,16 @@ def _run_one(
             }
         ),
     ):
-        error = _execute(notebook, output, dict(parameters))
+        error = _execute(notebook, output, dict(parameters), at_cell)
         files = () if error else _publish(Path(staging), places.figures)
     seconds = round(time.perf_counter() - start, 1)
     return Result(name, "failed" if error else "completed", seconds, round(peak.gib, 2), files, error)
 
 
-def _execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str:
+def _execute(notebook: Path, output: Path, parameters: dict[str, Any], at_cell: AtCell) -> str:
     """Run one notebook in a fresh kernel; the failing cell and the error, or an empty string."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    total = sum(cell["cell_type"] == "code" for cell in cells)
     with _kernel() as kernel:
         try:
             papermill.execute_notebook(
@@ -189,6 +204,7 @@ def _execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str:
                 coalesce_streams=True,
                 execution_timeout=EXECUTION_TIMEOUT,
                 start_timeout=START_TIMEOUT,
+                on_cell_start=watched(total, at_cell),
             )
         except PapermillExecutionError as error:
             source = textwrap.indent(error.source, "    ")

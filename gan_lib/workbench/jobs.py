@@ -200,6 +200,7 @@ def train_by_contrast(
     drawn = images.subset(images.sample(recipe.gan.images, recipe.seed))
     sizes, critic, machine = asdict(recipe.features), recipe.critic, recipe.machine
     layers, options = sizes.pop("layers"), replace(recipe.contrastive, seed=recipe.seeds[0])
+    layers = len(FeatureMaker(cnn, drawn.image_size, layers).layers)  # as many as there are
     own = TrainedClassifier(cnn, pd.DataFrame(), "")
     job = ContrastiveJob(recipe.gan.variants[0], sizes, critic, own, layers, drawn, options)
     device = next(cnn.parameters()).device

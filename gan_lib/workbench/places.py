@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sysconfig
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 DATA, FIGURES, SWEPT = "GAN_LIB_DATA", "GAN_LIB_FIGURES", "GAN_LIB_SWEPT"  # environment variables
+LIBRARY = Path(__file__).resolve().parent.parent  # the package's own folder
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,7 @@ class Places:
     notebooks: Path  # numbered ones, ``studies/`` and ``profiles/``
     data: Path  # data sets, pretrained networks, artifacts and executed notebooks
     figures: Path  # figures, tables and their manifest
+    beside: Path | None = None  # that of the profile, where what it names by a relative path may lie
 
     @classmethod
     def of(cls, root: Path, figures: Path | None = None, data: Path | None = None) -> Places:
@@ -37,6 +41,11 @@ class Places:
         return cls.of(root, *moved)
 
     @property
+    def root(self) -> Path:
+        """The project's own folder."""
+        return self.notebooks.parent
+
+    @property
     def profiles(self) -> Path:
         """The folder of the profiles."""
         return self.notebooks / "profiles"
@@ -45,4 +54,33 @@ class Places:
     def pretrained(self) -> Path:
         """Shipped networks: those of the project where data that lie elsewhere hold none."""
         own = self.data / "pretrained"
-        return own if own.is_dir() else self.notebooks.parent / "data" / "pretrained"
+        return own if own.is_dir() else self.root / "data" / "pretrained"
+
+    @property
+    def searched(self) -> tuple[Path, ...]:
+        """The folders that a profile's relative paths are looked for in, the first one first."""
+        return (self.data,) if self.beside is None else (self.beside, self.data)
+
+    def base(self, name: str) -> Path:
+        """The folder that a profile's relative path starts from: the first that holds it, else ``data``.
+
+        places.base("photographs") / "photographs"    # beside the profile, or in data/
+        """
+        return next((folder for folder in self.searched if (folder / name).exists()), self.data)
+
+
+def comes_with() -> Path:
+    """The folder of the ``notebooks`` and ``data/pretrained`` that come with the library.
+
+    An installed one holds them in itself; else they are those of the checkout that it lies in.
+    """
+    inside = LIBRARY / "_workbench"
+    return inside if inside.is_dir() else LIBRARY.parent
+
+
+def python_path(folders: Iterable[Path]) -> str:
+    """``PYTHONPATH`` for processes that are started elsewhere: they can import what lies in the folders, and
+    import this very library."""
+    given = [Path(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    own = [] if LIBRARY.parent == Path(sysconfig.get_path("purelib")).resolve() else [LIBRARY.parent]
+    return os.pathsep.join(dict.fromkeys(str(path.resolve()) for path in (*folders, *given, *own)))

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import difflib
 import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
+from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 
-from gan_lib.core.options import options
+from gan_lib.core.options import Seed, options
 from gan_lib.gan.generators import DiscriminatorSizes, GeneratorSizes
 from gan_lib.gan.training import ContrastiveOptions, TrainingOptions
 from gan_lib.workbench.sections import (
@@ -36,25 +36,26 @@ from gan_lib.workbench.sections import (
     MachineRecipe,
     RelevanceRecipe,
     StudyRecipe,
+    Text,
+    each_once,
 )
+from gan_lib.workbench.values import DEEPEST, ProfileError, parsed, plain, read_yaml
 
-
-class ProfileError(ValueError):
-    """A profile, a change or a sweep that does not fit the recipe."""
+__all__ = ["Profile", "ProfileError", "Recipe", "parsed_change", "read_yaml"]
 
 
 @options
 class Recipe:
     """All sections. ``seed`` decides data and every draw; each of ``seeds`` is a CNN with its generators.
 
-    ``asked`` names pictures of one's own, a file in ``data/`` and a class each; ``shown_images`` is how many
-    rows a figure has.
+    ``asked`` names pictures of one's own, a file beside the profile or in ``data/`` and a class each;
+    ``shown_images`` is how many rows a figure has.
     """
 
-    seed: NonNegativeInt = 0
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0, 1, 2, 3, 4)
+    seed: Seed = 0
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), each_once] = (0, 1, 2, 3, 4)
     shown_images: PositiveInt = 6
-    asked: tuple[tuple[str, str], ...] = ()
+    asked: tuple[tuple[Text, Text], ...] = ()
     machine: MachineRecipe = MachineRecipe()
     data: DataRecipe = DataRecipe()
     cnn: CNNRecipe = CNNRecipe()
@@ -88,13 +89,15 @@ class Recipe:
         """The recipe with other values, by dotted name or in nested sections.
 
         Raises:
-            ProfileError: an unknown name, with near misses, or a value that does not fit; ``where`` is
-                what the message calls the changes.
+            ProfileError: an unknown name, with near misses, or a value that does not fit or is no plain one;
+                ``where`` is what the message calls the changes.
         """
         values: Any = asdict(self)
-        for name, value in changes.items():
+        for name, value in plain(changes, where).items():
             if name == "cnn" and isinstance(value, str):
                 name = "cnn.source"  # cnn=train
+            if name.count(".") > DEEPEST:
+                raise ProfileError(f"{where}: there is no {reprlib.repr(name)}")
             for part in reversed(name.split(".")):
                 value = {part: value}
             values = _merged(values, value)
@@ -128,36 +131,36 @@ def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _reason(problem: Any) -> str:
-    name = ".".join(map(str, problem["loc"]))
+    name, given = ".".join(map(str, problem["loc"])), reprlib.repr(problem["input"])
     if problem["type"] == "unexpected_keyword_argument":
         near = difflib.get_close_matches(name, Recipe().flat(), n=3) or sorted(vars(Recipe()))
         return f"there is no {name!r}; did you mean {', '.join(near)}?"
     if problem["type"] == "value_error":  # of a check that names what it got
         return f"{name}: {problem['ctx']['error']}"
-    return f"{name}: {problem['msg']}, not {problem['input']!r}"
+    if problem["type"] == "dataclass_type":
+        return f"{name}: a section holds names and values, not {given}"
+    return f"{name}: {problem['msg']}, not {given}"
 
 
 def parsed_change(text: str) -> tuple[str, Any]:
     """``name=value`` with a YAML value, for instance ``seeds=[0, 1]``.
 
     Raises:
-        ProfileError: no ``=``, or no YAML value.
+        ProfileError: no ``=``, no YAML value, or one that is more than text, numbers, lists and mappings.
     """
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
         raise ProfileError(f"a change is name=value, not {text!r}")
-    try:
-        return name.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ProfileError(f"{text!r}: the value is no YAML") from None
+    return name.strip(), parsed(value, f"the value of {name.strip()}")
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A named recipe; ``name`` is what results are filed under."""
+    """A named recipe; ``name`` is what results are filed under, ``folder`` where its file lies."""
 
     name: str
     recipe: Recipe
+    folder: Path | None = None
 
     @classmethod
     def load(cls, name: str, folder: Path, changes: Mapping[str, Any] | None = None) -> Profile:
@@ -168,22 +171,4 @@ class Profile:
         """
         path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
         recipe = Recipe().changed(read_yaml(path, folder), f"profile {path.stem!r}")
-        return cls(path.stem, recipe.changed(changes or {}))
-
-
-def read_yaml(path: Path, folder: Path) -> dict[str, Any]:
-    """A YAML file's mapping.
-
-    Raises:
-        ProfileError: no such file, those in ``folder`` are listed, or no mapping.
-    """
-    if not path.is_file():
-        known = sorted(file.stem for file in folder.glob("*.yaml"))
-        raise ProfileError(f"there is no {path}; known: {known}, or the path of a .yaml file")
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise ProfileError(f"{path} is no YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ProfileError(f"{path} must map names to values")
-    return {str(name): value for name, value in values.items()}
+        return cls(path.stem, recipe.changed(changes or {}), path.resolve().parent)

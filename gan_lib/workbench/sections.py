@@ -2,22 +2,69 @@
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections.abc import Sequence
 from dataclasses import field, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from gan_lib.classifiers import FitOptions
+from gan_lib.classifiers import FitOptions, classifier_names
 from gan_lib.core.masking import Fill
 from gan_lib.core.options import one_of, options
 from gan_lib.core.runtime import Precision
 from gan_lib.explainers import METHODS
+from gan_lib.gan.conditions import CONDITIONS
 from gan_lib.gan.generators import GENERATORS
 from gan_lib.inversion import STEP_2, InversionOptions
 
+
+def _each_once(values: Sequence[Any]) -> Sequence[Any]:
+    if twice := [own for place, own in enumerate(values) if own in values[:place]]:
+        raise ValueError(f"{twice[0]!r} stands there twice")
+    return values
+
+
+def _architecture(name: str) -> str:
+    """A CNN's name as it was given, if there is one, or a factory's that may be there when it is made."""
+    if name in classifier_names() or re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name):
+        return name
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), classifier_names(), n=3, cutoff=0.5)
+    told = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(classifier_names())};"
+    raise ValueError(f"unknown CNN {name!r}; {told} One of your own is package.module:factory")
+
+
+def _conditions(name: str) -> str:
+    kind, slash, place = name.partition("/")
+    if slash and not (place.isascii() and place.isdecimal()):
+        raise ValueError(f"conditions are a name, or a name/place, not {name!r}")
+    try:
+        return f"{CONDITIONS.name(kind)}{slash}{place}"
+    except KeyError as error:
+        raise ValueError(error.args[0]) from None
+
+
+def _rising(values: tuple[float, float]) -> tuple[float, float]:
+    if values[0] > values[1]:
+        raise ValueError(f"needs low <= high, not {values}")
+    return values
+
+
+each_once = AfterValidator(_each_once)
 Share = Annotated[float, Field(gt=0, lt=1)]  # of an image
+Shares = Annotated[tuple[Share, ...], Field(min_length=1), each_once]
+Text = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f]*$")]
+Workers = Annotated[int, Field(ge=1, le=1024)]  # or threads
 Method = Annotated[str, one_of(METHODS)]
+Methods = Annotated[tuple[Method, ...], each_once]
 Variant = Annotated[str, one_of(GENERATORS)]
+Variants = Annotated[tuple[Variant, ...], each_once]
+Classes = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), each_once]
+Counts = Annotated[tuple[PositiveInt, ...], Field(min_length=1), each_once]
+Offsets = Annotated[tuple[float, ...], Field(min_length=1), each_once]
+# How much a place of a layer matters, as gan_lib.concepts.LayerRelevance knows it.
+PlaceRelevance = Literal["deep_lift", "gradient_x_activation", "grad_cam", "integrated_gradients"]
 
 
 @options
@@ -26,9 +73,9 @@ class MachineRecipe:
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Precision = "auto"
-    threads: PositiveInt = 2  # of all that is computed in the notebook itself
-    workers: PositiveInt = 2  # processes that train and judge side by side; a GPU is better left to one
-    job_threads: PositiveInt = 1  # of each of them: small networks gain nothing from more
+    threads: Workers = 2  # of all that is computed in the notebook itself
+    workers: Workers = 2  # processes that train and judge side by side; a GPU is better left to one
+    job_threads: Workers = 1  # of each of them: small networks gain nothing from more
     reproducible: bool = False  # the same bits on every x86-64 processor with AVX2; 7 to 26 % slower
 
 
@@ -41,8 +88,8 @@ class DataRecipe:
     are of the same samples as the test images'.
     """
 
-    name: str = "digits_in_scenes"  # or a folder in ``data/``
-    image_size: PositiveInt = 64  # side in pixels
+    name: Text = "digits_in_scenes"  # or a folder beside the profile or in ``data/``
+    image_size: Annotated[int, Field(ge=8, le=4096)] = 64  # side in pixels
     train_images: PositiveInt | None = 4000
     validation_images: NonNegativeInt = 500
     test_images: PositiveInt | None = 500
@@ -58,20 +105,23 @@ class CNNRecipe(FitOptions):
     """
 
     source: Literal["reference", "train"] = "reference"
-    architecture: str = "slim_vgg"  # any of torchvision, a slim one, or ``package.module:factory``
-    weights: str | None = None  # a safetensors file in ``data/``, or the name of torchvision's
-    head: str = "linear"  # or ``published``
+    # Any of torchvision, a slim one, or ``module:factory``, where the module may lie beside the profile.
+    architecture: Annotated[str, AfterValidator(_architecture)] = "slim_vgg"
+    weights: Text | None = None  # a safetensors file beside the profile or in data/, or torchvision's by name
+    head: Literal["linear", "published"] = "linear"
     epochs: NonNegativeInt = 8
-    learning_rate: float = 0.01
+    learning_rate: PositiveFloat = 0.01
 
 
 @options
 class GANRecipe:
     """Which GAN explainers are trained, and on what."""
 
-    variants: tuple[Variant, ...] = ("lsft", "gsft")
-    published_variants: tuple[Variant, ...] = ("lsft",)  # also with conditions that contain the target
-    conditions: str = "cgma"  # of the supervised generators: a registered kind, or ``kind/place``
+    variants: Annotated[Variants, Field(min_length=1)] = ("lsft", "gsft")
+    published_variants: Variants = ("lsft",)  # also with conditions that contain the target
+    conditions: Annotated[str, AfterValidator(_conditions)] = (
+        "cgma"  # of the supervised generators: a registered kind, or ``kind/place``
+    )
     images: PositiveInt = 1500  # for training
     test_images: PositiveInt = 500
 
@@ -80,7 +130,7 @@ class GANRecipe:
 class FeatureRecipe:
     """The contrastive generators: sizes as in :class:`gan_lib.gan.generators.GeneratorSizes`."""
 
-    layers: PositiveInt = 3  # of the CNN that they read
+    layers: PositiveInt = 3  # of the CNN that they read, at most
     width: PositiveInt = 16
     condition_channels: PositiveInt = 8
     sft_hidden: PositiveInt = 8
@@ -93,12 +143,12 @@ class FeatureRecipe:
 class JudgeRecipe:
     """How explanations are compared."""
 
-    methods: tuple[Method, ...] = (  # that learn nothing
+    methods: Methods = (  # that learn nothing
         *("grad_cam", "guided_grad_cam", "saliency", "smoothgrad", "input_x_gradient"),
         *("integrated_gradients", "gradient_shap", "deep_lift", "guided_backprop", "occlusion"),
         *("feature_ablation", "guided_feature_inversion", "guided_feature_inversion_step_1"),
     )
-    trained: tuple[Method, ...] = ("lsft", "gsft", "contrastive_lsft", "contrastive_gsft")
+    trained: Methods = ("lsft", "gsft", "contrastive_lsft", "contrastive_gsft")
     settings: dict[str, dict[str, Any]] = field(  # arguments of methods
         default_factory=lambda: {
             "integrated_gradients": {"steps": 20},
@@ -109,10 +159,13 @@ class JudgeRecipe:
         }
     )
     images: PositiveInt = 200  # of the test split
-    fills: tuple[Fill, ...] = ("black", "blur")  # what stands in place of what a map hides
-    areas: tuple[Share, ...] = (0.05, 0.1, 0.2, 0.3)  # at which maps are compared
+    fills: Annotated[tuple[Fill, ...], each_once] = (
+        "black",
+        "blur",
+    )  # what stands in place of what a map hides
+    areas: Shares = (0.05, 0.1, 0.2, 0.3)  # at which maps are compared
     curve_steps: PositiveInt = 10  # of insertion and deletion
-    road_shares: tuple[Share, ...] = (0.3, 0.7)  # of removed pixels
+    road_shares: Shares = (0.3, 0.7)  # of removed pixels
     explained_again: NonNegativeInt = 30  # images, for ADCC; with 0 it is left out
     noisy_images: NonNegativeInt = 10  # for sensitivity, likewise
     sanity_images: PositiveInt = 15
@@ -127,7 +180,7 @@ class RelevanceRecipe:
 
     images: PositiveInt = 40  # of the test split
     batch_size: PositiveInt = 64  # with gradients of large generators it decides the memory
-    planted_variants: tuple[Variant, ...] = ("lsft",)  # told all by one condition
+    planted_variants: Variants = ("lsft",)  # told all by one condition
     planted_seeds: PositiveInt = 3  # of them
     planted_place: NonNegativeInt = 3  # which one
 
@@ -136,30 +189,30 @@ class RelevanceRecipe:
 class ConceptRecipe:
     """Concepts (:mod:`gan_lib.concepts`)."""
 
-    layer: str | None = None  # dotted name; by default the last one with places
-    relevance: str = "deep_lift"  # how much a place matters
+    layer: Text | None = None  # dotted name; by default the last one with places
+    relevance: PlaceRelevance = "deep_lift"  # how much a place matters
     noise_copies: NonNegativeInt = 5  # over which it is averaged
     components: PositiveInt = 4  # concepts per class
-    classes: tuple[NonNegativeInt, ...] | None = None  # by default all
-    split: str = "train"  # that they are learned from
+    classes: Classes | None = None  # by default all
+    split: Text = "train"  # that they are learned from
     images_per_class: PositiveInt = 30
     pooling: PositiveInt = 4  # side of a prototype's cell, in places of the layer
     pooling_stride: PositiveInt = 1
-    crop_counts: tuple[PositiveInt, ...] = (4, 6)  # of the prediction test
-    crop_candidates: tuple[PositiveInt, ...] = (1, 40)  # 1 as published
-    shown: tuple[NonNegativeInt, ...] = (3, 8)  # classes in figures
-    counted: tuple[PositiveInt, ...] = (1, 2, 3, 4, 6, 8, 10)  # how many concepts are there?
+    crop_counts: Counts = (4, 6)  # of the prediction test
+    crop_candidates: Counts = (1, 40)  # 1 as published
+    shown: Classes = (3, 8)  # classes in figures
+    counted: Counts = (1, 2, 3, 4, 6, 8, 10)  # how many concepts are there?
 
 
 @options
 class ContrastRecipe:
     """Class contrasting (:mod:`gan_lib.concepts.contrasting`) with the concepts' layer, cells and images."""
 
-    relevance: str = "gradient_x_activation"  # how much a place matters
+    relevance: PlaceRelevance = "gradient_x_activation"  # how much a place matters
     strength: PositiveFloat = 1.0  # of the data against the regularisation, scikit-learn's C
     components: PositiveInt = 4  # contrasting concepts
-    pair: tuple[NonNegativeInt, NonNegativeInt] = (3, 8)  # the classes that are shown
-    shift_offsets: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)  # in distances of the means
+    pair: Annotated[tuple[NonNegativeInt, NonNegativeInt], each_once] = (3, 8)  # the classes that are shown
+    shift_offsets: Offsets = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)  # in distances of the means
     shift_draws: PositiveInt = 2  # random directions a pair
     shifted_images: PositiveInt = 4  # per pair of classes and CNN
     inserted_images: PositiveInt = 8  # per class and CNN
@@ -175,21 +228,24 @@ class ConfoundedRecipe:
 
     epochs: PositiveInt = 16  # of its CNNs, as the reference ones have
     images: PositiveInt = 1000  # for training generators
-    areas: tuple[Share, Share] = (0.01, 0.25)  # their ``ranked_area``: the mark covers 1.6 %
+    areas: Annotated[tuple[Share, Share], AfterValidator(_rising)] = (
+        0.01,
+        0.25,
+    )  # their ``ranked_area``: the mark covers 1.6 %
 
 
 @options
 class InversionRecipe:
     """Guided feature inversion (:mod:`gan_lib.inversion`)."""
 
-    layer: str | None = "backbone.features.19"  # whose channels masks are made of; None: the last with places
-    class_layer: str | None = None  # the same where classes are to be told apart
+    layer: Text | None = (
+        "backbone.features.19"  # whose channels masks are made of; None: the last with places
+    )
+    class_layer: Text | None = None  # the same where classes are to be told apart
     sigma: PositiveFloat | None = 10.0  # of the blur in pixels; None: 11 for a side of 224
     second: InversionOptions = replace(STEP_2, iterations=20, learning_rate=0.1, sparsity=0.3, area=30.0)
-    box_methods: tuple[Method, ...] = (
-        *("grad_cam", "guided_grad_cam", "guided_backprop", "integrated_gradients"),
-    )
-    box_generators: tuple[Method, ...] = ("contrastive_lsft",)  # compared by boxes as well
+    box_methods: Methods = (*("grad_cam", "guided_grad_cam", "guided_backprop", "integrated_gradients"),)
+    box_generators: Methods = ("contrastive_lsft",)  # compared by boxes as well
     images: PositiveInt = 150  # reported
     settled_images: NonNegativeInt = 75  # on which thresholds are settled
     published_images: PositiveInt = 24  # explained with the published settings as well
@@ -200,24 +256,30 @@ class InversionRecipe:
 class ExplorerRecipe:
     """The explorer: a shipped CNN, its images, what its figures show."""
 
-    cnn: str = "slim_vgg"
+    cnn: Text = "slim_vgg"
     images: PositiveInt = 24
     learned_images: PositiveInt = 1000
-    shown_methods: tuple[Method, ...] = ("contrastive_lsft", "grad_cam")
+    shown_methods: Methods = ("contrastive_lsft", "grad_cam")
     rival: NonNegativeInt = 8
-    offsets: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+    offsets: Offsets = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 
 
 @options
 class StudyRecipe:
     """The user study: what a participant is asked, and the simulated ones."""
 
-    methods: tuple[Method, ...] = ("contrastive_lsft", "grad_cam", "guided_backprop", "saliency", "edges")
+    methods: Annotated[Methods, Field(min_length=2)] = (
+        "contrastive_lsft",
+        "grad_cam",
+        "guided_backprop",
+        "saliency",
+        "edges",
+    )
     images: PositiveInt = 12
     pairs: PositiveInt = 20
     forward_questions: NonNegativeInt = 5
     attention_checks: NonNegativeInt = 2
     participants: PositiveInt = 40
     studies: PositiveInt = 100
-    tastes: tuple[float, ...] = (0.0, 0.7)
-    spacing: float = 0.5
+    tastes: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1), each_once] = (0.0, 0.7)
+    spacing: NonNegativeFloat = 0.5

@@ -53,6 +53,7 @@ from gan_lib.workbench.jobs import (
     TrainingPlan,
     train_all,
 )
+from gan_lib.workbench.named import data_root, fingerprints, make_importable, weights_of
 from gan_lib.workbench.outside import code_of
 from gan_lib.workbench.places import Places
 from gan_lib.workbench.recipes import Recipe
@@ -76,12 +77,14 @@ class Subject:
     def __init__(
         self, recipe: Recipe, profile: str, places: Places, store: ArtifactStore, fabric: Fabric
     ) -> None:
+        make_importable(places)  # a CNN of one's own: here, and where the subject is unpickled
         self.recipe, self.places, self.fabric, self.device = recipe, places, fabric, fabric.device
         self._profile = profile
         own = recipe.data
         counts = {"train": own.train_images, "test": own.test_images, "validation": own.validation_images}
+        root = data_root(recipe, places)
         self.data: ImageData = load_data(
-            own.name, store, places.data, size=own.image_size, seed=recipe.seed, **counts
+            own.name, store, root, size=own.image_size, seed=recipe.seed, **counts
         )
         precision: Any = fabric._precision.precision
         kind: Any = {"device": self.device.type, "precision": precision}
@@ -116,9 +119,7 @@ class Subject:
         if (shipped := reference_cnn(self.recipe, self.places)) is not None:
             return shipped
         recipe = options = self.recipe.cnn
-        weights = recipe.weights
-        if weights is not None and (self.places.data / weights).is_file():
-            weights = str(self.places.data / weights)
+        weights, prints = weights_of(self.recipe, self.places), fingerprints(self.recipe, self.places)
 
         def make(folder: Path) -> None:
             names = self.data.class_names
@@ -127,7 +128,7 @@ class Subject:
             save_classifier(cnn, folder)
             history.to_csv(folder / "history.csv", index=False)
 
-        made_from = {"data": self.data.fingerprint, "options": training(self.recipe)}
+        made_from = {"data": self.data.fingerprint, "options": training(self.recipe), **prints}
         folder = self._made("classifier", "gan_lib.classifiers", made_from, make)
         return TrainedClassifier(load_classifier(folder), pd.read_csv(folder / "history.csv"), folder.name)
 
@@ -278,11 +279,11 @@ class Subject:
         recipe, runs, images = self.recipe, self._runs(variants, seeds), self.training_images()
         sizes, critic = asdict(recipe.features), recipe.critic
         layers, schedule = sizes.pop("layers"), options or recipe.contrastive
-        jobs = []
+        maker, jobs = FeatureMaker(self.cnn, self.image_size, layers), []
+        layers = len(maker.layers)  # as many as there are: workers need not say so again
         for variant, seed in runs:
             own, first = replace(schedule, seed=seed), start[seed] if start else None
             jobs.append(ContrastiveJob(variant, sizes, critic, self.trained, layers, images, own, first))
-        maker = FeatureMaker(self.cnn, self.image_size, layers)
         return TrainingPlan(runs, jobs, partial(ContrastiveExplainer, maker), self.device)
 
     def forget(self, method: str) -> None:

@@ -109,10 +109,10 @@ def test_default_layers_explain_the_prediction(images):
     assert torch.equal(made.explained, probabilities.argmax(1))
     assert torch.allclose(made.probability, probabilities.max(1).values)
     assert maker(pictures, 1).explained.tolist() == [1, 1]
-    with pytest.raises(ValueError, match="before the target's layer"):
-        ConditionMaker(cnn, (32, 32), 40)
-    with pytest.raises(ValueError, match="in all"):
-        ConditionMaker(cnn, (32, 32), 40, leak_free=False)
+    for leak_free, count, setting in ((True, 12, "before the target's layer"), (False, 13, "in all")):
+        with pytest.warns(UserWarning, match=f"{count} conditions instead of 40: .* {setting}"):
+            few = ConditionMaker(cnn, (32, 32), 40, leak_free=leak_free)
+        assert few.positions == list(range(1, count + 1))
     with pytest.raises(ValueError, match="0 positions"):
         ConditionMaker(cnn, (32, 32), 0)
     with pytest.raises(ValueError, match="there are 0"):

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import io
 import json
 import textwrap
+from pathlib import Path
 
 import nbformat
 import pytest
 from typer.testing import CliRunner
 
+import gan_lib
 from gan_lib.cli import app
 from gan_lib.figures import read_manifest
 from gan_lib.workbench import Places, ProfileError, driver
+from gan_lib.workbench.cells import Teller
 from gan_lib.workbench.driver import find_notebooks, run_notebooks
 
 PARAMETERS = """
@@ -136,6 +140,133 @@ def test_a_failure_shows_the_cell_and_leaves_earlier_results(places):
     assert "AssertionError: too much" in results[-1].error
     assert (places.figures / "p/02_second/first.csv").read_text() == before
     assert [result.state for result in run(places, ["02"], size=20)] == ["completed"]
+
+
+HELPERS = """
+import pathlib
+import gan_lib
+
+def where(_=None):
+    return [str(pathlib.Path(__file__).parent), str(pathlib.Path(gan_lib.__file__).parent)]
+"""
+ASKED = """
+import json, pathlib
+from joblib import Parallel, delayed
+import {names}
+
+found = dict(zip({names!r}.split(", "), Parallel(n_jobs=2)(delayed(own.where)(1) for own in ({names}))))
+pathlib.Path({out!r}).write_text(json.dumps([found, [own.where() for own in ({names})]]))
+"""
+
+
+def test_modules_beside_the_profile_in_the_project_and_here_can_be_imported(places, tmp_path, monkeypatch):
+    """By notebooks and their workers, which import the library that runs them, wherever they are started."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setattr("sys.path", list(driver.sys.path))
+    folders = {"of_profile": tmp_path / "profiles", "of_project": tmp_path, "of_shell": tmp_path / "shell"}
+    for name, folder in folders.items():
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.py").write_text(HELPERS)
+    (tmp_path / "profiles/mine.yaml").write_text("shown_images: 1")
+    monkeypatch.chdir(tmp_path / "shell")
+    out = tmp_path / "found.json"
+    write_notebook(places.notebooks, "01_first", ASKED.format(names=", ".join(folders), out=str(out)))
+    (result,) = run_notebooks("../profiles/mine.yaml", places, ["01"])
+    assert result.state == "completed", result.error
+    library = str(Path(gan_lib.__file__).parent)
+    in_workers, in_kernel = json.loads(out.read_text())
+    assert in_workers == {name: [str(folder), library] for name, folder in folders.items()}
+    assert in_kernel == list(in_workers.values())
+
+
+@pytest.mark.parametrize(
+    ("profile", "message"),
+    [
+        (
+            "data: {name: digits_in_scene}",
+            "data.name: .*in {beside} or {data}; did you mean digits_in_scenes",
+        ),
+        (
+            "data: {name: nowhere}",
+            "data.name: 'nowhere' is neither .* in {beside} or {data}; there are digits",
+        ),
+        ("cnn: {weights: net.safetensors}", "cnn.weights: there is no file .* in {beside} or {data}"),
+        ("cnn: {architecture: resnet18, weights: IMAGENET}", "{beside} or {data} either; .* IMAGENET1K_V1"),
+        ("asked: [[cat.png, cat]]", "asked: there is no file 'cat.png' in {beside} or {data}"),
+        (
+            "cnn: {architecture: 'no_models:make'}",
+            "cnn.architecture: no module 'no_models' in {beside}, {root}",
+        ),
+        ("cnn: {architecture: 'json.no.models:make'}", "no module 'json.no.models' in {beside}"),
+        ("judge: {settings: {occlusion: {window: !!set {1}}}}", "tag 'set' is refused"),
+        ("seeds: [a]", "seeds.0"),
+    ],
+)
+def test_what_a_profile_names_is_there_before_anything_runs(places, tmp_path, profile, message):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/mine.yaml").write_text(profile)
+    expected = message.format(beside=tmp_path / "own", data=tmp_path / "data", root=tmp_path)
+    with pytest.raises((ProfileError, FileNotFoundError, ValueError), match=expected):
+        list(run_notebooks(str(tmp_path / "own/mine.yaml"), places, ["01"]))
+    assert not places.figures.exists()
+    assert not (places.data / "runs").exists()
+
+
+@pytest.mark.parametrize("value", [{1}, b"1", range(2), {"a": object()}, {1: 2}])
+def test_changes_that_are_no_plain_values_reach_no_notebook(places, value):
+    with pytest.raises(ProfileError, match=r"^changes: judge\.settings\.mine"):
+        list(run_notebooks("p", places, ["01"], changes={"judge.settings.mine": {"own": value}}))
+    assert not (places.data / "runs").exists()
+
+
+def test_another_cnn_or_other_weights_run_again(places, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.path", list(driver.sys.path))
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/net.safetensors").write_bytes(b"first")
+    (tmp_path / "own/mine.yaml").write_text("cnn: {weights: net.safetensors, epochs: 0}")
+
+    def state():
+        return [own.state for own in run_notebooks(str(tmp_path / "own/mine.yaml"), places, ["01"])]
+
+    assert state() == ["completed"]
+    assert state() == ["unchanged"]
+    (tmp_path / "own/net.safetensors").write_bytes(b"other")
+    assert state() == ["completed"]
+
+
+def test_cells_are_told_with_the_nearest_heading(places):
+    told = []
+    path = places.notebooks / "01_first.ipynb"
+    notebook = nbformat.read(path, 4)
+    text = nbformat.v4.new_markdown_cell
+    notebook.cells[0:0] = [text("# 01 · One\n\nwords\n## Two ##"), text("no heading, #hash")]
+    notebook.cells[3:3] = [text("```python\n# a comment\n```"), nbformat.v4.new_code_cell("1")]
+    notebook.cells.append(text("### Last"))
+    nbformat.write(notebook, path)
+    (result,) = run_notebooks("p", places, ["01"], at_cell=lambda *own: told.append(own))
+    assert result.state == "completed", result.error
+    assert told == [(1, 3, "Two"), (2, 3, "Two"), (3, 3, "Two")]
+
+
+class Terminal(io.StringIO):
+    encoding = "ascii"
+
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_shows_the_cell_in_a_line_that_is_rewritten(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "30")
+    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
+        teller = Teller(stream)
+        teller.notebook(1, 2, "01_first")
+        teller.cell(1, 12, "Short")
+        teller.cell(2, 12, "A · heading that is longer than the line")
+        teller.clear()
+        teller.clear()
+        rewritten = ("  cell 1 of 12  Short", "  cell 2 of 12  A ? heading t", "")
+        lines = "".join(f"\r{line:<29}" for line in rewritten) + "\r"
+        assert stream.getvalue() == "[1/2] 01_first: running ...\n" + shown * lines
 
 
 def test_a_failure_stops_the_run(places):

@@ -18,6 +18,7 @@ they are a value of a recipe, ``gan.conditions: first_cams``:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -106,12 +107,13 @@ class ConditionMaker:
     Args:
         cnn: the CNN to be explained.
         image_size: height and width that the CNN is used at.
-        count: number n of conditions, spread over the depth (:func:`gan_lib.core.capture.spread_positions`).
+        count: number n of conditions, spread over the depth (:func:`gan_lib.core.capture.spread_positions`);
+            a CNN with fewer layers gets as many as it has, and a warning says so.
         leak_free: use only the layers before the target's; ``False`` is the published setting.
         layers: in the order of depth, the last one the target's; by default all convolutions as they run.
 
     Raises:
-        ValueError: no condition, or fewer layers than conditions.
+        ValueError: no condition, or no layer for one.
     """
 
     def __init__(
@@ -128,10 +130,13 @@ class ConditionMaker:
         self.cnn, self.image_size, self.leak_free = cnn, image_size, leak_free
         self.layers = list(layers)
         usable = len(self.layers) - leak_free
+        setting = "before the target's layer" if leak_free else "in all"
+        if usable < 1:
+            raise ValueError(f"conditions need layers; there are 0 {setting}")
         if usable < count:
-            setting = "before the target's layer" if leak_free else "in all"
-            raise ValueError(f"{count} conditions need as many layers; there are {max(0, usable)} {setting}")
-        self.positions = spread_positions(usable, count)
+            told = f"{usable} conditions instead of {count}: so many layers are there {setting}"
+            warnings.warn(told, stacklevel=2)
+        self.positions = spread_positions(usable, min(count, usable))
 
     @property
     def count(self) -> int:

@@ -7,6 +7,7 @@ CNN's own last layer, applied to the last features, position by position.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -62,13 +63,13 @@ class FeatureMaker:
     Args:
         cnn: from images in [0, 1] to logits (B, K).
         image_size: height and width of an example; other sizes can be given afterwards.
-        count: number n of layers.
+        count: number n of layers; a CNN with fewer gives as many as it has, and a warning says so.
         layers: their names; by default ``count`` convolutions spread over the depth
             (:func:`gan_lib.core.capture.spread`) behind the first, which sees little more than the image.
         fold: run the folded copy; by default wherever it can be made.
 
     Raises:
-        ValueError: no layer or fewer than asked for, no last layer with one output per class, or
+        ValueError: no layer, no last layer with one output per class, or
             ``fold=True`` for a CNN that cannot be folded.
     """
 
@@ -91,7 +92,13 @@ class FeatureMaker:
         self.head = self._find_head(example)
         if layers is None:
             convolutions = [layer for layer in layers_in_order(self.net, example) if layer != self.head]
-            layers = spread(convolutions, count + 1)[1:]
+            behind = convolutions[1:] or convolutions
+            if not behind:
+                raise ValueError("the CNN's last layer is its only convolution: there is nothing to read")
+            if len(behind) < count:
+                told = f"{len(behind)} layers are read instead of {count}: the CNN has no more convolutions"
+                warnings.warn(told, stacklevel=2)
+            layers = behind if len(behind) <= count else spread(convolutions, count + 1)[1:]
         self.layers = list(layers)
         self.last = last_places(self.net, example, before=self.head)
         self.has_places = self._sees_pooled(example)

@@ -16,17 +16,21 @@ from typing import Annotated
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from gan_lib.core.capture import INPUT, Capture, evaluation_mode
 from gan_lib.core.masking import Fill, blend, filling
+<<<<<<< HEAD
 from gan_lib.core.options import options
 from gan_lib.core.outputs import EXCLUSIVE, meaning_of
+=======
+from gan_lib.core.options import Decay, Share, options
+>>>>>>> own-run
 from gan_lib.core.runtime import make_fabric
 from gan_lib.core.storage import tensor_bytes
 from gan_lib.data import ImageSplit
-from gan_lib.data.mosaics import mosaic
+from gan_lib.data.mosaics import Mosaic, mosaic
 from gan_lib.gan.conditions import FeatureMaker, pooled
 from gan_lib.gan.generators import Generator, ProjectionDiscriminator
 from gan_lib.gan.objectives import (
@@ -66,24 +70,24 @@ class ContrastiveOptions(Schedule):
 
     epochs: PositiveInt = 2
     batch_size: PositiveInt = 16
-    learning_rate: float = 1.5e-3
-    beta1: float = 0.9
+    learning_rate: PositiveFloat = 1.5e-3
+    beta1: Decay = 0.9
     adversarial: Adversarial = "hinge"
     warmup_steps: NonNegativeInt = 50
-    final_learning_rate: float = 0.02
-    clip_gradient: float = 10.0
-    ema_decay: float = 0.98
-    contrastive_weight: float = 1.0
-    fidelity_weight: float = 1.0
-    complement_weight: float = 1.0
-    adversarial_weight: float = 0.02
-    area_weight: float = 5.0
+    final_learning_rate: Share = 0.02
+    clip_gradient: NonNegativeFloat = 10.0
+    ema_decay: Decay = 0.98
+    contrastive_weight: NonNegativeFloat = 1.0
+    fidelity_weight: NonNegativeFloat = 1.0
+    complement_weight: NonNegativeFloat = 1.0
+    adversarial_weight: NonNegativeFloat = 0.02
+    area_weight: NonNegativeFloat = 5.0
     area: tuple[float, float] = (0.05, 0.25)
-    smoothness_weight: float = 0.03
-    temperature: float = 0.1
-    ranked: float = 0.6
+    smoothness_weight: NonNegativeFloat = 0.03
+    temperature: PositiveFloat = 0.1
+    ranked: Share = 0.6
     ranked_area: tuple[float, float] = (0.04, 0.25)
-    mosaics: tuple[str, ...] = ("beside", "above")
+    mosaics: tuple[Mosaic, ...] = ("beside", "above")
     mosaic_every: PositiveInt = 2
     fills: Annotated[tuple[Fill, ...], Field(min_length=1)] = ("black",)
     held_out: PositiveInt = 200

@@ -17,12 +17,12 @@ from typing import Any
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from gan_lib.core.options import options
+from gan_lib.core.options import Decay, Seed, Share, options
 from gan_lib.core.runtime import progress
 from gan_lib.core.storage import atomic_path, load_checkpoint, save_checkpoint
 from gan_lib.data.rows import batch_rows
@@ -56,19 +56,19 @@ class Schedule:
     epochs: PositiveInt = 25
     max_steps: PositiveInt | None = None
     batch_size: PositiveInt = 32
-    learning_rate: float = 2e-4
-    discriminator_learning_rate: float = 2e-4
-    beta1: float = 0.5
-    adversarial_weight: float = 1.0
-    discriminator_weight: float = 0.3
+    learning_rate: PositiveFloat = 2e-4
+    discriminator_learning_rate: PositiveFloat = 2e-4
+    beta1: Decay = 0.5
+    adversarial_weight: NonNegativeFloat = 1.0
+    discriminator_weight: NonNegativeFloat = 0.3
     discriminator_every: PositiveInt = 1
     adversarial: Adversarial = "bce"
     warmup_steps: NonNegativeInt = 0
-    final_learning_rate: float = 1.0
-    clip_gradient: float = 0.0
-    ema_decay: float = 0.999
+    final_learning_rate: Share = 1.0
+    clip_gradient: NonNegativeFloat = 0.0
+    ema_decay: Decay = 0.999
     checkpoint_every: PositiveInt = 200
-    seed: int = 0
+    seed: Seed = 0
 
     def steps(self, count: int) -> int:
         """Steps of the whole run on so many images."""

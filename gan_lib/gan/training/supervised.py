@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 from lightning_fabric import Fabric
+from pydantic import NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -36,8 +37,8 @@ class TrainingOptions(Schedule):
             first, and its sigmoid no longer learns.
     """
 
-    reconstruction_weight: float = 100.0
-    saturation_weight: float = 0.0
+    reconstruction_weight: NonNegativeFloat = 100.0
+    saturation_weight: NonNegativeFloat = 0.0
 
 
 def train_supervised(
