@@ -24,6 +24,8 @@ class ModelCard:
         head: ``linear`` or ``published``.
         mean, std: normalisation per channel, for images in [0, 1].
         image_size: height and width in pixels that it was trained at; ``None`` where that is not known.
+        output: what the CNN's outputs mean.
+        select: which of several outputs is meant, by place, key or field.
     """
 
     architecture: str
@@ -32,6 +34,8 @@ class ModelCard:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     image_size: tuple[int, int] | None = None
+    output: str = "logits"
+    select: str | int | None = None
 
 
 class Classifier(nn.Module):

@@ -38,9 +38,20 @@ def make_fabric(device: str = "auto", precision: Precision = "auto") -> Fabric:
     Args:
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto`` is bf16 mixed precision on a GPU and float32 elsewhere.
+
+    Raises:
+        ValueError: another device, or one that this machine does not have.
     """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if there["cuda"] else "cpu"
+    if device not in there:
+        raise ValueError(f"a device is auto, {', '.join(there)}, not {device!r}")
+    if not there[device]:
+        raise ValueError(
+            f"device {device!r} is asked for, but torch {torch.__version__} finds none on this machine: "
+            "take 'cpu', or 'auto'"
+        )
     if precision == "auto":
         precision = "bf16-mixed" if device == "cuda" else "32-true"
     return Fabric(accelerator=device, devices=1, precision=precision)

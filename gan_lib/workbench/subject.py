@@ -92,8 +92,7 @@ class Subject:
         self.trained = self._classifier()
         self.cnn: Classifier = self.trained.cnn.requires_grad_(False).to(self.device)
         self._home = places.data / "artifacts" / "explainers" / profile / recipe.cnn.architecture
-        names = self.data.class_names
-        self.names = tuple(name.partition("_")[2].replace("_", " ") or name for name in names)
+        self.names = class_titles(self.data.class_names)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Made anew where it is unpickled, in a worker process: all that it holds is in the store."""
