@@ -16,9 +16,10 @@ from torch import Tensor
 
 from gan_lib.classifiers.weights import State
 
-# What DistributedDataParallel, Lightning, torch.compile, this package and others put in front of all names.
-PREFIXES = ("module", "model", "_orig_mod", "backbone", "net", "network", "cnn")
-HARMLESS = ("total_ops", "total_params", "n_averaged", "num_batches_tracked")  # no weights
+# What DistributedDataParallel, Lightning, this package and others put in front of all names.
+PREFIXES = ("module", "model", "backbone", "net", "network", "cnn")
+HARMLESS = ("total_ops", "total_params", "n_averaged")  # of profilers and averaged models: no weights
+COUNTER = "num_batches_tracked"  # of batch normalisation: old files lack it
 TOLD = 3  # names in a message
 
 
@@ -54,14 +55,19 @@ class Match:
             return head
         parts = []
         if self.shapes:
-            shown = [f"{name} {_size(file)} in the file, {_size(own)} in the CNN" for name, (file, own) in self.shapes.items()]
+            shown = [
+                f"{name} {_size(file)} in the file, {_size(own)} in the CNN"
+                for name, (file, own) in self.shapes.items()
+            ]
             parts.append(f"{len(shown)} tensors have another shape ({'; '.join(shown[:TOLD])}{_more(shown)})")
         if self.missing:
             named = [self._near(name) for name in self.missing[:TOLD]]
             parts.append(f"{len(self.missing)} tensors are missing ({', '.join(named)}{_more(self.missing)})")
         if self.unexpected:
             named = list(self.unexpected[:TOLD])
-            parts.append(f"{len(self.unexpected)} are not the CNN's ({', '.join(named)}{_more(self.unexpected)})")
+            parts.append(
+                f"{len(self.unexpected)} are not the CNN's ({', '.join(named)}{_more(self.unexpected)})"
+            )
         return "; ".join(parts)
 
     def _head(self, classes: int) -> str:
@@ -73,7 +79,8 @@ class Match:
         if any(own[:1] != (classes,) or file[1:] != own[1:] for file, own in self.shapes.values()):
             return ""
         (layer,), ((count,),) = layers, counts
-        return f"its head {layer} has {count} outputs, {classes} class names are given: give class_names= of its {count}"
+        given = f"{classes} class names are given"
+        return f"its head {layer} has {count} outputs, {given}: give class_names= of its {count}"
 
     def _near(self, name: str) -> str:
         near = difflib.get_close_matches(name, self.unexpected, n=1, cutoff=0.7)
@@ -119,15 +126,16 @@ def match(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Match:
     alike = {bare for bare in common if state[theirs[bare]].shape == expected[ours[bare]].shape}
     made = {ours[bare]: state[theirs[bare]] for bare in common if bare in alike}
     missing = [name for bare, name in ours.items() if bare not in theirs]
-    for name in [own for own in missing if own.endswith("num_batches_tracked")]:
+    for name in [own for own in missing if own.endswith(COUNTER)]:
         missing.remove(name)
         made[name] = torch.zeros(expected[name].shape, dtype=expected[name].dtype)
+    unexpected = [own for bare, own in theirs.items() if bare not in ours and not own.endswith(COUNTER)]
     shapes = {
         ours[bare]: (tuple(state[theirs[bare]].shape), tuple(expected[ours[bare]].shape))
         for bare in common
         if bare not in alike
     }
-    return Match(made, tuple(missing), tuple(own for bare, own in theirs.items() if bare not in ours), shapes)
+    return Match(made, tuple(missing), tuple(unexpected), shapes)
 
 
 def _bare(names: Sequence[str] | Mapping[str, object]) -> Iterator[dict[str, str]]:
@@ -188,7 +196,10 @@ def _format(tensor: Tensor) -> str:
 
 
 def _same(state: State, other: State) -> bool:
-    return state.keys() == other.keys() and all(torch.equal(own, other[name]) for name, own in state.items())
+    pairs = ((own, other[name]) for name, own in state.items() if name in other)
+    return len(state) == len(other) and all(
+        one.dtype == two.dtype and torch.equal(one, two) for one, two in pairs
+    )
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -68,7 +68,9 @@ def _check_archive(path: Path) -> None:
     except zipfile.BadZipFile:
         raise ValueError(f"{path} is cut short: copy or download it again") from None
     if any(name.endswith("/constants.pkl") for name in names):
-        raise ValueError(f"{path} is TorchScript, a program with its weights: load it where it is trusted and {SAVE}")
+        raise ValueError(
+            f"{path} is TorchScript, a program with its weights: load it where it is trusted and {SAVE}"
+        )
     if not any(name.endswith("data.pkl") for name in names):
         raise ValueError(f"{path} is an archive of {', '.join(names[:3])}: {WANTED}")
 
@@ -79,7 +81,11 @@ def _refuse_unknown(path: Path, start: bytes) -> None:
         text = start[:40].decode("ascii")
     except UnicodeDecodeError:
         text = ""
-    told = f"text, {' '.join(text.split())!r} ..." if text.replace("\n", " ").isprintable() and text else "neither"
+    told = (
+        f"text, {' '.join(text.split())!r} ..."
+        if text.replace("\n", " ").isprintable() and text
+        else "neither"
+    )
     raise ValueError(f"{path} is {told}: {WANTED}")
 
 
@@ -105,12 +111,16 @@ def _named_tensors(loaded: Any, path: Path) -> dict[str, State]:
     found: dict[str, State] = {}
     _collect(loaded, "", found, DEEPEST)
     if not found:
-        raise ValueError(f"{path} holds no tensors by name, but {', '.join(map(str, loaded)) or 'nothing'}: {SAVE}")
+        raise ValueError(
+            f"{path} holds no tensors by name, but {', '.join(map(str, loaded)) or 'nothing'}: {SAVE}"
+        )
     return found
 
 
 def _collect(value: Mapping[Any, Any], address: str, found: dict[str, State], deeper: int) -> None:
-    own = {key: item.detach() for key, item in value.items() if isinstance(key, str) and isinstance(item, Tensor)}
+    own = {
+        key: item.detach() for key, item in value.items() if isinstance(key, str) and isinstance(item, Tensor)
+    }
     if own:
         found[address] = own
     for key, item in value.items():

@@ -85,7 +85,8 @@ def first_bytes(path: Path, count: int = 512) -> bytes:
         raise ValueError(f"{path} is empty, 0 bytes: copy or download it again")
     if start.startswith(b"version https://git-lfs.github.com/spec"):
         raise ValueError(
-            f"{path} is a pointer of Git LFS, not the weights themselves: run `git lfs pull` in its repository"
+            f"{path} is a pointer of Git LFS, not the weights themselves: run `git lfs pull` in its "
+            "repository"
         )
     if start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         raise ValueError(
@@ -104,7 +105,10 @@ def _nearest(path: Path) -> str:
 
 def _listed(folder: Path, count: int = 3) -> str:
     names = sorted(own.name for own in folder.iterdir() if not own.name.startswith("."))
-    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "") or "nothing"
+    return (
+        ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
+        or "nothing"
+    )
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:

@@ -58,8 +58,8 @@ class CNNRecipe(FitOptions):
     """
 
     source: Literal["reference", "train"] = "reference"
-    architecture: str = "slim_vgg"  # any of torchvision, a slim one, or ``package.module:factory``
-    weights: str | None = None  # a safetensors file in ``data/``, or the name of torchvision's
+    architecture: str = "slim_vgg"  # any of torchvision, a slim one, or a factory, ``file.py:factory``
+    weights: str | None = None  # a file in ``data/``, or the name of torchvision's
     head: str = "linear"  # or ``published``
     epochs: NonNegativeInt = 8
     learning_rate: float = 0.01

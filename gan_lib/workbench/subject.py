@@ -6,6 +6,7 @@ each other, and each can also run alone.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -28,6 +29,7 @@ from gan_lib.classifiers import (
     predictions,
     save_classifier,
 )
+from gan_lib.classifiers.factories import code_of_factory, folder_name, located
 from gan_lib.concepts import ConceptBank, LayerRelevance, learn_concepts
 from gan_lib.core.artifacts import ArtifactStore
 from gan_lib.core.capture import layers_in_order
@@ -35,6 +37,7 @@ from gan_lib.core.runtime import instructions, make_fabric, threads
 from gan_lib.core.storage import read_json
 from gan_lib.data import ImageData, ImageSplit, load_data
 from gan_lib.explainers import ContrastiveExplainer, GANExplainer, GeneratorExplainer
+from gan_lib.figures.labels import class_titles
 from gan_lib.gan.conditions import (
     ConditionMaker,
     FeatureMaker,
@@ -91,7 +94,8 @@ class Subject:
         self.jobs_store = store.on({**kind, "threads": self.machine.job_threads})
         self.trained = self._classifier()
         self.cnn: Classifier = self.trained.cnn.requires_grad_(False).to(self.device)
-        self._home = places.data / "artifacts" / "explainers" / profile / recipe.cnn.architecture
+        own_folder = folder_name(self.architecture)
+        self._home = places.data / "artifacts" / "explainers" / profile / own_folder
         self.names = class_titles(self.data.class_names)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -119,16 +123,29 @@ class Subject:
         if weights is not None and (self.places.data / weights).is_file():
             weights = str(self.places.data / weights)
 
+        architecture, size = self.architecture, self.image_size
+
         def make(folder: Path) -> None:
             names = self.data.class_names
-            cnn = make_classifier(recipe.architecture, names, weights, recipe.head, options.seed)
+            cnn = make_classifier(architecture, names, weights, recipe.head, options.seed, image_size=size)
             history = fit(cnn, self.data.train, options, folder, self.fabric)
             save_classifier(cnn, folder)
             history.to_csv(folder / "history.csv", index=False)
 
         made_from = {"data": self.data.fingerprint, "options": training(self.recipe)}
+        made_from |= code_of_factory(architecture)
+        if weights is not None and Path(weights).is_file():  # another file may get the same name
+            with Path(weights).open("rb") as file:
+                made_from["weights"] = hashlib.file_digest(file, "sha256").hexdigest()
         folder = self._made("classifier", "gan_lib.classifiers", made_from, make)
-        return TrainedClassifier(load_classifier(folder), pd.read_csv(folder / "history.csv"), folder.name)
+        cnn, history = load_classifier(folder, architecture=architecture), pd.read_csv(folder / "history.csv")
+        return TrainedClassifier(cnn, history, folder.name)
+
+    @property
+    def architecture(self) -> str:
+        """The recipe's; a factory's file is searched for in the folder of data, then in the project's."""
+        places = self.places
+        return located(self.recipe.cnn.architecture, places.data.resolve(), places.notebooks.resolve().parent)
 
     @property
     def name(self) -> str:
@@ -308,7 +325,7 @@ class Subject:
 
     def shipped(self, method: str) -> GeneratorExplainer | None:
         """A method's shipped explainer, if there is one that fits this CNN."""
-        home = self.places.pretrained / self.recipe.cnn.architecture
+        home = self.places.pretrained / folder_name(self.architecture)
         return self._fitting(home / method.replace("_", "-"))
 
     def _fitting(self, folder: Path) -> GeneratorExplainer | None:
