@@ -100,10 +100,10 @@ def best_match(states: Mapping[str, State], expected: Mapping[str, Tensor], sour
     """
     matches = {address: match(state, expected) for address, state in states.items()}
     fitting = {address: own for address, own in matches.items() if own.fits}
-    first = next(iter(fitting.values()), None)
-    if first is None:
+    if not fitting:
         return min(matches.values(), key=lambda own: own.off)
-    if any(not _same(first.state, own.state) for own in fitting.values()):
+    first, *others = fitting.values()
+    if not all(_same(first.state, own.state) for own in others):
         raise ValueError(
             f"{source} holds {len(fitting)} states that fit, under {', '.join(map(repr, fitting))}: save the "
             "one that is meant in a file of its own"

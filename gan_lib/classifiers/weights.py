@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gan_lib.core.runtime import quiet
 from gan_lib.core.storage import first_bytes, load_tensors
 
 State = dict[str, Tensor]
@@ -91,16 +92,16 @@ def _refuse_unknown(path: Path, start: bytes) -> None:
 
 def _loaded(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # An open file, for torch.load goes by the ending of a path; quiet about how the file was pickled.
+        with path.open("rb") as file, quiet():
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"(?:GLOBAL|global|class|function):? ([\w.]+\.\w+)", str(error))
         what = f"Python objects ({named[1]})" if named else "more than tensors"
         raise ValueError(f"{path} holds {what}, and to read those is to run code: {SAVE}") from None
     except Exception as error:  # a damaged file raises whatever its bytes lead to
-        first = str(error).partition("\n")[0]
-        raise ValueError(
-            f"{path} is damaged or cut short ({type(error).__name__}: {first}): copy or download it again"
-        ) from error
+        told = f"{type(error).__name__} {error}".strip().partition("\n")[0]
+        raise ValueError(f"{path} is damaged or cut short ({told}): copy or download it again") from error
 
 
 def _named_tensors(loaded: Any, path: Path) -> dict[str, State]:

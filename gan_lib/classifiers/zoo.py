@@ -190,19 +190,14 @@ def _outputs(classifier: Classifier) -> int:
     return outputs.shape[1]
 
 
-def build(card: ModelCard, imagenet_state: State | None = None) -> Classifier:
-    """A classifier from its card, with random weights.
-
-    ``imagenet_state`` is loaded into a torchvision model before its ImageNet head is replaced.
-    """
+def build(card: ModelCard) -> Classifier:
+    """A classifier from its card, with random weights."""
     name, count = card.architecture, len(card.class_names)
     if name in SLIM or is_factory(name):
         if card.head != "linear":
             raise ValueError(f"{name} has its own head; the {card.head!r} head is for torchvision's CNNs")
         return Classifier(SLIM[name](count) if name in SLIM else made_by_factory(name, count), card)
     model = _torchvision_model(card)
-    if imagenet_state is not None:
-        model.load_state_dict(imagenet_state)
     if count != IMAGENET_CLASSES or card.head != "linear":
         model = _with_head(model, name, count, card.head)
     return Classifier(model, card)
@@ -253,15 +248,14 @@ def with_weights(card: ModelCard, weights: str | Path) -> Classifier:
     Raises:
         FileNotFoundError, ValueError: as :func:`make_classifier`.
     """
-    states = _states(card.architecture, weights)
-    if is_torchvisions(card.architecture) and (
-        len(card.class_names) != IMAGENET_CLASSES or card.head != "linear"
-    ):
-        with torch.device("meta"):  # names and shapes alone
-            own = _torchvision_model(card).state_dict()
-        under = best_match(states, own, weights)
-        if under.fits:
-            return build(card, imagenet_state=checked_values(under.state, own, weights))
+    states, name, count = _states(card.architecture, weights), card.architecture, len(card.class_names)
+    if is_torchvisions(name) and (count != IMAGENET_CLASSES or card.head != "linear"):
+        model = _torchvision_model(card)
+        own = model.state_dict()
+        found = best_match(states, own, weights)
+        if found.fits:
+            model.load_state_dict(checked_values(found.state, own, weights))
+            return Classifier(_with_head(model, name, count, card.head), card)
     return filled(card, states, weights)
 
 

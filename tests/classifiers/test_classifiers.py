@@ -221,5 +221,5 @@ def test_a_slim_cnn_is_read_without_being_initialised(architecture, number_forma
     missing = {name: own for name, own in made.state_dict().items() if "bias" not in name}
     from gan_lib.classifiers.zoo import filled
 
-    with pytest.raises(RuntimeError, match="Missing key"):
-        filled(made.card, missing)
+    with pytest.raises(ValueError, match="tensors are missing"):
+        filled(made.card, {"": missing}, "a file")
