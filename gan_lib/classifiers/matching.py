@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -172,7 +173,9 @@ def checked_values(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
             f"{source}: {len(wrong)} of {len(state)} tensors are quantised or no real numbers "
             f"({', '.join(wrong[:TOLD])}{_more(wrong)}): save the weights as floating-point numbers"
         )
-    made = {name: own.to(expected[name].dtype) for name, own in state.items()}
+    made = OrderedDict((name, own.to(expected[name].dtype)) for name, own in state.items())
+    # Some of torchvision's modules refuse a state that does not say of which version of theirs it is.
+    made._metadata = getattr(expected, "_metadata", None)  # type: ignore[attr-defined]
     bad = [
         f"{name} ({int((~own.isfinite()).sum())} of {own.numel()} values)"
         for name, own in made.items()

@@ -91,7 +91,7 @@ def test_own_factory_with_own_weights(tmp_path):
     cnn = make_classifier("test_classifiers:own_factory", NAMES, weights=tmp_path / "net.safetensors")
     assert torch.equal(cnn.backbone[0].weight, source[0].weight)
     save_classifier(cnn, tmp_path / "saved")
-    loaded = load_classifier(tmp_path / "saved")
+    loaded = load_classifier(tmp_path / "saved", architecture="test_classifiers:own_factory")
     assert loaded.class_names == NAMES
     assert torch.equal(loaded.backbone[3].weight, source[3].weight)
     with pytest.raises(ValueError, match="does not fit"):
