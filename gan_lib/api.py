@@ -12,7 +12,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,21 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from gan_lib.classifiers import Classifier, load_classifier, make_classifier
+from gan_lib.classifiers import Classifier
 from gan_lib.classifiers.forms import IMAGENET_SIZE
 from gan_lib.classifiers.forms import wrap as wrap
-from gan_lib.classifiers.zoo import made_for
+from gan_lib.classifiers.loading import load_named
+from gan_lib.classifiers.published import is_torchvisions, published
 from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.runtime import make_fabric
-from gan_lib.core.storage import load_tensors, read_json
+from gan_lib.core.storage import read_json
 from gan_lib.core.targets import Target, resolve_target
 from gan_lib.data import ImageSplit
 from gan_lib.data import read_images as pictures_at
 from gan_lib.data.values import check_range
 from gan_lib.explainers import METHODS, ContrastiveExplainer, Explainer, make_explainer
 from gan_lib.metrics import headings, judge, sanity_checks, stated, summarise
-from gan_lib.workbench import Places, Profile, Recipe, import_outside
+from gan_lib.workbench import Places, Profile, Recipe
 from gan_lib.workbench.explain import resolve_class
 from gan_lib.workbench.jobs import train_by_contrast
 from gan_lib.workbench.places import comes_with
@@ -43,12 +43,12 @@ COMPARED = ("drop_black@10", "drop_blur@10")  # drops at 10 % of the image: maps
 
 def load_cnn(
     name: str,
-    weights: str | None = None,
+    weights: str | Path | None = None,
     device: str = "cpu",
     pretrained: Path | None = None,
     *,
     class_names: Sequence[str] | None = None,
-    image_size: tuple[int, int] | None = None,
+    image_size: int | tuple[int, int] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     output: str | None = None,
@@ -56,57 +56,52 @@ def load_cnn(
 ) -> Classifier:
     """A CNN with its weights, frozen and in eval mode.
 
+        cnn = gan_lib.load_cnn("resnet50")                                       # torchvision's
+        cnn = gan_lib.load_cnn("resnet50", "mine.pth", class_names=["cat", "dog"])
+        cnn = gan_lib.load_cnn("nets/own.py:make_net", "mine.pth", class_names=["cat", "dog"])
+
     Args:
-        name: of a shipped CNN, the path of a folder that ``save_classifier`` wrote, or torchvision's name.
-        weights: in place of its own, a safetensors file, or torchvision's by name.
+        name: of a shipped CNN, the path of a folder that ``save_classifier`` wrote, torchvision's name, or a
+            factory, ``package.module:factory`` or ``path/to/file.py:factory``
+            (:mod:`gan_lib.classifiers.factories`).
+        weights: in place of its own, a file (safetensors, or what ``torch.save`` wrote of tensors), or
+            torchvision's by name; with a factory also the folder that ``save_classifier`` wrote of its CNN.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         pretrained: the folder of shipped networks; by default the project's.
+        class_names: two or more, no two the same; by default those of the weights, or numbers. A torchvision
+            model gets another head where their number is another.
+        image_size: side, or height and width, in pixels; by default that of the weights.
+        mean, std: with which its images are normalised, per channel; by default those of the weights.
+        output: what its outputs mean, as for :func:`wrap`.
+        select: which of several outputs is meant, as for :func:`wrap`.
 
     Raises:
         FileNotFoundError: no such CNN, those that are there are listed; or weights that cannot be had, with
             the file to be put where.
+        KeyError, ValueError: a factory or weights that cannot be used; it is said why.
     """
-    home = pretrained or _shipped()
-    if output not in (None, "logits"):
-        raise ValueError(f"output={output!r}: one of ['logits']")
-    if ":" in name:
-        where, _, function = name.partition(":")
-        factory = getattr(import_outside([where])[-1], function)
-        model = factory(len(class_names)) if class_names and weights is None else factory()
-        if weights is not None:
-            model.load_state_dict(load_tensors(Path(weights)))
-        own: Any = {"mean": mean, "std": std, "class_names": class_names, "image_size": image_size}
-        cnn = wrap(model, **{field: value for field, value in own.items() if value is not None})
-        return cnn.requires_grad_(False).to(make_fabric(device).device)
-    saved = [own for own in (home / name, Path(name)) if (own / "classifier.json").is_file()]
-    try:
-        cnn = (
-            load_classifier(saved[0], weights) if saved else make_classifier(name, None, weights or "DEFAULT")
-        )
-    except (KeyError, ValueError) as error:
-        known = ", ".join(sorted(path.parent.name for path in home.glob("*/classifier.json"))) or "nothing"
-        raise FileNotFoundError(
-            f"no weights for {name!r}: {error.args[0]}. In {home}: {known}. Torchvision's names, the folder "
-            "of a saved CNN and gan_lib.wrap(model, ...) will do as well"
-        ) from None
-    changes: Any = {"class_names": class_names, "image_size": image_size, "mean": mean, "std": std}
-    changes = {field: tuple(own) for field, own in changes.items() if own is not None}
-    if len(changes.get("class_names", cnn.class_names)) != len(cnn.class_names):
-        raise ValueError(f"{len(changes['class_names'])} class names for {len(cnn.class_names)} logits")
-    cnn = Classifier(cnn.backbone, replace(cnn.card, **changes))
-    return cnn.requires_grad_(False).eval().to(make_fabric(device).device)
+    place = make_fabric(device).device
+    if (mean is None) != (std is None) or any(own is not None and len(own) != 3 for own in (mean, std)):
+        raise ValueError(f"mean and std go together and have three values each, not {mean} and {std}")
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    given: dict[str, Any] = {"class_names": class_names, "output": output, "select": select}
+    given |= {key: own and tuple(own) for key, own in (("mean", mean), ("std", std), ("image_size", size))}
+    told = {key: own for key, own in given.items() if own is not None}
+    cnn = load_named(name, weights, pretrained or _shipped(), **told)
+    return cnn.requires_grad_(False).eval().to(place)
 
 
 def image_size(cnn: nn.Module, pretrained: Path | None = None) -> tuple[int, int]:
-    """Height and width that a CNN, or the weights that torchvision has for it, or shipped explainers were
-    trained at; else ImageNet's 224."""
+    """Height and width that a CNN was trained at: its own, those of torchvision's weights, those of the
+    explainers that are shipped with it; else ImageNet's 224."""
     if not isinstance(cnn, Classifier):
         return IMAGENET_SIZE
-    own = cnn.card.image_size or made_for(cnn.card)
-    if own:
-        return own
+    if cnn.card.image_size is not None:
+        return cnn.card.image_size
+    if is_torchvisions(cnn.card.architecture):
+        return published(cnn.card.architecture).image_size
     about = sorted(((pretrained or _shipped()) / cnn.card.architecture).glob("*/explainer.json"))
-    sizes = (tuple(read_json(path)["image_size"]) for path in about)
+    sizes = ((own[0], own[1]) for own in (read_json(path)["image_size"] for path in about))
     return next(sizes, IMAGENET_SIZE)
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from gan_lib.classifiers.factories import is_factory, located
 from gan_lib.classifiers.wrap import Classifier, ModelCard
-from gan_lib.classifiers.zoo import filled, with_weights
+from gan_lib.classifiers.zoo import checked_names, filled, with_weights
 from gan_lib.core.storage import load_tensors, read_json, save_tensors, write_json
+
+CARD, WEIGHTS = "classifier.json", "classifier.safetensors"
 
 
 def save_classifier(classifier: Classifier, folder: Path, number_format: torch.dtype | None = None) -> None:
@@ -20,26 +25,60 @@ def save_classifier(classifier: Classifier, folder: Path, number_format: torch.d
         weights = {
             name: own.to(number_format) if own.is_floating_point() else own for name, own in weights.items()
         }
-    save_tensors(folder / "classifier.safetensors", weights)
-    write_json(folder / "classifier.json", asdict(classifier.card))
+    save_tensors(folder / WEIGHTS, weights)
+    write_json(folder / CARD, asdict(classifier.card))
 
 
-def load_classifier(folder: Path, weights: str | Path | None = None) -> Classifier:
+def load_classifier(
+    folder: Path, weights: str | Path | None = None, architecture: str | None = None, **about: Any
+) -> Classifier:
     """Read a classifier written by :func:`save_classifier`, in eval mode.
 
     Args:
-        folder: holds ``classifier.json``, and as a rule ``classifier.safetensors``; without them, and without
-            weights that can be had, ``FileNotFoundError`` is raised.
-        weights: in place of the latter, a safetensors file or the name of torchvision weights. A
-            folder without weights may name torchvision's in ``weights.json``.
+        folder: holds ``classifier.json``, and as a rule ``classifier.safetensors``.
+        weights: in place of the latter, a file or the name of torchvision weights. A folder without weights
+            may name torchvision's in ``weights.json``.
+        architecture: the factory, where a factory made the CNN, as the caller knows it: code is not run
+            because a file names it. Of any other CNN, what it must be.
+        about: fields of the card in place of the folder's.
+
+    Raises:
+        FileNotFoundError: no classifier there, or no weights that can be had.
+        ValueError: a factory that the caller has not named, another architecture, weights that do not fit, no
+            card.
     """
-    if not (folder / "classifier.json").is_file():
+    folder = Path(folder)
+    if not (folder / CARD).is_file():
         raise FileNotFoundError(f"no classifier at {folder}")
-    fields = read_json(folder / "classifier.json")
-    known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-    card = ModelCard(**known)
+    card = _card(folder, architecture, about)
     if weights is None and (folder / "weights.json").is_file():
         weights = read_json(folder / "weights.json")
     if weights is not None:
         return with_weights(card, weights).eval()
-    return filled(card, load_tensors(folder / "classifier.safetensors")).eval()
+    own = folder / WEIGHTS
+    return filled(card, {"": load_tensors(own)}, own).eval()
+
+
+def _card(folder: Path, architecture: str | None, about: Mapping[str, Any]) -> ModelCard:
+    """A folder's card, which does not choose what code is run."""
+    path = folder / CARD
+    try:
+        known = {name: tuple(v) if isinstance(v, list) else v for name, v in read_json(path).items()}
+        card = ModelCard(**known | dict(about))
+        named = str(card.architecture)
+    except (TypeError, AttributeError, UnicodeDecodeError, JSONDecodeError) as error:
+        raise ValueError(f"{path} is not what save_classifier writes: {error}") from None
+    if "class_names" in about:
+        checked_names(card.class_names, named, card.output)
+    if architecture is None:
+        if is_factory(named):
+            raise ValueError(
+                f"{path} names its own factory {named}: code is not run because a file names it. "
+                f"If you trust it, load_classifier({str(folder)!r}, architecture={named!r}), or "
+                f"load_cnn({named!r}, weights={str(folder)!r})"
+            )
+        return card
+    given = located(architecture)
+    if is_factory(given) != is_factory(named) or (given != named and not is_factory(given)):
+        raise ValueError(f"{path} is of a {named}, not of a {given}")
+    return replace(card, architecture=given)

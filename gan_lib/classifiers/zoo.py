@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+import difflib
+import re
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +18,18 @@ from torchvision.models.resnet import BasicBlock
 from torchvision.models.vgg import VGG, make_layers
 from torchvision.ops import Conv2dNormActivation
 
+from gan_lib.classifiers.factories import is_factory, located, made_by_factory
+from gan_lib.classifiers.matching import best_match, checked_values
+from gan_lib.classifiers.published import is_torchvisions, names_torchvisions, published
+from gan_lib.classifiers.weights import State, read_weights
 from gan_lib.classifiers.wrap import Classifier, ModelCard
-from gan_lib.core.storage import load_tensors
+from gan_lib.core.capture import evaluation_mode
 
 IMAGENET_CLASSES = 1000
 WITH_AUXILIARY_HEADS = ("inception_v3", "googlenet")
+AUXILIARY = re.compile(r"(^|\.)(AuxLogits|aux1|aux2)\.")  # what their tensors are called
+OF_ONE_SIZE = "vit_"  # torchvision's CNNs and transformers that are built for one size of images
+PROBE = 224  # height and width of the picture on which a factory's outputs are counted
 
 
 def slim_vgg(num_classes: int) -> nn.Module:
@@ -89,118 +98,203 @@ def make_classifier(
     weights: str | Path | None = None,
     head: str = "linear",
     seed: int = 0,
+    **about: Any,
 ) -> Classifier:
     """A CNN by name.
 
         cnn = make_classifier("slim_vgg", class_names=data.class_names)
         cnn = make_classifier("resnet50", weights="DEFAULT")                   # 1000 ImageNet classes
         cnn = make_classifier("vgg16", data.class_names, weights="DEFAULT")    # pretrained, new head
-        cnn = make_classifier("my_package.models:make_net", ["cat", "dog"], weights="net.safetensors")
+        cnn = make_classifier("my_package.models:make_net", ["cat", "dog"], weights="net.pth")
+        cnn = make_classifier("nets/own.py:make_net", ["cat", "dog"], mean=(0.5,) * 3, std=(0.5,) * 3)
 
     Args:
-        architecture: one of :func:`classifier_names`, or ``package.module:factory`` where
-            ``factory(num_classes)`` returns a module from normalised images to logits.
-        class_names: one name per class. ``None`` keeps a torchvision model's ImageNet classes.
-        weights: a safetensors state dict (for the CNN with this head; or, for a torchvision model
-            with ``class_names``, with the ImageNet head, which is then replaced), or the name of
-            torchvision weights (``DEFAULT``, ``IMAGENET1K_V1``), downloaded when not cached.
+        architecture: one of :func:`classifier_names`, or a factory of one's own, ``package.module:factory``
+            or ``path/to/file.py:factory`` (:mod:`gan_lib.classifiers.factories` says what it is given), which
+            returns a module from normalised images to logits.
+        class_names: one name per class, two or more, no two the same. ``None`` keeps a torchvision model's
+            ImageNet classes, and asks a factory how many there are, which are then called by their numbers.
+        weights: a file (:func:`gan_lib.classifiers.weights.read_weights`; for the CNN with this head; or, for
+            a torchvision model with ``class_names``, with the ImageNet head, which is then replaced), or the
+            name of torchvision weights (``DEFAULT``, ``IMAGENET1K_V1``), downloaded when not cached.
         head: ``linear``, or ``published`` for the head of arXiv 2301.08067: global max pooling,
             dense 256 ReLU, dropout 0.1, dense 128 ReLU, dense K.
         seed: decides the initial weights.
+        about: further fields of the :class:`gan_lib.classifiers.wrap.ModelCard`: ``mean``, ``std``,
+            ``image_size``, ``output``, ``select``. Mean and deviation are by default those that torchvision's
+            weights were trained with, else ImageNet's.
 
     Raises:
-        KeyError: an unknown architecture.
-        FileNotFoundError: a weights file that is not there, or weights that cannot be downloaded.
-        ValueError: weights that do not fit, or class names missing.
+        KeyError: an unknown architecture, a factory that its module does not hold.
+        FileNotFoundError: a weights file or a module that is not there, or weights that cannot be downloaded.
+        ValueError: weights that do not fit, class names missing or twice, a factory that raises, or makes
+            another number of outputs than there are class names.
     """
+    architecture = located(architecture)
+    if class_names is None and is_factory(architecture):
+        unnamed = Classifier(made_by_factory(architecture, None), ModelCard(architecture, (), **about))
+        class_names = tuple(map(str, range(_outputs(unnamed))))
     if class_names is None:
-        if architecture not in models.list_models(module=models):
+        if not is_torchvisions(architecture):
             raise ValueError(f"{architecture} needs class_names")
-        class_names = models.get_model_weights(architecture).DEFAULT.meta["categories"]
-    card = ModelCard(architecture, tuple(class_names), head)
-    if len(card.class_names) < 2:
-        raise ValueError(f"{architecture} needs two class names or more, got {list(card.class_names)}")
+        class_names = published(architecture, weights).class_names
+    names = checked_names(class_names, architecture, about.get("output"))
+    if weights is not None and is_torchvisions(architecture):
+        about = published(architecture, weights).needed(architecture) | about
+    card = ModelCard(architecture, names, head, **about)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(card) if weights is None else with_weights(card, weights)
+        made = build(card) if weights is None else with_weights(card, weights)
+    if is_factory(architecture):
+        _check_outputs(made)
+    return made
 
 
-def build(card: ModelCard, imagenet_state: dict[str, Tensor] | None = None) -> Classifier:
-    """A classifier from its card, with random weights.
+def checked_names(names: Sequence[str], architecture: str, output: str | None = None) -> tuple[str, ...]:
+    """Class names as they are.
 
-    ``imagenet_state`` is loaded into a torchvision model before its ImageNet head is replaced.
+    Raises:
+        ValueError: no sequence of strings, fewer than two (one will do where the output is a value), or some
+            of them twice.
     """
+    if isinstance(names, str):
+        raise ValueError(f"class_names are a list of names, not {names!r}")
+    if others := [name for name in names if not isinstance(name, str)]:
+        raise ValueError(f"class names are strings, not {others[0]!r} ({type(others[0]).__name__})")
+    if twice := [name for name, number in Counter(names).items() if number > 1]:
+        raise ValueError(
+            f"class names are told apart by their names: {', '.join(map(repr, twice))} stands there twice"
+        )
+    if len(names) < 2 and output != "regression":
+        raise ValueError(f"{architecture} needs two class names or more, got {list(names)}")
+    return tuple(names)
+
+
+def _check_outputs(classifier: Classifier) -> None:
+    """A factory's CNN gives as many outputs as there are class names."""
+    card = classifier.card
+    given = _outputs(classifier)
+    if given != len(card.class_names):
+        raise ValueError(
+            f"{card.architecture} gives {given} outputs for {len(card.class_names)} class names: give as "
+            "many names, or let the factory take num_classes"
+        )
+
+
+def _outputs(classifier: Classifier) -> int:
+    """How many numbers a factory's CNN gives for a picture."""
+    architecture, (height, width) = classifier.card.architecture, classifier.card.image_size or (PROBE, PROBE)
+    try:
+        with evaluation_mode(classifier), torch.no_grad():
+            outputs: Any = classifier(torch.full((2, 3, height, width), 0.5))
+    except Exception as error:
+        raise ValueError(
+            f"{architecture} cannot take pictures of {height} x {width} pixels "
+            f"({type(error).__name__}: {error}): is it a CNN for RGB images, and of another image_size?"
+        ) from error
+    if not isinstance(outputs, Tensor):
+        raise ValueError(
+            f"{architecture} gives a {type(outputs).__name__}, not a tensor: say which by select="
+        )
+    if outputs.ndim != 2 or len(outputs) != 2:
+        shape = ", ".join(map(str, outputs.shape))
+        raise ValueError(f"{architecture} gives ({shape}) for two pictures, not (2, K)")
+    return outputs.shape[1]
+
+
+def build(card: ModelCard) -> Classifier:
+    """A classifier from its card, with random weights."""
     name, count = card.architecture, len(card.class_names)
-    if name in SLIM or ":" in name:
+    if name in SLIM or is_factory(name):
         if card.head != "linear":
             raise ValueError(f"{name} has its own head; the {card.head!r} head is for torchvision's CNNs")
-        return Classifier(SLIM[name](count) if name in SLIM else _own_factory(name)(count), card)
-    if name not in models.list_models(module=models):
-        raise KeyError(
-            f"unknown CNN {name!r}: slim are {sorted(SLIM)}; else torchvision's or 'package.module:factory'"
-        )
-    options = {"aux_logits": False, "init_weights": False} if name in WITH_AUXILIARY_HEADS else {}
-    model = models.get_model(name, weights=None, **options)
-    if imagenet_state is not None:
-        model.load_state_dict(imagenet_state)
+        return Classifier(SLIM[name](count) if name in SLIM else made_by_factory(name, count), card)
+    model = _torchvision_model(card)
     if count != IMAGENET_CLASSES or card.head != "linear":
         model = _with_head(model, name, count, card.head)
     return Classifier(model, card)
 
 
-def filled(card: ModelCard, state: dict[str, Tensor]) -> Classifier:
+def _torchvision_model(card: ModelCard) -> nn.Module:
+    name = card.architecture
+    if not is_torchvisions(name):
+        near = difflib.get_close_matches(name, classifier_names(), n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else f"slim are {sorted(SLIM)};"
+        raise KeyError(f"unknown CNN {name!r}: {hint} else torchvision's or 'package.module:factory'")
+    options: dict[str, Any] = {}
+    if name in WITH_AUXILIARY_HEADS:
+        options = {"aux_logits": False, "init_weights": False}
+    if name.startswith(OF_ONE_SIZE) and card.image_size is not None:
+        options["image_size"] = card.image_size[0]
+    model: nn.Module = models.get_model(name, weights=None, **options)
+    return model
+
+
+def filled(card: ModelCard, states: Mapping[str, State], source: object) -> Classifier:
     """A classifier from its card, with the state that one of the kind had, in float32.
 
     Slim CNNs are not initialised first: torchvision's VGG draws the weights of a head of 120 million, which
     is then replaced.
+
+    Raises:
+        ValueError: a state that does not fit.
     """
-    if card.architecture not in SLIM:
+    if card.architecture in SLIM:
+        with torch.device("meta"):
+            backbone = SLIM[card.architecture](len(card.class_names))
+        classifier = Classifier(backbone, card)
+    else:
         classifier = build(card)
-        classifier.load_state_dict(state)
-        return classifier
-    with torch.device("meta"):
-        backbone = SLIM[card.architecture](len(card.class_names))
-    classifier = Classifier(backbone, card)
-    own = classifier.state_dict()
-    cast = {name: value.to(own[name].dtype) if name in own else value for name, value in state.items()}
-    classifier.load_state_dict(cast, assign=True)
+    own = classifier.backbone.state_dict()
+    found = best_match(states, own, source)
+    if not found.fits:
+        raise ValueError(f"{source} does not fit {card.architecture}: {found.told(len(card.class_names))}")
+    state = checked_values(found.state, own, source)
+    classifier.backbone.load_state_dict(state, assign=card.architecture in SLIM)
     return classifier
 
 
 def with_weights(card: ModelCard, weights: str | Path) -> Classifier:
-    """A classifier from its card, with weights as :func:`make_classifier` takes them."""
-    is_file = str(weights).endswith(".safetensors")
-    state = load_tensors(Path(weights)) if is_file else _torchvision_state(card.architecture, str(weights))
-    classifier = build(card)
-    try:
-        classifier.backbone.load_state_dict(state)
-        return classifier
-    except RuntimeError as error:
-        problem = error
-    if card.architecture in models.list_models(module=models):
-        try:
-            return build(card, imagenet_state=state)
-        except RuntimeError:  # no ImageNet state of this CNN either
-            pass
-    raise ValueError(f"{weights} does not fit {card.architecture}: {str(problem)[:500]}")
+    """A classifier from its card, with weights as :func:`make_classifier` takes them.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`make_classifier`.
+    """
+    states, name, count = _states(card.architecture, weights), card.architecture, len(card.class_names)
+    if is_torchvisions(name) and (count != IMAGENET_CLASSES or card.head != "linear"):
+        model = _torchvision_model(card)
+        own = model.state_dict()
+        found = best_match(states, own, weights)
+        if found.fits:
+            model.load_state_dict(checked_values(found.state, own, weights))
+            return Classifier(_with_head(model, name, count, card.head), card)
+    return filled(card, states, weights)
 
 
-def _torchvision_state(name: str, weights: str) -> dict[str, Tensor]:
+def _states(architecture: str, weights: str | Path) -> dict[str, State]:
+    if names_torchvisions(architecture, weights):
+        states = {"": _torchvision_state(architecture, str(weights))}
+    else:
+        states = read_weights(weights)
+    if architecture not in WITH_AUXILIARY_HEADS:
+        return states
+    return {
+        address: {name: own for name, own in state.items() if not AUXILIARY.search(name)}
+        for address, state in states.items()
+    }
+
+
+def _torchvision_state(name: str, weights: str) -> State:
+    entry = models.get_model_weights(name)[weights]
     try:
-        entry = models.get_model_weights(name)[weights]
-    except KeyError:
-        known = ", ".join(["DEFAULT", *models.get_model_weights(name).__members__])
-        raise KeyError(f"{name} has no weights {weights!r}; there are {known}") from None
-    try:
-        state = entry.get_state_dict(progress=False, check_hash=True)
+        state: State = entry.get_state_dict(progress=False, check_hash=True)
     except OSError as error:
         target = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
         raise FileNotFoundError(
             f"the weights {weights} of {name} could not be downloaded ({error}); put the file at {target}, "
-            "or pass weights= a safetensors file"
+            "or pass weights= a file"
         ) from error
-    auxiliary = ("AuxLogits.", "aux1.", "aux2.")
-    return {key: value for key, value in state.items() if not key.startswith(auxiliary)}
+    return state
 
 
 def _with_head(model: nn.Module, name: str, count: int, head: str) -> nn.Module:
@@ -235,12 +329,3 @@ def _with_linear_head(model: nn.Module, name: str, count: int) -> nn.Module:
             model.set_submodule(layer, nn.Conv2d(module.in_channels, count, 1))
             return model
     raise ValueError(f"found no layer with {IMAGENET_CLASSES} outputs in {name} to replace")
-
-
-def _own_factory(name: str) -> Callable[[int], nn.Module]:
-    module, _, function = name.partition(":")
-    try:
-        factory: Callable[[int], nn.Module] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise KeyError(f"no CNN factory {name!r}: {error}") from error
-    return factory

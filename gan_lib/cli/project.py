@@ -14,33 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-<<<<<<< HEAD:gan_lib/cli/project.py
 from gan_lib.cli.base import Changes, Outside, Root, app, import_outside
 from gan_lib.cli.problems import InputError, given
-=======
-from gan_lib import api
-from gan_lib.core.runtime import PASSIVE
-from gan_lib.figures import FigureFolder, check_manifest, read_manifest
-from gan_lib.workbench import (
-    Places,
-    Profile,
-    ProfileError,
-    Sweep,
-    Workbench,
-    import_outside,
-    parsed_change,
-    run_sweep,
-)
-from gan_lib.workbench.cells import Teller
-from gan_lib.workbench.claims import collect_claims, in_words
-from gan_lib.workbench.driver import Result, find_notebooks, notebook_name, run_notebooks
-from gan_lib.workbench.explain import explain_images, resolve_class
-from gan_lib.workbench.init import init_workbench
-from gan_lib.workbench.reference import make_references
-from gan_lib.workbench.reproduction import REPRODUCTION, committed_figures, compare_figures, told
-from gan_lib.workbench.results import stale_results, write_results
-from gan_lib.workbench.ship import ship as ship_explainers
->>>>>>> own-run:gan_lib/cli.py
 
 if TYPE_CHECKING:
     from gan_lib.workbench import Places
@@ -53,6 +28,8 @@ _problems = partial(given, kinds=(FileNotFoundError, KeyError, ValueError))
 @app.command()
 def init(folder: Annotated[Path, typer.Argument(help="A new folder, or an empty one.")]) -> None:
     """Write a workbench into a new folder: notebooks, profiles and shipped networks."""
+    from gan_lib.workbench.init import init_workbench
+
     with _problems():
         made = init_workbench(folder)
     typer.echo(f"{made}: see README.md in it; a first try there is: gan-lib run --profile smoke --only 01")
@@ -77,6 +54,7 @@ def run(
 ) -> None:
     """Run the notebooks headless and regenerate their figures and tables."""
     from gan_lib.workbench import Places, Profile, parsed_change
+    from gan_lib.workbench.cells import Teller
     from gan_lib.workbench.claims import collect_claims, in_words
     from gan_lib.workbench.driver import find_notebooks, notebook_name, run_notebooks
 
@@ -85,8 +63,8 @@ def run(
         import_outside(outside or ())
         changed = dict(parsed_change(text) for text in changes or [])
         told = Teller(sys.stdout)
-        given = (profile, places, _names(only), force, changed, told.notebook, told.cell)
-        for result in run_notebooks(*given):
+        asked = (profile, places, _names(only), force, changed, told.notebook, told.cell)
+        for result in run_notebooks(*asked):
             told.clear()
             _tell(result, places)
         names = [notebook_name(path, places.notebooks) for path in find_notebooks(places.notebooks)]
@@ -161,21 +139,6 @@ def _names(given: str) -> list[str]:
     return [name.strip() for name in given.split(",") if name.strip()]
 
 
-<<<<<<< HEAD:gan_lib/cli/project.py
-def _announce(number: int, total: int, notebook: str) -> None:
-    typer.echo(f"[{number}/{total}] {notebook}: running ...")
-=======
-@contextmanager
-def _problems() -> Iterator[None]:
-    """What a user can mend is told in one line, with exit code 2."""
-    try:
-        yield
-    except (ProfileError, FileNotFoundError, KeyError, ValueError) as error:
-        typer.echo(f"error: {error.args[0] if error.args else error}", err=True)
-        raise typer.Exit(2) from None
->>>>>>> own-run:gan_lib/cli.py
-
-
 def _tell(result: Result, places: Places) -> None:
     if result.state == "unchanged":
         typer.echo(f"{result.notebook}: unchanged, {len(result.files)} files")
@@ -191,49 +154,6 @@ def _tell(result: Result, places: Places) -> None:
         raise typer.Exit(1)
 
 
-<<<<<<< HEAD:gan_lib/cli/project.py
-=======
-@app.command()
-def explain(
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders that are searched for them.")],
-    model: Annotated[
-        str, typer.Option(help="A CNN in data/pretrained, the folder of another, or any of torchvision's.")
-    ] = "slim_vgg",
-    weights: Annotated[
-        str | None, typer.Option(help="The CNN's weights: a safetensors file, or torchvision's by name.")
-    ] = None,
-    method: Annotated[str, typer.Option(help=", ".join(api.METHODS))] = "contrastive_lsft",
-    target: Annotated[
-        str | None, typer.Option(help="Class to be explained, by name or number; by default the predicted.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder that receives maps and table.")] = Path("outputs"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    outside: Outside = None,
-    root: Root = Path(),
-) -> None:
-    """Explain images: maps, overlays and a table, by a method and, beside it, Grad-CAM."""
-    own = root.resolve() / "data" / "pretrained"
-    pretrained = own if own.is_dir() else None  # those that come with the library
-    with _problems():
-        import_outside(outside or ())
-        methods = dict.fromkeys([api.METHODS.name(method), "grad_cam"])
-        cnn = api.load_cnn(model, weights, device, pretrained)
-        trained = {name: "gan" for name in methods if api.METHODS[name].kind == "trained"}
-        explainers = {
-            (trained | FOLDERS).get(name, name): api.explainer(name, cnn, pretrained).to(cnn.mean.device)
-            for name in methods
-        }
-        size, asked = api.image_size(cnn, pretrained), resolve_class(cnn, target)
-        done, skipped = explain_images(
-            images, cnn, explainers, size, out, asked, warn=lambda text: typer.echo(text, err=True)
-        )
-    told = f", {skipped} skipped" if skipped else ""
-    typer.echo(f"{done} images explained{told}: {out}/explanations.csv")
-    if not done:
-        raise typer.Exit(1)
-
-
->>>>>>> own-run:gan_lib/cli.py
 @app.command("figures")
 def list_figures(
     reference: Annotated[

@@ -40,15 +40,18 @@ def make_fabric(device: str = "auto", precision: Precision = "auto") -> Fabric:
         precision: ``auto`` is bf16 mixed precision on a GPU and float32 elsewhere.
 
     Raises:
-        ValueError: another device, or one that is not there.
+        ValueError: another device, or one that this machine does not have.
     """
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
         device = "cuda" if there["cuda"] else "cpu"
-    if not there.get(device):
-        told = "there is none on this machine" if device in there else "no such device"
-        usable = ", ".join(name for name, is_there in there.items() if is_there)
-        raise ValueError(f"device {device!r}: {told}; take auto, or one of {usable}")
+    if device not in there:
+        raise ValueError(f"a device is auto, {', '.join(there)}, not {device!r}")
+    if not there[device]:
+        raise ValueError(
+            f"device {device!r} is asked for, but torch {torch.__version__} finds none on this machine: "
+            "take 'cpu', or 'auto'"
+        )
     if precision == "auto":
         precision = "bf16-mixed" if device == "cuda" else "32-true"
     return Fabric(accelerator=device, devices=1, precision=precision)

@@ -6,6 +6,7 @@ that a kill leaves either the old file or the new one and loading never executes
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
@@ -55,15 +56,59 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read all tensors of a safetensors file.
 
     Raises:
-        FileNotFoundError: no such file; ValueError: a file of another kind.
+        FileNotFoundError, ValueError: as :func:`first_bytes`; or the file is cut short, or of another kind.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}")
+    first_bytes(path)
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file: {error}") from error
+        raise ValueError(
+            f"{path} is no whole safetensors file ({error}): copy or download it again"
+        ) from None
+
+
+def first_bytes(path: Path, count: int = 512) -> bytes:
+    """How a file of weights begins.
+
+    Raises:
+        FileNotFoundError: no such file; near misses in its folder are listed.
+        ValueError: a folder, an empty file, or what came in place of the file: a pointer to it, a web page.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give the file of the weights; it holds {_listed(path)}")
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}: {_nearest(path)}")
+    with path.open("rb") as file:
+        start = file.read(count)
+    if not start:
+        raise ValueError(f"{path} is empty, 0 bytes: copy or download it again")
+    if start.startswith(b"version https://git-lfs.github.com/spec"):
+        raise ValueError(
+            f"{path} is a pointer of Git LFS, not the weights themselves: run `git lfs pull` in its "
+            "repository"
+        )
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise ValueError(
+            f"{path} is a web page, not weights: download the file that the page is about, not the page"
+        )
+    return start
+
+
+def _nearest(path: Path) -> str:
+    """What there is in place of a file that is not there."""
+    if not path.parent.is_dir():
+        return f"there is no folder {path.parent}"
+    near = difflib.get_close_matches(path.name, [own.name for own in path.parent.iterdir()], n=3, cutoff=0.6)
+    return f"did you mean {', '.join(near)}?" if near else f"the folder holds {_listed(path.parent)}"
+
+
+def _listed(folder: Path, count: int = 3) -> str:
+    names = sorted(own.name for own in folder.iterdir() if not own.name.startswith("."))
+    return (
+        ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
+        or "nothing"
+    )
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ import torch
 from joblib import Parallel, delayed
 
 from gan_lib.classifiers import Classifier
+from gan_lib.classifiers.factories import Imported
 from gan_lib.core.artifacts import ArtifactStore
 from gan_lib.core.runtime import Precision, make_fabric, progress, seeded, threads
 from gan_lib.data import ImageSplit
@@ -47,6 +48,14 @@ class TrainedClassifier:
     cnn: Classifier
     history: pd.DataFrame
     key: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process a factory's code is imported before what it has made is unpickled."""
+        return _trained_again, (Imported(self.cnn.card.architecture), self.cnn, self.history, self.key)
+
+
+def _trained_again(_: Imported, cnn: Classifier, history: pd.DataFrame, key: str) -> TrainedClassifier:
+    return TrainedClassifier(cnn, history, key)
 
 
 @dataclass(frozen=True)

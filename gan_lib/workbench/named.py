@@ -12,7 +12,7 @@ from typing import Any
 
 from torchvision import models
 
-from gan_lib.core.artifacts import code_version
+from gan_lib.classifiers.factories import code_of_factory, is_factory, located
 from gan_lib.data import DATA_SETS
 from gan_lib.workbench.places import Places
 from gan_lib.workbench.recipes import Recipe
@@ -72,15 +72,21 @@ def asked_files(recipe: Recipe, places: Places) -> list[Path]:
     return files
 
 
-def factory_module(recipe: Recipe, places: Places) -> str | None:
-    """The module of a CNN's factory, ``package.models`` of ``package.models:make_net``.
+def architecture_of(recipe: Recipe, places: Places) -> str:
+    """The CNN's architecture; of a factory in a file with the file's whole path.
 
     Raises:
-        FileNotFoundError: no such module, where the profile lies, in the project, or installed.
+        FileNotFoundError: no such file or module, where the profile lies, in the project, or installed.
     """
-    module, colon, _ = recipe.cnn.architecture.partition(":")
-    if not colon:
-        return None
+    name = located(recipe.cnn.architecture, *importable(places), places.data.resolve())
+    module = name.rpartition(":")[0]
+    if not is_factory(name):
+        return name
+    if module.endswith(".py"):
+        if not Path(module).is_file():
+            folders = ", ".join(dict.fromkeys(map(str, importable(places))))
+            raise FileNotFoundError(f"cnn.architecture: no file {recipe.cnn.architecture!r} in {folders}")
+        return name
     try:
         spec = importlib.util.find_spec(module)
     except (ModuleNotFoundError, ValueError):  # of the package; or a module that was made by hand
@@ -88,7 +94,7 @@ def factory_module(recipe: Recipe, places: Places) -> str | None:
     if spec is None and module not in sys.modules:
         folders = ", ".join(dict.fromkeys(map(str, importable(places))))
         raise FileNotFoundError(f"cnn.architecture: no module {module!r} in {folders}, and none is installed")
-    return module
+    return name
 
 
 def importable(places: Places) -> list[Path]:
@@ -105,11 +111,11 @@ def fingerprints(recipe: Recipe, places: Places) -> dict[str, Any]:
     """What decides results of a recipe beside its values: the CNN's factory and weights, by their content.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`weights_of` and :func:`factory_module`.
+        FileNotFoundError, ValueError: as :func:`weights_of` and :func:`architecture_of`.
     """
     made: dict[str, Any] = {}
-    if (module := factory_module(recipe, places)) is not None:
-        made["factory"] = code_version(module)
+    if is_factory(architecture := architecture_of(recipe, places)):
+        made["factory"] = code_of_factory(architecture)
     if (weights := weights_of(recipe, places)) is not None and Path(weights).is_file():
         with Path(weights).open("rb") as file:
             made["weights"] = hashlib.file_digest(file, "sha256").hexdigest()
@@ -125,7 +131,7 @@ def check_named(recipe: Recipe, places: Places) -> None:
     data_root(recipe, places)
     weights_of(recipe, places)
     asked_files(recipe, places)
-    factory_module(recipe, places)
+    architecture_of(recipe, places)
 
 
 def _folders(places: Places) -> str:

@@ -103,7 +103,8 @@ def reference_cnn(recipe: Recipe, places: Places) -> TrainedClassifier | None:
         return None
     history = pd.read_csv(folder / HISTORY)
     weights = (folder / "classifier.safetensors").read_bytes()
-    return TrainedClassifier(load_classifier(folder), history, f"{hashlib.sha256(weights).hexdigest()[:16]}")
+    shipped = load_classifier(folder, architecture=cnn.architecture)
+    return TrainedClassifier(shipped, history, f"{hashlib.sha256(weights).hexdigest()[:16]}")
 
 
 def training(recipe: Recipe) -> dict[str, Any]:
@@ -157,7 +158,7 @@ def train_reference(asked: Asked, recipe: Recipe, places: Places) -> dict[str, A
         folder = places.pretrained / "reference" / asked.path
         number_format = save_small(cnn, data, folder)
         history.to_csv(folder / HISTORY, index=False, float_format="%.6g", lineterminator="\n")
-        shares = right_answers(load_classifier(folder), data)
+        shares = right_answers(load_classifier(folder, architecture=asked.architecture), data)
     card = {
         "made_by": f"gan-lib reference --only {asked.path}",
         "cnn": training(recipe),

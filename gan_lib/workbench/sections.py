@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Sequence
 from dataclasses import field, replace
 from typing import Annotated, Any, Literal
@@ -28,11 +27,15 @@ def _each_once(values: Sequence[Any]) -> Sequence[Any]:
 
 def _architecture(name: str) -> str:
     """A CNN's name as it was given, if there is one, or a factory's that may be there when it is made."""
-    if name in classifier_names() or re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name):
+    where, colon, made = name.rpartition(":")
+    modules = where.split(".")
+    if name in classifier_names() or (
+        colon and made.isidentifier() and (where.endswith(".py") or all(own.isidentifier() for own in modules))
+    ):
         return name
     near = difflib.get_close_matches(name.lower().replace("-", "_"), classifier_names(), n=3, cutoff=0.5)
     told = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(classifier_names())};"
-    raise ValueError(f"unknown CNN {name!r}; {told} One of your own is package.module:factory")
+    raise ValueError(f"unknown CNN {name!r}; {told} One of your own is package.module:factory, or file.py:factory")
 
 
 def _conditions(name: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gan_lib.classifiers import Classifier, make_classifier, save_classifier
+from gan_lib.classifiers.factories import folder_name
 from gan_lib.core.storage import write_json
 from gan_lib.workbench.subject import Subject
 
@@ -30,7 +31,7 @@ def ship(subject: Subject, torchvision_weights: str | None = None) -> tuple[Path
             own[method.replace("_", "-")] = found[min(found)]
     if not own:
         raise FileNotFoundError("the profile has trained no explainers: run 02 and 03 first")
-    cnn, home = subject.cnn.cpu(), subject.places.data / "pretrained" / subject.recipe.cnn.architecture
+    cnn, home = subject.cnn.cpu(), subject.places.data / "pretrained" / folder_name(subject.architecture)
     card = replace(cnn.card, image_size=subject.image_size)
     if torchvision_weights is not None:
         card = replace(card, class_names=make_classifier(card.architecture).class_names)

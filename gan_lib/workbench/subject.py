@@ -28,6 +28,7 @@ from gan_lib.classifiers import (
     predictions,
     save_classifier,
 )
+from gan_lib.classifiers.factories import folder_name
 from gan_lib.concepts import ConceptBank, LayerRelevance, learn_concepts
 from gan_lib.core.artifacts import ArtifactStore
 from gan_lib.core.capture import layers_in_order
@@ -35,6 +36,7 @@ from gan_lib.core.runtime import instructions, make_fabric, threads
 from gan_lib.core.storage import read_json
 from gan_lib.data import ImageData, ImageSplit, load_data
 from gan_lib.explainers import ContrastiveExplainer, GANExplainer, GeneratorExplainer
+from gan_lib.figures.labels import class_titles
 from gan_lib.gan.conditions import (
     ConditionMaker,
     FeatureMaker,
@@ -53,7 +55,7 @@ from gan_lib.workbench.jobs import (
     TrainingPlan,
     train_all,
 )
-from gan_lib.workbench.named import data_root, fingerprints, make_importable, weights_of
+from gan_lib.workbench.named import architecture_of, data_root, fingerprints, make_importable, weights_of
 from gan_lib.workbench.outside import code_of
 from gan_lib.workbench.places import Places
 from gan_lib.workbench.recipes import Recipe
@@ -94,9 +96,9 @@ class Subject:
         self.jobs_store = store.on({**kind, "threads": self.machine.job_threads})
         self.trained = self._classifier()
         self.cnn: Classifier = self.trained.cnn.requires_grad_(False).to(self.device)
-        self._home = places.data / "artifacts" / "explainers" / profile / recipe.cnn.architecture
-        names = self.data.class_names
-        self.names = tuple(name.partition("_")[2].replace("_", " ") or name for name in names)
+        own_folder = folder_name(self.architecture)
+        self._home = places.data / "artifacts" / "explainers" / profile / own_folder
+        self.names = class_titles(self.data.class_names)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Made anew where it is unpickled, in a worker process: all that it holds is in the store."""
@@ -120,17 +122,24 @@ class Subject:
             return shipped
         recipe = options = self.recipe.cnn
         weights, prints = weights_of(self.recipe, self.places), fingerprints(self.recipe, self.places)
+        architecture, size = self.architecture, self.image_size
 
         def make(folder: Path) -> None:
             names = self.data.class_names
-            cnn = make_classifier(recipe.architecture, names, weights, recipe.head, options.seed)
+            cnn = make_classifier(architecture, names, weights, recipe.head, options.seed, image_size=size)
             history = fit(cnn, self.data.train, options, folder, self.fabric)
             save_classifier(cnn, folder)
             history.to_csv(folder / "history.csv", index=False)
 
         made_from = {"data": self.data.fingerprint, "options": training(self.recipe), **prints}
         folder = self._made("classifier", "gan_lib.classifiers", made_from, make)
-        return TrainedClassifier(load_classifier(folder), pd.read_csv(folder / "history.csv"), folder.name)
+        cnn, history = load_classifier(folder, architecture=architecture), pd.read_csv(folder / "history.csv")
+        return TrainedClassifier(cnn, history, folder.name)
+
+    @property
+    def architecture(self) -> str:
+        """The recipe's; of a factory in a file with the file's whole path."""
+        return architecture_of(self.recipe, self.places)
 
     @property
     def name(self) -> str:
@@ -310,7 +319,7 @@ class Subject:
 
     def shipped(self, method: str) -> GeneratorExplainer | None:
         """A method's shipped explainer, if there is one that fits this CNN."""
-        home = self.places.pretrained / self.recipe.cnn.architecture
+        home = self.places.pretrained / folder_name(self.architecture)
         return self._fitting(home / method.replace("_", "-"))
 
     def _fitting(self, folder: Path) -> GeneratorExplainer | None:

@@ -91,7 +91,7 @@ def test_own_factory_with_own_weights(tmp_path):
     cnn = make_classifier("test_classifiers:own_factory", NAMES, weights=tmp_path / "net.safetensors")
     assert torch.equal(cnn.backbone[0].weight, source[0].weight)
     save_classifier(cnn, tmp_path / "saved")
-    loaded = load_classifier(tmp_path / "saved")
+    loaded = load_classifier(tmp_path / "saved", architecture="test_classifiers:own_factory")
     assert loaded.class_names == NAMES
     assert torch.equal(loaded.backbone[3].weight, source[3].weight)
     with pytest.raises(ValueError, match="does not fit"):
@@ -221,5 +221,5 @@ def test_a_slim_cnn_is_read_without_being_initialised(architecture, number_forma
     missing = {name: own for name, own in made.state_dict().items() if "bias" not in name}
     from gan_lib.classifiers.zoo import filled
 
-    with pytest.raises(RuntimeError, match="Missing key"):
-        filled(made.card, missing)
+    with pytest.raises(ValueError, match="tensors are missing"):
+        filled(made.card, {"": missing}, "a file")

@@ -26,7 +26,7 @@ def test_a_folder_sorted_by_class_is_trained_and_tested_on_all_classes(folder):
     trained, tested = folder.training_images(), folder.draw(8)
     assert trained.labels.bincount(minlength=4).tolist() == [3, 3, 3, 3]  # 12 of 36
     assert tested.labels.bincount(minlength=4).tolist() == [2, 2, 2, 2]  # 8 of 24
-    assert folder.names == ("0", "1", "2", "3"), "what stands before the first underscore is left out"
+    assert folder.names == ("class_0", "class_1", "class_2", "class_3"), "whole"
 
 
 def test_draws_are_disjoint_and_samples_can_be_cut(folder):

@@ -21,12 +21,8 @@ from torch import Tensor, nn
 
 from gan_lib.core.capture import INPUT, Capture, evaluation_mode
 from gan_lib.core.masking import Fill, blend, filling
-<<<<<<< HEAD
-from gan_lib.core.options import options
-from gan_lib.core.outputs import EXCLUSIVE, meaning_of
-=======
 from gan_lib.core.options import Decay, Share, options
->>>>>>> own-run
+from gan_lib.core.outputs import EXCLUSIVE, meaning_of
 from gan_lib.core.runtime import make_fabric
 from gan_lib.core.storage import tensor_bytes
 from gan_lib.data import ImageSplit
