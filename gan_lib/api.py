@@ -83,7 +83,11 @@ def load_cnn(
     place = make_fabric(device).device
     if (mean is None) != (std is None) or any(own is not None and len(own) != 3 for own in (mean, std)):
         raise ValueError(f"mean and std go together and have three values each, not {mean} and {std}")
+    if std is not None and min(std) <= 0:
+        raise ValueError(f"std is divided by: its values are above 0, not {std}")
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if size is not None and (len(size) != 2 or min(size) < 1):
+        raise ValueError(f"image_size is a side, or height and width, in pixels, not {image_size}")
     given: dict[str, Any] = {"class_names": class_names, "output": output, "select": select}
     given |= {key: own and tuple(own) for key, own in (("mean", mean), ("std", std), ("image_size", size))}
     told = {key: own for key, own in given.items() if own is not None}

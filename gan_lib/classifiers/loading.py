@@ -45,13 +45,14 @@ def load_named(
     if is_factory(name):
         if weights is not None and (Path(weights) / CARD).is_file():
             return load_classifier(Path(weights), architecture=name, **named, **about)
+        cnn = make_classifier(name, class_names, weights, **about).eval()
         if "mean" not in about:
             warnings.warn(
                 f"{name}: its images are normalised with ImageNet's mean {IMAGENET_MEAN} and deviation "
                 f"{IMAGENET_STD}; if it was trained with others, give mean= and std=",
                 stacklevel=3,
             )
-        return make_classifier(name, class_names, weights, **about).eval()
+        return cnn
     if weights is None and not is_torchvisions(name):
         shipped = sorted(path.parent.name for path in home.glob(f"*/{CARD}"))
         told = _why_not(name, shipped)

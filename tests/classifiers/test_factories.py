@@ -415,6 +415,14 @@ def test_a_factory_at_the_front_door():
         gan_lib.load_cnn("own.py:Net", mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
+def test_what_the_outputs_mean_is_kept_in_the_card():
+    write(NET)
+    about = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "output": "multi_label"}
+    assert gan_lib.load_cnn("own.py:Net", class_names=NAMES, **about).card.output == "multi_label"
+    assert gan_lib.load_cnn("slim_vgg", output="multi_label").card.output == "multi_label"
+    assert gan_lib.load_cnn("slim_vgg").card.output == "logits"
+
+
 def test_a_shipped_cnn_with_other_names():
     cnn = gan_lib.load_cnn("slim_vgg", class_names=[f"digit {number}" for number in range(10)])
     assert cnn.class_names[3] == "digit 3"
@@ -437,6 +445,8 @@ def test_a_shipped_cnn_with_other_names():
         ),
         ({"name": "resnet18", "mean": (0.5,) * 3}, ValueError, "mean and std go together"),
         ({"name": "resnet18", "mean": (0.5,), "std": (0.5,)}, ValueError, "three values each"),
+        ({"name": "resnet18", "mean": (0.5,) * 3, "std": (0.5, 0, 0.5)}, ValueError, "above 0"),
+        ({"name": "resnet18", "image_size": (3, 224, 224)}, ValueError, "image_size is a side"),
         ({"name": "resnet18", "device": "gpu"}, ValueError, "not 'gpu'"),
         ({"name": "slim_vgg", "class_names": ["a"] * 10}, ValueError, "'a' stands there twice"),
     ],
