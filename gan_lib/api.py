@@ -53,6 +53,7 @@ def load_cnn(
     std: Sequence[float] | None = None,
     output: str | None = None,
     select: str | int | None = None,
+    span: tuple[float, float] | None = None,
 ) -> Classifier:
     """A CNN with its weights, frozen and in eval mode.
 
@@ -73,7 +74,7 @@ def load_cnn(
         image_size: side, or height and width, in pixels; by default that of the weights.
         mean, std: with which its images are normalised, per channel; by default those of the weights.
         output: what its outputs mean, as for :func:`wrap`.
-        select: which of several outputs is meant, as for :func:`wrap`.
+        select, span: which of several outputs is meant, and the values of a regression, as for :func:`wrap`.
 
     Raises:
         FileNotFoundError: no such CNN, those that are there are listed; or weights that cannot be had, with
@@ -88,7 +89,7 @@ def load_cnn(
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise ValueError(f"image_size is a side, or height and width, in pixels, not {image_size}")
-    given: dict[str, Any] = {"class_names": class_names, "output": output, "select": select}
+    given: dict[str, Any] = {"class_names": class_names, "output": output, "select": select, "span": span}
     given |= {key: own and tuple(own) for key, own in (("mean", mean), ("std", std), ("image_size", size))}
     told = {key: own for key, own in given.items() if own is not None}
     cnn = load_named(name, weights, pretrained or _shipped(), **told)

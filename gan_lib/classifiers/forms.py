@@ -136,13 +136,16 @@ def check_weights(model: nn.Module) -> None:
         raise ValueError(f"the weights of {type(model).__name__} hold NaN or infinite values: {told}")
 
 
-def probe_outputs(model: nn.Module, size: tuple[int, int], select: str | int | None = None) -> Tensor:
+def probe_outputs(
+    model: nn.Module, size: tuple[int, int], select: str | int | None = None, name: str | None = None
+) -> Tensor:
     """What a CNN gives for four pictures of noise, ever brighter: (4, K) or (4,).
 
     Raises:
         ValueError: it fails on them, gives NaN, or something else than one row per picture.
         KeyError: no such output.
     """
+    name = name or type(model).__name__
     example = next(model.parameters(), torch.zeros(0))
     noise = torch.randn(PROBES, 3, *size, generator=torch.Generator().manual_seed(0))
     pictures = (noise * torch.tensor([0.25, 0.5, 1.0, 2.0]).view(-1, 1, 1, 1)).to(example)
@@ -152,14 +155,14 @@ def probe_outputs(model: nn.Module, size: tuple[int, int], select: str | int | N
     except Exception as error:  # the model's own
         told = " ".join(str(error).split())[:300] or "without a word"
         raise ValueError(
-            f"{type(model).__name__} fails on pictures of {size[0]} x {size[1]} ({type(error).__name__}: {told}); "
-            "is this the image_size that it takes?"
+            f"{name} fails on pictures of {size[0]} x {size[1]} ({type(error).__name__}: {told}); "
+            "is it a CNN for RGB images, and of this image_size?"
         ) from error
     outputs = selected(given, select).float()
     if not outputs.ndim or len(outputs) != PROBES:
         raise ValueError(
-            f"{type(model).__name__} gives {tuple(outputs.shape)} for {PROBES} pictures, not a row each"
+            f"{name} gives {tuple(outputs.shape)} for {PROBES} pictures, not a row each"
         )
     if not outputs.isfinite().all():
-        raise ValueError(f"{type(model).__name__} gives NaN or infinite values for pictures of noise")
+        raise ValueError(f"{name} gives NaN or infinite values for pictures of noise")
     return outputs

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gan_lib.core.outputs import Meaning, probabilities, scores_of, selected
+from gan_lib.core.outputs import MEANINGS, Meaning, probabilities, scores_of, selected
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -37,6 +37,12 @@ class ModelCard:
     output: Meaning = "logits"
     select: str | int | None = None
     span: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.output not in MEANINGS:
+            raise ValueError(f"output={self.output!r}: one of {list(MEANINGS)}")
+        if (self.output == "regression") != (self.span is not None):
+            raise ValueError(f"a regression, and nothing else, has span=(lowest, highest), not {self.span}")
 
 
 class Classifier(nn.Module):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torchvision import models
 from torchvision.models.mobilenetv2 import MobileNetV2
 from torchvision.models.resnet import BasicBlock
@@ -19,11 +19,12 @@ from torchvision.models.vgg import VGG, make_layers
 from torchvision.ops import Conv2dNormActivation
 
 from gan_lib.classifiers.factories import is_factory, located, made_by_factory
+from gan_lib.classifiers.forms import probe_outputs
 from gan_lib.classifiers.matching import best_match, checked_values
 from gan_lib.classifiers.published import is_torchvisions, names_torchvisions, published
 from gan_lib.classifiers.weights import State, read_weights
 from gan_lib.classifiers.wrap import Classifier, ModelCard
-from gan_lib.core.capture import evaluation_mode
+from gan_lib.core.outputs import SINGLE, check_meaning, guessed_meaning, label_names
 
 IMAGENET_CLASSES = 1000
 WITH_AUXILIARY_HEADS = ("inception_v3", "googlenet")
@@ -80,18 +81,6 @@ def classifier_names() -> tuple[str, ...]:
     return (*SLIM, *models.list_models(module=models))
 
 
-def made_for(card: ModelCard) -> tuple[int, int] | None:
-    """Height and width that torchvision crops images to for its ImageNet weights of a CNN of its own.
-
-    ``None`` for other CNNs, and for such a one of other classes.
-    """
-    own = len(card.class_names) == IMAGENET_CLASSES and card.architecture in models.list_models(module=models)
-    if not own:
-        return None
-    side = models.get_model_weights(card.architecture).DEFAULT.transforms().crop_size[0]
-    return side, side
-
-
 def make_classifier(
     architecture: str,
     class_names: Sequence[str] | None = None,
@@ -131,9 +120,9 @@ def make_classifier(
             another number of outputs than there are class names.
     """
     architecture = located(architecture)
-    if class_names is None and is_factory(architecture):
-        unnamed = Classifier(made_by_factory(architecture, None), ModelCard(architecture, (), **about))
-        class_names = tuple(map(str, range(_outputs(unnamed))))
+    if is_factory(architecture):
+        names = None if class_names is None else checked_names(class_names, architecture, about.get("output"))
+        class_names, about = _described(architecture, names, about)
     if class_names is None:
         if not is_torchvisions(architecture):
             raise ValueError(f"{architecture} needs class_names")
@@ -145,8 +134,6 @@ def make_classifier(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = build(card) if weights is None else with_weights(card, weights)
-    if is_factory(architecture):
-        _check_outputs(made)
     return made
 
 
@@ -154,8 +141,8 @@ def checked_names(names: Sequence[str], architecture: str, output: str | None = 
     """Class names as they are.
 
     Raises:
-        ValueError: no sequence of strings, fewer than two (one will do where the output is a value), or some
-            of them twice.
+        ValueError: no sequence of strings, fewer than two (one or none will do where the CNN has one output),
+            or some of them twice.
     """
     if isinstance(names, str):
         raise ValueError(f"class_names are a list of names, not {names!r}")
@@ -165,46 +152,33 @@ def checked_names(names: Sequence[str], architecture: str, output: str | None = 
         raise ValueError(
             f"class names are told apart by their names: {', '.join(map(repr, twice))} stands there twice"
         )
-    if len(names) < 2 and output != "regression":
+    if len(names) < 2 and output not in SINGLE:
         raise ValueError(f"{architecture} needs two class names or more, got {list(names)}")
     return tuple(names)
 
 
-def _check_outputs(classifier: Classifier) -> None:
-    """A factory's CNN gives as many outputs as there are class names."""
-    card = classifier.card
-    given = _outputs(classifier)
-    if given != len(card.class_names):
+def _described(
+    architecture: str, names: tuple[str, ...] | None, about: Mapping[str, Any]
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Class names of a factory's CNN, and what is known of it, with what its outputs mean."""
+    single = about.get("output") in SINGLE
+    count = None if names is None else 1 if single else len(names)
+    model = made_by_factory(architecture, count)
+    outputs = probe_outputs(model, about.get("image_size") or (PROBE, PROBE), about.get("select"), architecture)
+    given = 1 if outputs.ndim == 1 else outputs.shape[1]
+    if count is not None and given != count:
         raise ValueError(
-            f"{card.architecture} gives {given} outputs for {len(card.class_names)} class names: give as "
-            "many names, or let the factory take num_classes"
+            f"{architecture} gives {given} outputs for {count} class names: give as many names, or let the "
+            "factory take num_classes"
         )
-
-
-def _outputs(classifier: Classifier) -> int:
-    """How many numbers a factory's CNN gives for a picture."""
-    architecture, (height, width) = classifier.card.architecture, classifier.card.image_size or (PROBE, PROBE)
-    try:
-        with evaluation_mode(classifier), torch.no_grad():
-            outputs: Any = classifier(torch.full((2, 3, height, width), 0.5))
-    except Exception as error:
-        raise ValueError(
-            f"{architecture} cannot take pictures of {height} x {width} pixels "
-            f"({type(error).__name__}: {error}): is it a CNN for RGB images, and of another image_size?"
-        ) from error
-    if not isinstance(outputs, Tensor):
-        raise ValueError(
-            f"{architecture} gives a {type(outputs).__name__}, not a tensor: say which by select="
-        )
-    if outputs.ndim != 2 or len(outputs) != 2:
-        shape = ", ".join(map(str, outputs.shape))
-        raise ValueError(f"{architecture} gives ({shape}) for two pictures, not (2, K)")
-    return outputs.shape[1]
+    said = about.get("output")
+    meaning = guessed_meaning(outputs) if said is None else check_meaning(outputs, said)
+    return label_names(names, meaning, given), {**about, "output": meaning}
 
 
 def build(card: ModelCard) -> Classifier:
     """A classifier from its card, with random weights."""
-    name, count = card.architecture, len(card.class_names)
+    name, count = card.architecture, 1 if card.output in SINGLE else len(card.class_names)
     if name in SLIM or is_factory(name):
         if card.head != "linear":
             raise ValueError(f"{name} has its own head; the {card.head!r} head is for torchvision's CNNs")
