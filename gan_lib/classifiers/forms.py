@@ -15,7 +15,13 @@ from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.outputs import SINGLE, check_meaning, guessed_meaning, label_names, selected
 
 IMAGENET_SIZE = (224, 224)
-PROBES = 4  # pictures of which a CNN is asked
+LOUDNESS = (
+    0.25,
+    1.0,
+    4.0,
+    100.0,
+)  # of the noise that a CNN is asked about: logits grow with it, shares do not
+PROBES = len(LOUDNESS)
 
 
 def wrap(
@@ -139,7 +145,7 @@ def check_weights(model: nn.Module) -> None:
 def probe_outputs(
     model: nn.Module, size: tuple[int, int], select: str | int | None = None, name: str | None = None
 ) -> Tensor:
-    """What a CNN gives for four pictures of noise, ever brighter: (4, K) or (4,).
+    """What a CNN gives for four pictures of noise, ever louder: (4, K) or (4,).
 
     Raises:
         ValueError: it fails on them, gives NaN, or something else than one row per picture.
@@ -148,7 +154,7 @@ def probe_outputs(
     name = name or type(model).__name__
     example = next(model.parameters(), torch.zeros(0))
     noise = torch.randn(PROBES, 3, *size, generator=torch.Generator().manual_seed(0))
-    pictures = (noise * torch.tensor([0.25, 0.5, 1.0, 2.0]).view(-1, 1, 1, 1)).to(example)
+    pictures = (noise * torch.tensor(LOUDNESS).view(-1, 1, 1, 1)).to(example)
     try:
         with evaluation_mode(model), torch.no_grad():
             given = model(pictures)
@@ -160,9 +166,7 @@ def probe_outputs(
         ) from error
     outputs = selected(given, select).float()
     if not outputs.ndim or len(outputs) != PROBES:
-        raise ValueError(
-            f"{name} gives {tuple(outputs.shape)} for {PROBES} pictures, not a row each"
-        )
+        raise ValueError(f"{name} gives {tuple(outputs.shape)} for {PROBES} pictures, not a row each")
     if not outputs.isfinite().all():
         raise ValueError(f"{name} gives NaN or infinite values for pictures of noise")
     return outputs

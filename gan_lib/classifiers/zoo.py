@@ -6,12 +6,13 @@ import difflib
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.mobilenetv2 import MobileNetV2
 from torchvision.models.resnet import BasicBlock
@@ -120,20 +121,24 @@ def make_classifier(
             another number of outputs than there are class names.
     """
     architecture = located(architecture)
-    if is_factory(architecture):
-        names = None if class_names is None else checked_names(class_names, architecture, about.get("output"))
-        class_names, about = _described(architecture, names, about)
+    if class_names is None and is_factory(architecture):
+        asked = probe_outputs(made_by_factory(architecture, None), *_seen(about), architecture)
+        class_names = label_names(None, about.get("output") or guessed_meaning(asked), _count(asked))
     if class_names is None:
         if not is_torchvisions(architecture):
             raise ValueError(f"{architecture} needs class_names")
         class_names = published(architecture, weights).class_names
     names = checked_names(class_names, architecture, about.get("output"))
+    if about.get("output") in SINGLE:
+        names = label_names(names, about["output"], 1)
     if weights is not None and is_torchvisions(architecture):
         about = published(architecture, weights).needed(architecture) | about
     card = ModelCard(architecture, names, head, **about)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = build(card) if weights is None else with_weights(card, weights)
+    if is_factory(architecture):
+        made.card = _settled(made, about.get("output"))
     return made
 
 
@@ -157,23 +162,27 @@ def checked_names(names: Sequence[str], architecture: str, output: str | None = 
     return tuple(names)
 
 
-def _described(
-    architecture: str, names: tuple[str, ...] | None, about: Mapping[str, Any]
-) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Class names of a factory's CNN, and what is known of it, with what its outputs mean."""
-    single = about.get("output") in SINGLE
-    count = None if names is None else 1 if single else len(names)
-    model = made_by_factory(architecture, count)
-    outputs = probe_outputs(model, about.get("image_size") or (PROBE, PROBE), about.get("select"), architecture)
-    given = 1 if outputs.ndim == 1 else outputs.shape[1]
-    if count is not None and given != count:
+def _settled(classifier: Classifier, said: str | None) -> ModelCard:
+    """The card of a factory's CNN, with what its outputs mean, as was said or as they tell."""
+    card = classifier.card
+    outputs = probe_outputs(classifier.backbone, *_seen(asdict(card)), card.architecture)
+    given, names = _count(outputs), card.class_names
+    if given != (1 if card.output in SINGLE else len(names)):
         raise ValueError(
-            f"{architecture} gives {given} outputs for {count} class names: give as many names, or let the "
-            "factory take num_classes"
+            f"{card.architecture} gives {given} outputs for {len(names)} class names: give as many names, or "
+            "let the factory take num_classes"
         )
-    said = about.get("output")
     meaning = guessed_meaning(outputs) if said is None else check_meaning(outputs, said)
-    return label_names(names, meaning, given), {**about, "output": meaning}
+    return replace(card, output=meaning, class_names=label_names(names, meaning, given))
+
+
+def _seen(about: Mapping[str, Any]) -> tuple[tuple[int, int], str | int | None]:
+    """The size of pictures that a CNN is asked about, and which of its outputs is meant."""
+    return about.get("image_size") or (PROBE, PROBE), about.get("select")
+
+
+def _count(outputs: Tensor) -> int:
+    return 1 if outputs.ndim == 1 else outputs.shape[1]
 
 
 def build(card: ModelCard) -> Classifier:

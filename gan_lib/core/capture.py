@@ -214,7 +214,9 @@ def layers_in_order(
         told = " or ".join(own.__name__ for own in kinds[:3])
         pieces = (torch.jit.ScriptModule, torch.fx.GraphModule)
         whole = any(isinstance(own, pieces) for own in model.modules())
-        hint = ": of a scripted, traced or exported CNN wrap the module that it was made from" if whole else ""
+        hint = (
+            ": of a scripted, traced or exported CNN wrap the module that it was made from" if whole else ""
+        )
         raise ValueError(f"no {told} ran in {type(model).__name__}{hint}")
     return [numbered(ran, index) for index in range(len(ran))]
 

@@ -30,12 +30,16 @@ def _architecture(name: str) -> str:
     where, colon, made = name.rpartition(":")
     modules = where.split(".")
     if name in classifier_names() or (
-        colon and made.isidentifier() and (where.endswith(".py") or all(own.isidentifier() for own in modules))
+        colon
+        and made.isidentifier()
+        and (where.endswith(".py") or all(own.isidentifier() for own in modules))
     ):
         return name
     near = difflib.get_close_matches(name.lower().replace("-", "_"), classifier_names(), n=3, cutoff=0.5)
     told = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(classifier_names())};"
-    raise ValueError(f"unknown CNN {name!r}; {told} One of your own is package.module:factory, or file.py:factory")
+    raise ValueError(
+        f"unknown CNN {name!r}; {told} One of your own is package.module:factory, or file.py:factory"
+    )
 
 
 def _conditions(name: str) -> str:

@@ -137,13 +137,13 @@ BAD = {
         "from torch import nn\nmake = lambda n: nn.Conv2d(3, n, 1)",
         "own.py:make",
         ValueError,
-        r"not \(2, K\)",
+        r"scores \(B, K\), not \(4, 3, 224, 224\)",
     ),
     "grey images": (
         "from torch import nn\nmake = lambda n: nn.Conv2d(1, n, 1)",
         "own.py:make",
         ValueError,
-        "cannot take pictures of 224 x 224 pixels",
+        "fails on pictures of 224 x 224 .*is it a CNN for RGB images",
     ),
 }
 
@@ -421,6 +421,48 @@ def test_what_the_outputs_mean_is_kept_in_the_card():
     assert gan_lib.load_cnn("own.py:Net", class_names=NAMES, **about).card.output == "multi_label"
     assert gan_lib.load_cnn("slim_vgg", output="multi_label").card.output == "multi_label"
     assert gan_lib.load_cnn("slim_vgg").card.output == "logits"
+
+
+HEADS = {
+    "binary": (
+        "return z",
+        {"output": "binary", "class_names": ["cat"]},
+        ("not cat", "cat"),
+        lambda z: z.sigmoid(),
+    ),
+    "binary by number": ("return z", {"output": "binary"}, ("no", "yes"), lambda z: z.sigmoid()),
+    "a field": (
+        "return {'a': z, 'b': 3 * z}",
+        {"output": "binary", "select": "b"},
+        ("no", "yes"),
+        lambda z: (3 * z).sigmoid(),
+    ),
+    "regression": (
+        "return z.flatten()",
+        {"output": "regression", "span": (-50.0, 50.0)},
+        ("lower", "higher"),
+        lambda z: (50 + z) / 100,
+    ),
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_factory_with_one_output(head):
+    give, about, names, right = HEADS[head]
+    write(f"{NET}\ndef make(num_classes=1):\n    net = Net(num_classes)\n    first = net.forward\n"
+          f"    def forward(images):\n        z = first(images)\n        {give}\n    net.forward = forward\n    return net\n")  # fmt: skip
+    cnn = gan_lib.load_cnn("own.py:make", mean=(0.0,) * 3, std=(1.0,) * 3, **about)
+    assert cnn.class_names == names
+    images = torch.rand(2, 3, 32, 32)
+    net = cnn.backbone
+    logit = net.head(net.conv(images).relu().mean((2, 3)))[:, 0]
+    torch.testing.assert_close(cnn.probabilities(cnn(images))[:, 1], right(logit), rtol=1e-4, atol=1e-5)
+
+
+def test_a_factory_with_one_output_that_does_not_say_what_it_means():
+    write(NET + "def make():\n    return Net(1)\n")
+    with pytest.raises(ValueError, match="one output.*binary.*regression"):
+        gan_lib.load_cnn("own.py:make", mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
 def test_a_shipped_cnn_with_other_names():

@@ -116,7 +116,9 @@ def test_methods_on_a_model_in_one_piece(form):
     net = Net().eval()
     made = {
         "traced": lambda: torch.jit.trace(net, IMAGES),
-        "scripted": lambda: torch.jit.script(nn.Sequential(net.conv, net.relu, nn.Flatten(), nn.Linear(2048, 3))),
+        "scripted": lambda: torch.jit.script(
+            nn.Sequential(net.conv, net.relu, nn.Flatten(), nn.Linear(2048, 3))
+        ),
         "exported": lambda: torch.export.export(
             net, (IMAGES,), dynamic_shapes={"images": {0: torch.export.Dim.AUTO}}
         ).module(),
@@ -309,7 +311,9 @@ class Norms(nn.Module):
             x = F.relu(self.norm(self.conv(x))) + F.relu(self.other(self.conv(x)))
         elif self.how == "two scales":
             small = F.avg_pool2d(x, 2)
-            x = self.norm(self.conv(x)).mean((2, 3), keepdim=True) + self.conv(small).mean((2, 3), keepdim=True)
+            x = self.norm(self.conv(x)).mean((2, 3), keepdim=True) + self.conv(small).mean(
+                (2, 3), keepdim=True
+            )
         elif self.how == "one norm for two":
             x = self.norm(self.conv(x)) + self.norm(self.stem(images))
         elif self.how == "also used raw":
@@ -337,7 +341,9 @@ def test_a_folded_copy_gives_the_scores_or_is_not_used(how):
 def test_a_copy_that_does_not_reproduce_the_cnn_is_not_used():
     class Moody(Norms):
         def forward(self, images: Tensor) -> Tensor:
-            return super().forward(images) + (3.0 if isinstance(images, Tensor) else 0.0)  # tracing sees a proxy
+            return super().forward(images) + (
+                3.0 if isinstance(images, Tensor) else 0.0
+            )  # tracing sees a proxy
 
     assert folded(Moody("plain").eval(), (16, 16)) is None
 
@@ -400,4 +406,10 @@ GOOD = torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(1))
 )
 def test_maps_and_masks_of_another_kind_are_refused(maps, evidence, said):
     with pytest.raises(ValueError, match=said):
-        judge(wrap(Net(), **PLAIN), IMAGES, {("m", 0): maps}, torch.zeros(3, dtype=torch.long), evidence=evidence)
+        judge(
+            wrap(Net(), **PLAIN),
+            IMAGES,
+            {("m", 0): maps},
+            torch.zeros(3, dtype=torch.long),
+            evidence=evidence,
+        )
