@@ -144,8 +144,8 @@ def explain(
 
     Args:
         cnn: what :func:`wrap` or :func:`load_cnn` gave, or any module from images in [0, 1] to logits.
-        images: files, folders, patterns, PIL images, arrays, tensors, or several (:func:`read_images`), brought
-            to the size that the CNN takes.
+        images: files, folders, patterns, PIL images, arrays, tensors, or several (:func:`read_images`),
+            brought to the size that the CNN takes.
         target: the predicted classes by default; one class, by number or name, or one per image.
         method: one of :data:`gan_lib.METHODS`, with its options, or an explainer. By default the shipped
             contrastive LSFT where it was trained for this CNN, else Grad-CAM.

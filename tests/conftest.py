@@ -166,8 +166,10 @@ def here(tmp_path, monkeypatch):
     save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GAN_LIB_IMPORT", "")
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delenv("GAN_LIB_TRACEBACK", raising=False)
-    return tmp_path
+    yield tmp_path
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]

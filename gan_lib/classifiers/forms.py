@@ -40,8 +40,8 @@ def wrap(
         cnn = gan_lib.wrap(detector, class_names=["tumour"], output="binary")             # one logit
         cnn = gan_lib.wrap(scorer, output="regression", span=(0, 10), select="score")     # of a dict
 
-    A compiled or data-parallel model is taken out of its shell; what is half precision or bfloat16 is computed
-    in float32, on a copy. Of a scripted or traced model no layer can be looked at; methods say so.
+    A compiled or data-parallel model is taken out of its shell; what is half precision or bfloat16 is
+    computed in float32, on a copy. Of a scripted or traced model no layer can be looked at; methods say so.
 
     Args:
         model: from normalised images (B, 3, H, W) to its outputs.
@@ -67,8 +67,8 @@ def wrap(
         raise ValueError(f"mean and std have three values each, not {len(mean)} and {len(std)}")
     if min(std) <= 0 or max(mean) > 3:
         raise ValueError(
-            f"mean {list(mean)} and std {list(std)} are of images in [0, 1], std above 0: for images of 0..255 "
-            "divide them by 255"
+            f"mean {list(mean)} and std {list(std)} are of images in [0, 1], std above 0: for images of "
+            "0..255 divide them by 255"
         )
     if (output == "regression") != (span is not None) or (span is not None and not span[0] < span[1]):
         raise ValueError(f"a regression, and nothing else, has span=(lowest, highest) values, not {span}")

@@ -13,7 +13,7 @@ from gan_lib.classifiers.factories import is_factory
 from gan_lib.classifiers.files import CARD, load_classifier
 from gan_lib.classifiers.published import is_torchvisions, published
 from gan_lib.classifiers.wrap import IMAGENET_MEAN, IMAGENET_STD, Classifier
-from gan_lib.classifiers.zoo import classifier_names, make_classifier
+from gan_lib.classifiers.zoo import classifier_names, make_classifier, settled
 
 KINDS = (
     "Torchvision's names, the folder of a saved CNN, path/to/file.py:factory and gan_lib.wrap(model, ...) "
@@ -38,6 +38,15 @@ def load_named(
         FileNotFoundError: no such CNN, those that are there are listed; or weights that cannot be had.
         KeyError, ValueError: a factory or weights that cannot be used; it is said why.
     """
+    cnn = _loaded(name, weights, home, class_names, **about)
+    if {"output", "select"} & about.keys():
+        cnn.card = settled(cnn, about.get("output"))
+    return cnn
+
+
+def _loaded(
+    name: str, weights: str | Path | None, home: Path, class_names: Sequence[str] | None, **about: Any
+) -> Classifier:
     named: dict[str, Any] = {} if class_names is None else {"class_names": class_names}
     saved = next((own for own in (home / name, Path(name)) if (own / CARD).is_file()), None)
     if saved is not None:

@@ -46,10 +46,10 @@ class ModelCard:
 
 
 class Classifier(nn.Module):
-    """A CNN that takes images in [0, 1] and returns scores: logits, or what its outputs' meaning makes of them.
+    """A CNN that takes images in [0, 1] and returns scores: logits, or what its outputs are made into.
 
     Args:
-        backbone: module from normalised images (B, 3, H, W) to outputs, of which the card says what they mean.
+        backbone: module from normalised images (B, 3, H, W) to outputs; the card says what they mean.
         card: how it was made; its ``mean`` and ``std`` are applied before the backbone.
     """
 

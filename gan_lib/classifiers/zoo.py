@@ -138,7 +138,7 @@ def make_classifier(
         torch.manual_seed(seed)
         made = build(card) if weights is None else with_weights(card, weights)
     if is_factory(architecture):
-        made.card = _settled(made, about.get("output"))
+        made.card = settled(made, about.get("output"))
     return made
 
 
@@ -162,11 +162,18 @@ def checked_names(names: Sequence[str], architecture: str, output: str | None = 
     return tuple(names)
 
 
-def _settled(classifier: Classifier, said: str | None) -> ModelCard:
-    """The card of a factory's CNN, with what its outputs mean, as was said or as they tell."""
+def settled(classifier: Classifier, said: str | None) -> ModelCard:
+    """The card of a CNN, with what its outputs mean, as was said or as they tell.
+
+    Raises:
+        ValueError: outputs that cannot mean this, or whose meaning must be said; another number of them than
+            there are classes.
+    """
     card = classifier.card
     outputs = probe_outputs(classifier.backbone, *_seen(asdict(card)), card.architecture)
     given, names = _count(outputs), card.class_names
+    if said in SINGLE and given > 1:
+        check_meaning(outputs, said)
     if given != (1 if card.output in SINGLE else len(names)):
         raise ValueError(
             f"{card.architecture} gives {given} outputs for {len(names)} class names: give as many names, or "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +64,9 @@ def explain(
     select: Annotated[
         str | None, typer.Option(help="Which of several outputs: its place, key or field.")
     ] = None,
+    span: Annotated[
+        str | None, typer.Option(help="Lowest and highest value of a regression, for instance 0,10.")
+    ] = None,
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -89,7 +93,7 @@ def explain(
     """
     size, channels = values.image_size(image_size), values.three_numbers(mean, "--mean")
     deviations = values.three_numbers(std, "--std", above=0)
-    names, place = values.class_names(classes), values.place(select)
+    names, place, bounds = values.class_names(classes), values.place(select), values.span(span)
 
     from gan_lib import api
     from gan_lib.core.runtime import make_fabric
@@ -103,7 +107,7 @@ def explain(
         make_fabric(device)  # whether there is such a device
     with _writable(out):
         pretrained = root and root.resolve() / "data" / "pretrained"
-        with given("--model", model):
+        with given("--model", model), _notices():
             cnn = api.load_cnn(
                 model,
                 weights,
@@ -115,6 +119,7 @@ def explain(
                 std=deviations,
                 output=output,
                 select=place,
+                span=bounds,
             )
             size = size or api.image_size(cnn, pretrained)
         with given(f"--model {model}, images of", f"{size[0]}x{size[1]} pixels"):
@@ -141,6 +146,17 @@ def _warn(text: str) -> None:
     from tqdm.std import tqdm  # which draws its bar again below the line
 
     tqdm.write(text, file=sys.stderr)
+
+
+@contextmanager
+def _notices() -> Iterator[None]:
+    """What is warned of within the block is told in a line each."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for one in told:
+        if issubclass(one.category, UserWarning):
+            _warn(f"notice: {one.message}")
 
 
 def _project(root: Path | None) -> list[Path]:

@@ -64,6 +64,19 @@ def three_numbers(
     return red, green, blue
 
 
+def span(text: str | None) -> tuple[float, float] | None:
+    """Two rising numbers of ``low,high``; anything else raises :class:`InputError`."""
+    if text is None:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        low, high = math.nan, math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise InputError(f"--span {text}: give the lowest and the highest value, for instance 0,10")
+    return low, high
+
+
 def place(text: str | None) -> str | int | None:
     """Which of several outputs: a number is a place, anything else a key or field."""
     return int(text) if text is not None and text.isdecimal() else text

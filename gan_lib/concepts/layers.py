@@ -97,8 +97,8 @@ class HiddenLayer:
         layout = layout_of(activation, (images.shape[-2], images.shape[-1]), self.layer, len(images))
         if layout.kind != "channels first":
             raise ValueError(
-                f"layer {self.layer!r} gives {tuple(activation.shape)}, {layout.kind}: concepts are factors of "
-                "(B, C, h, w), so choose a layer that gives channels first"
+                f"layer {self.layer!r} gives {tuple(activation.shape)}, {layout.kind}: concepts are factors "
+                "of (B, C, h, w), so choose a layer that gives channels first"
             )
         if (activation < 0).any():
             lowest = float(activation.min())
@@ -135,7 +135,8 @@ class LayerRelevance:
         seed: of the noise.
 
     Raises:
-        ValueError: an unknown method, fewer than 0 samples, or a layer with a call number, which only ``deep_lift`` takes.
+        ValueError: an unknown method, fewer than 0 samples, or a layer with a call number, which only
+            ``deep_lift`` takes.
     """
 
     DEVIATION, BASELINE = 0.25, 1.0  # of noise; white, with which DeepLift and integrated gradients compare

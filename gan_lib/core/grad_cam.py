@@ -100,8 +100,8 @@ def grad_cam(
 
 
 def default_layer(cnn: nn.Module, example: Tensor) -> str:
-    """The last convolution; of a CNN that goes on with tokens or channels last (ViT, Swin, ConvNeXt), the last
-    layer whose places the prediction for an example (1, 3, H, W) depends on.
+    """The last convolution; of a CNN that goes on with tokens or channels last (ViT, Swin, ConvNeXt), the
+    last layer whose places the prediction for an example (1, 3, H, W) depends on.
 
     Raises:
         ValueError: no layer will do.
@@ -149,6 +149,6 @@ def check_gradient(cnn: nn.Module, image: Tensor) -> None:
             has_one = torch.autograd.grad(scores.sum(), inputs, allow_unused=True)[0] is not None
     if not has_one:
         raise ValueError(
-            f"the scores of {type(cnn).__name__} have no gradient: its layers are quantised, or it works under "
-            "torch.no_grad; methods without gradients do (occlusion, feature_ablation), or the CNN before"
+            f"the scores of {type(cnn).__name__} have no gradient: its layers are quantised, or it works "
+            "under torch.no_grad; methods without gradients will do (occlusion, feature_ablation)"
         )

@@ -74,8 +74,8 @@ def layout_of(
                 return Layout("tokens first" if is_first else "tokens", size, extra)
     told = f"layer {layer!r} gives" if layer else "an activation"
     raise ValueError(
-        f"{told} {shape} for {count} pictures of {image_size[0]} x {image_size[1]}, which is not (B, C, H, W) "
-        "and has no places: choose a layer whose output is a grid of the picture's aspect"
+        f"{told} {shape} for {count} pictures of {image_size[0]} x {image_size[1]}, which is not "
+        "(B, C, H, W) and has no places: choose a layer whose output is a grid of the picture's aspect"
     )
 
 

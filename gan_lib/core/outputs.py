@@ -1,7 +1,7 @@
 """What a CNN's outputs mean, and what follows for scores and probabilities.
 
-Everything else works with *scores*, one column per class, of which a higher one speaks for its class, and with
-*probabilities*, 0..1. Both follow from what the outputs ``y`` mean:
+Everything else works with *scores*, one column per class, of which a higher one speaks for its class, and
+with *probabilities*, 0..1. Both follow from what the outputs ``y`` mean:
 
 | meaning | outputs | scores | probabilities |
 | --- | --- | --- | --- |
@@ -11,7 +11,7 @@ Everything else works with *scores*, one column per class, of which a higher one
 | ``multi_label_probabilities`` | (B, K), in 0..1 | log y - log(1 - y) | y |
 | ``binary`` | (B, 1) or (B,), one logit | -y and y, of no and yes | sigmoid of the scores |
 | ``binary_probability`` | (B, 1) or (B,), in 0..1 | as ``binary`` of its logit | 1 - y and y |
-| ``regression`` | (B, 1) or (B,), a value | -z and z, of lower and higher | where the value lies in its span |
+| ``regression`` | (B, 1) or (B,), a value | -z and z, of lower and higher | its place in the span |
 
 with ``z`` the value's place in its span, from -1 at the low end to 1 at the high one; the "probabilities" of
 lower and higher are ``(1 - z) / 2`` and ``(1 + z) / 2``, within 0..1.
@@ -87,8 +87,8 @@ def selected(outputs: Any, select: str | int | None) -> Any:
     """The tensor of interest among what a CNN gives: a tensor, or a tuple, mapping or dataclass with one.
 
     Args:
-        select: its place, key or field. ``None`` will do where it is certain: a tensor, a field ``logits``, or
-            the only tensor of one or two dimensions.
+        select: its place, key or field. ``None`` will do where it is certain: a tensor, a field ``logits``,
+            or the only tensor of one or two dimensions.
 
     Raises:
         ValueError: several could be meant, or none; they are listed.
@@ -162,7 +162,7 @@ def guessed_meaning(outputs: Tensor) -> Meaning:
         return "probabilities"
     raise ValueError(
         f"the CNN's {shape[1]} outputs all lie in 0..1, but do not sum to 1: what do they mean? Say output=, "
-        "'multi_label_probabilities' for a sigmoid of each, 'logits' or 'multi_label' for numbers that happen to"
+        "'multi_label_probabilities' for a sigmoid of each, 'logits' or 'multi_label' for numbers by chance"
     )
 
 

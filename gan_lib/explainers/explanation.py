@@ -83,8 +83,8 @@ class Explanation:
 
         Average drop and increase on black and on blur, the same for the highest 10 % of the pixels
         (``drop_black@10``), areas under the insertion and deletion curves, ROAD, entropy and area
-        (:data:`gan_lib.MEASURES`); ``settings`` are those of :func:`gan_lib.judge`. To compare methods, and for
-        intervals and controls: :func:`gan_lib.compare`.
+        (:data:`gan_lib.MEASURES`); ``settings`` are those of :func:`gan_lib.judge`. To compare methods, and
+        for intervals and controls: :func:`gan_lib.compare`.
 
         Raises:
             ValueError: no explainer at hand.

@@ -86,7 +86,8 @@ def fidelity_loss(
 ) -> Tensor:
     """``mean(-log p_c(explained)) + w mean(-log(1 - p_c(complement)))`` for logits (B, K), classes c (B,).
 
-    p is the softmax of the logits; of labels that do not exclude each other (``exclusive=False``) the sigmoid.
+    p is the softmax of the logits, of labels that do not exclude each other (``exclusive=False``) the
+    sigmoid.
     """
     own = complement_logits.gather(1, classes[:, None])[:, 0]  # (B,)
     if not exclusive:

@@ -66,7 +66,7 @@ def inversion_layers(cnn: nn.Module, example: Tensor) -> tuple[str, str]:
 
 
 def has_places(activation: Tensor, images: Tensor) -> bool:
-    """Whether an activation of images (B, 3, H, W) is (B, C, h, w), channels first, with more than one place."""
+    """Whether an activation of images (B, 3, H, W) is (B, C, h, w), channels first, with several places."""
     if activation.ndim != 4:
         return False
     layout = layout_of(activation, (images.shape[-2], images.shape[-1]))

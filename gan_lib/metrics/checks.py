@@ -34,8 +34,8 @@ def check_masks(images: Tensor, evidence: Tensor | None) -> None:
 
 
 def check_pair(maps: Tensor, evidence: Tensor) -> None:
-    """A ValueError for maps that are not (B, 1, H, W) without NaN, or evidence that is no mask of theirs: bool,
-    (B, 1, H, W), or (1, 1, H, W) for all."""
+    """A ValueError for maps that are not (B, 1, H, W) without NaN, or evidence that is no mask of theirs:
+    bool, (B, 1, H, W), or (1, 1, H, W) for all."""
     if maps.ndim != 4 or maps.shape[1] != 1:
         raise ValueError(f"maps are (B, 1, H, W), not {tuple(maps.shape)}")
     _check_values(maps, "maps")

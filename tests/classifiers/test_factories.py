@@ -461,7 +461,7 @@ def test_a_factory_with_one_output(head):
 
 def test_a_factory_with_one_output_that_does_not_say_what_it_means():
     write(NET + "def make():\n    return Net(1)\n")
-    with pytest.raises(ValueError, match="one output.*binary.*regression"):
+    with pytest.raises(ValueError, match=r"one output.*binary.*regression"):
         gan_lib.load_cnn("own.py:make", mean=(0.5,) * 3, std=(0.5,) * 3)
 
 

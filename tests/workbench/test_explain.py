@@ -16,9 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from gan_lib import api
-from gan_lib.classifiers import Classifier, load_classifier, save_classifier
-from gan_lib.classifiers.wrap import ModelCard
-from gan_lib.classifiers.zoo import made_for
+from gan_lib.classifiers import load_classifier, save_classifier
 from gan_lib.cli import app
 from gan_lib.core.storage import load_tensors, save_tensors
 from gan_lib.explainers import METHODS, Explainer, Method
@@ -337,22 +335,6 @@ def test_options_reach_the_cnn(photos, here, monkeypatch):
         "output": "binary",
         "select": 1,
     }
-
-
-@pytest.mark.parametrize(
-    ("name", "count", "size"),
-    [
-        ("mobilenet_v2", 1000, (224, 224)),
-        ("inception_v3", 1000, (299, 299)),
-        ("mobilenet_v2", 10, None),
-        ("slim_vgg", 1000, None),
-    ],
-)
-def test_the_size_that_weights_were_made_for(name, count, size):
-    card = ModelCard(name, tuple(map(str, range(count))))
-    assert made_for(card) == size
-    if size:  # though the shipped explainer of mobilenet_v2 was trained at 160 pixels
-        assert api.image_size(Classifier(torch.nn.Identity(), card)) == size
 
 
 def test_real_pictures_are_seen_at_224_pixels(test_data, here):

@@ -201,7 +201,7 @@ class Sneaky(str):
         range(3),
         float("nan"),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 @pytest.mark.parametrize("wrapped", [lambda own: own, lambda own: [1, own], lambda own: {"a": [{"b": own}]}])
 def test_only_plain_values_are_taken(value, wrapped):

@@ -104,7 +104,7 @@ def test_grad_cam_is_the_same_in_every_layout(kind, size):
 
 def test_tokens_that_nothing_depends_on_are_refused_and_not_chosen():
     cnn, images = Shuffled("class token"), torch.rand(2, 3, 32, 32)
-    with pytest.raises(ValueError, match="not depend on the places of layer 'turned'.*an earlier layer"):
+    with pytest.raises(ValueError, match=r"not depend on the places of layer 'turned'.*an earlier layer"):
         grad_cam(cnn, images, ["turned"])
     with pytest.raises(ValueError, match="no layer of Shuffled has places that its scores depend on"):
         default_layer(cnn, images[:1])
