@@ -16,8 +16,7 @@ from gan_lib.cli.base import Outside, app, import_outside
 from gan_lib.cli.problems import FAILED, InputError, given, in_one_line
 
 if TYPE_CHECKING:
-    from gan_lib.classifiers import Classifier
-    from gan_lib.explainers import Explainer
+    from gan_lib.api import Classifier, Explainer
     from gan_lib.workbench.explain import Counts
     from gan_lib.workbench.explained import ExplanationFolder
 
@@ -173,7 +172,7 @@ def _project(root: Path | None) -> list[Path]:
 
 def _methods(asked: Sequence[str]) -> list[str]:
     """Methods by their registered names."""
-    from gan_lib.explainers import METHODS as REGISTERED
+    from gan_lib.api import METHODS as REGISTERED
 
     names = [REGISTERED.name(name) for name in asked]
     if twice := sorted({name for name in names if names.count(name) > 1}):

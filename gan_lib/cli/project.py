@@ -170,17 +170,16 @@ def list_figures(
     With --compare: fail if more than 7 % of the means lie outside the other tables' intervals, or a claim
     that held does not hold, or the reverse.
     """
-    from gan_lib.figures.save import MANIFEST, check_manifest, read_manifest
+    from gan_lib.workbench.reproduction import listed
 
     folder = root.resolve() / "figures"
     if compare:
         _compare(reference, folder, profile, root.resolve())
         return
-    if not (folder / MANIFEST).is_file():
-        raise InputError(f"no figures were made in {folder}: gan-lib run makes them, --root is the project")
-    for name, row in sorted(read_manifest(folder)["files"].items()):
-        typer.echo(f"{name}: {row['caption']}")
-    problems = check_manifest(folder)
+    with _problems():
+        captions, problems = listed(folder)
+    for name, caption in captions.items():
+        typer.echo(f"{name}: {caption}")
     for problem in problems:
         typer.echo(f"error: {problem}", err=True)
     if problems:
@@ -188,16 +187,13 @@ def list_figures(
 
 
 def _compare(reference: str, folder: Path, profile: str, root: Path) -> None:
-    from gan_lib.figures import FigureFolder
-    from gan_lib.workbench.reproduction import REPRODUCTION, committed_figures, compare_figures, told
+    from gan_lib.workbench.reproduction import committed_figures, compare_figures, told
 
     with _problems(), committed_figures(reference, root) as committed:
         made = compare_figures(committed, folder, profile)
     for line in told(made):
         typer.echo(line)
-    about = {"notebook": REPRODUCTION, "profile": profile, "reference": reference}
-    caption = f"Means inside the intervals of {reference}, and the largest shift in half widths"
-    FigureFolder(folder, profile, about).save_table(made.tables, REPRODUCTION, caption)
+    made.save(folder, profile, reference)
     if not made.is_reproduced:
         raise typer.Exit(1)
 

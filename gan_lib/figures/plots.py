@@ -115,11 +115,19 @@ def similarity_and_embedding(
 
 
 def curve(table: pd.DataFrame, x: str, y: str, low: str, high: str, labels: tuple[str, str]) -> Figure:
-    """One line with its interval: columns ``x``, ``y``, ``low``, ``high``; axis labels for x and y."""
+    """One line with its interval: columns ``x``, ``y``, ``low``, ``high``; axis labels for x and y.
+
+    A table without rows, as a CNN that was not trained here has, gives axes that say so.
+    """
     figure, axis = plt.subplots(figsize=(4.4, 3.0))
     colour = sns.color_palette(PALETTE)[0]
-    axis.plot(table[x], table[y], marker="o", markersize=4, color=colour)
-    axis.fill_between(table[x], table[low], table[high], color=colour, alpha=0.2)
+    if len(table):
+        axis.plot(table[x], table[y], marker="o", markersize=4, color=colour)
+        axis.fill_between(table[x], table[low], table[high], color=colour, alpha=0.2)
+    else:
+        axis.text(
+            0.5, 0.5, "nothing to show", transform=axis.transAxes, ha="center", va="center", color="grey"
+        )
     axis.axhline(0, color="grey", linewidth=0.6)
     axis.set(xlabel=labels[0], ylabel=labels[1])
     axis.grid(alpha=0.3)

@@ -39,6 +39,7 @@ from gan_lib.data import ImageData, load_data
 from gan_lib.workbench.jobs import TrainedClassifier
 from gan_lib.workbench.places import Places
 from gan_lib.workbench.recipes import Recipe
+from gan_lib.workbench.sections import OWN
 
 CARD, HISTORY = "card.json", "history.csv"
 SEEDS = {"slim_vgg": 5, "slim_resnet": 3, "slim_mobilenet": 3}  # how many trainings of each
@@ -111,7 +112,11 @@ def training(recipe: Recipe) -> dict[str, Any]:
     """What decides a CNN's weights, data and machine aside: the ``cnn`` section without where it comes
     from."""
     options = asdict(recipe.cnn)
-    return {name: value for name, value in options.items() if name != "source"}
+    return {
+        name: value
+        for name, value in options.items()
+        if name != "source" and not (name in OWN and value is None)
+    }
 
 
 def _about_data(recipe: Recipe) -> dict[str, Any]:

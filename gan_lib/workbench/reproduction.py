@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from gan_lib.figures import FigureFolder, check_manifest, read_manifest
+from gan_lib.figures.save import MANIFEST
 from gan_lib.workbench.claims import CLAIMS, FAILS, HOLDS
 
 REPRODUCTION = "reproduction"
@@ -48,6 +50,12 @@ class Reproduction:
         """Share of all means that lie outside of the committed intervals."""
         means = int(self.tables["means"].sum())
         return 1 - float(self.tables["inside"].sum()) / means if means else 0.0
+
+    def save(self, figures: Path, profile: str, reference: str) -> None:
+        """Write the table, with what it was compared with, to the profile's figures."""
+        about = {"notebook": REPRODUCTION, "profile": profile, "reference": reference}
+        caption = f"Means inside the intervals of {reference}, and the largest shift in half widths"
+        FigureFolder(figures, profile, about).save_table(self.tables, REPRODUCTION, caption)
 
     @property
     def is_reproduced(self) -> bool:
@@ -196,3 +204,17 @@ def told(made: Reproduction) -> list[str]:
     verdict = "reproduced" if made.is_reproduced else "NOT reproduced"
     lines.append(f"{int(made.claims['flipped'].sum())} claims flipped: {verdict}")
     return lines
+
+
+def listed(figures: Path) -> tuple[dict[str, str], list[str]]:
+    """Captions by file of a folder of figures, and what is wrong with them: missing, or changed by hand.
+
+    Raises:
+        FileNotFoundError: no figures were made there.
+    """
+    if not (figures / MANIFEST).is_file():
+        raise FileNotFoundError(
+            f"no figures were made in {figures}: gan-lib run makes them, --root is the project"
+        )
+    captions = {name: row["caption"] for name, row in sorted(read_manifest(figures)["files"].items())}
+    return captions, check_manifest(figures)

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, Po
 from gan_lib.classifiers import FitOptions, classifier_names
 from gan_lib.core.masking import Fill
 from gan_lib.core.options import one_of, options
+from gan_lib.core.outputs import Meaning
 from gan_lib.core.runtime import Precision
 from gan_lib.explainers import METHODS
 from gan_lib.gan.conditions import CONDITIONS
@@ -74,6 +75,11 @@ Offsets = Annotated[tuple[float, ...], Field(min_length=1), each_once]
 PlaceRelevance = Literal["deep_lift", "gradient_x_activation", "grad_cam", "integrated_gradients"]
 
 
+Triple = tuple[float, float, float]
+Positives = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+OWN = ("mean", "std", "output", "select", "span")  # fields of a CNN's recipe that are fields of its card
+
+
 @options
 class MachineRecipe:
     """What it runs on. Sums, and so weights, depend on the number of threads: not the machine's."""
@@ -116,8 +122,18 @@ class CNNRecipe(FitOptions):
     architecture: Annotated[str, AfterValidator(_architecture)] = "slim_vgg"
     weights: Text | None = None  # a safetensors file beside the profile or in data/, or torchvision's by name
     head: Literal["linear", "published"] = "linear"
+    # Of a CNN of one's own, as for gan_lib.wrap: how its images are normalised, and what its outputs mean.
+    mean: Triple | None = None
+    std: Positives | None = None
+    output: Meaning | None = None
+    select: Text | NonNegativeInt | None = None
+    span: tuple[float, float] | None = None
     epochs: NonNegativeInt = 8
     learning_rate: PositiveFloat = 0.01
+
+    def about(self) -> dict[str, Any]:
+        """What is said of a CNN of one's own, as fields of its card."""
+        return {name: own for name in OWN if (own := getattr(self, name)) is not None}
 
 
 @options

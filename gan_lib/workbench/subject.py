@@ -126,7 +126,8 @@ class Subject:
 
         def make(folder: Path) -> None:
             names = self.data.class_names
-            cnn = make_classifier(architecture, names, weights, recipe.head, options.seed, image_size=size)
+            about = {"image_size": size, **recipe.about()}
+            cnn = make_classifier(architecture, names, weights, recipe.head, options.seed, **about)
             history = fit(cnn, self.data.train, options, folder, self.fabric)
             save_classifier(cnn, folder)
             history.to_csv(folder / "history.csv", index=False)

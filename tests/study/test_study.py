@@ -92,8 +92,10 @@ def test_forward_images_are_named_nowhere():
 
 
 def test_bad_studies():
-    with pytest.raises(ValueError, match="two methods"):
+    with pytest.raises(ValueError, match="'lsft' stands there twice"):
         asked(methods=["lsft", "lsft"])
+    with pytest.raises(ValueError, match="at least 2"):
+        asked(methods=["lsft"])
     for few in ([], [3]):
         with pytest.raises(ValueError, match="an image"):
             asked(labels=few)

@@ -100,7 +100,7 @@ def test_a_second_run_adds_what_is_not_there(photos, here):
     [
         ("--target 3", 'target was null, now "3: 3"'),
         ("--image-size 32", "image_size was [64, 64], now [32, 32]"),
-        ("--mean 0.5,0.5,0.5", "mean was"),
+        ("--mean 0.5,0.5,0.5 --std 0.2,0.2,0.2", "mean was"),
         ("--classes a,b,c,d,e,f,g,h,i,j", "class_names was"),
     ],
 )
@@ -319,7 +319,7 @@ def test_options_reach_the_cnn(photos, here, monkeypatch):
 
     def load(name, weights=None, device="cpu", pretrained=None, **options):
         got.update(options, name=name, weights=weights, device=device)
-        return api.load_classifier(ROOT / "data/pretrained/slim_vgg")
+        return load_classifier(ROOT / "data/pretrained/slim_vgg")
 
     monkeypatch.setattr(api, "load_cnn", load)
     given = "--model net --weights w.pth --classes no,yes --image-size 96x64 --mean 0.1,0.2,0.3 --std 1,2,3"
@@ -334,6 +334,7 @@ def test_options_reach_the_cnn(photos, here, monkeypatch):
         "std": (1.0, 2.0, 3.0),
         "output": "binary",
         "select": 1,
+        "span": None,
     }
 
 
