@@ -1,7 +1,22 @@
 """Why does this CNN predict what it predicts, and can the answer be trusted?
 
-What is used first has a name here, ``__init__.pyi`` lists them; it is imported, and torch with it, when it
-is asked for.
+    import gan_lib as gl
+
+    cnn = gl.load_cnn("resnet50")                               # or one of your own:
+    cnn = gl.wrap(my_model, class_names=["cat", "dog"], mean=[0.5] * 3, std=[0.5] * 3)
+    found = gl.explain(cnn, "photos/*.jpg")                     # files, PIL images, arrays, tensors
+    found.maps, found.titles, found.probabilities               # (N, 1, H, W) in [0, 1], classes, of these
+    found.show(); found.save("out"); found.scores()             # a figure, files, what the maps are worth
+    gl.explain(cnn, images, target="cat", method=["grad-cam", "occlusion"])              # by name
+    gl.compare(cnn, images, ["grad-cam", "occlusion", "edges"]) # a table with intervals; edges is a control
+    gl.sanity(gl.explainer("grad-cam", cnn), images)            # does the map depend on the CNN at all?
+    mine = gl.train_explainer(cnn, images)                      # a GAN that explains this CNN
+    concepts = gl.Concepts(cnn, layer).fit(images)              # parts that speak for a class
+
+Images are (N, 3, H, W) in [0, 1], maps (N, 1, H, W) in [0, 1]. A CNN takes such images; :func:`wrap` says
+how they are normalised and what its outputs mean. Every method is a class as well (``gl.GradCAM``,
+``gl.Saliency``, ...), with ``attribute(images, target)`` as Captum's; ``gl.METHODS`` lists them. The names at
+the top are imported, and torch with them, when they are asked for.
 """
 
 import difflib

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lib.classifiers import Classifier
+from gan_lib.classifiers.factories import folder_name
 from gan_lib.classifiers.forms import IMAGENET_SIZE
 from gan_lib.classifiers.forms import wrap as wrap
 from gan_lib.classifiers.loading import load_named
@@ -122,10 +123,13 @@ def explainer(method: str, cnn: nn.Module, pretrained: Path | None = None, **opt
         KeyError: an unknown method, with near misses, or one not trained for this CNN, with those that are.
         ValueError: one that was trained on other weights.
     """
-    home = (pretrained or _shipped()) / (cnn.card.architecture if isinstance(cnn, Classifier) else "-")
+    home = (pretrained or _shipped()) / (
+        folder_name(cnn.card.architecture) if isinstance(cnn, Classifier) else "-"
+    )
     there = sorted(path.parent.name for path in home.glob("*/explainer.json"))
     if METHODS[method].kind == "trained" and METHODS.name(method).replace("_", "-") not in there:
-        raise KeyError(f"no {method} is trained for this CNN; there are {there} in {home}")
+        told = f"trained for it are {', '.join(there)}" if there else "gan_lib.train_explainer trains one"
+        raise KeyError(f"no {method} is trained for this CNN; {told}")
     return make_explainer(method, cnn, pretrained=home, **options)
 
 
