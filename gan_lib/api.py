@@ -111,9 +111,10 @@ def image_size(cnn: nn.Module, pretrained: Path | None = None) -> tuple[int, int
     return next(sizes, IMAGENET_SIZE)
 
 
-def read_images(images: Any, size: nn.Module | int | tuple[int, int]) -> Tensor:
-    """Pictures as (N, 3, H, W) in [0, 1] (:func:`gan_lib.data.read_images`), at a size or that of a CNN."""
-    return pictures_at(images, image_size(size) if isinstance(size, nn.Module) else size)
+def read_images(images: Any, size: nn.Module | int | tuple[int, int], bits: int | None = None) -> Tensor:
+    """Pictures as (N, 3, H, W) in [0, 1], at a size or that of a CNN (:func:`gan_lib.data.read_images`, which
+    says what ``bits`` of 16-bit files are)."""
+    return pictures_at(images, image_size(size) if isinstance(size, nn.Module) else size, bits)
 
 
 def explainer(method: str, cnn: nn.Module, pretrained: Path | None = None, **options: Any) -> Explainer:

@@ -73,8 +73,6 @@ Counts = Annotated[tuple[PositiveInt, ...], Field(min_length=1), each_once]
 Offsets = Annotated[tuple[float, ...], Field(min_length=1), each_once]
 # How much a place of a layer matters, as gan_lib.concepts.LayerRelevance knows it.
 PlaceRelevance = Literal["deep_lift", "gradient_x_activation", "grad_cam", "integrated_gradients"]
-
-
 Triple = tuple[float, float, float]
 Positives = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 OWN = ("mean", "std", "output", "select", "span")  # fields of a CNN's recipe that are fields of its card
@@ -96,9 +94,9 @@ class MachineRecipe:
 class DataRecipe:
     """Images, at most so many per split.
 
-    Validation images are put aside by embedded sets only. The trained explainers' and the inversion's
-    defaults were chosen on them, before there was a name for them: nothing is reported on them. Their digits
-    are of the same samples as the test images'.
+    Validation images are put aside by embedded sets; others may have a folder of them. The trained
+    explainers' and the inversion's defaults were chosen on them, before there was a name for them: nothing is
+    reported on them. Their digits are of the same samples as the test images'.
     """
 
     name: Text = "digits_in_scenes"  # or a folder beside the profile or in ``data/``

@@ -71,6 +71,13 @@ def test_fidelity_by_hand():
     assert torch.allclose(fidelity_loss(shown, rest, classes), expected)
 
 
+def test_fidelity_of_labels_that_do_not_exclude_each_other():
+    """p is a sigmoid: 0.75 of the explained image's label 0, 0.25 of its complement's; label 1 is of no account."""
+    shown, rest = torch.tensor([[math.log(3), 9.0]]), torch.tensor([[-math.log(3), 9.0]])
+    loss = fidelity_loss(shown, rest, torch.tensor([0]), complement_weight=2.0, exclusive=False)
+    assert float(loss) == pytest.approx(-math.log(0.75) - 2 * math.log(1 - 0.25), abs=1e-6)
+
+
 def test_fidelity_of_a_certain_cnn_is_finite():
     logits = torch.tensor([[200.0, 0.0]], requires_grad=True)
     loss = fidelity_loss(-logits, logits, torch.tensor([0]))
