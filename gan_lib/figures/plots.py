@@ -16,11 +16,19 @@ PALETTE = "colorblind"
 PANELS_PER_ROW = 3
 
 
-def confusion(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
-    """Confusion of a predictions table (``label``, ``prediction``): counts, one row per true class."""
+def confusion(table: pd.DataFrame, class_names: Sequence[str], most: int = 40) -> Figure:
+    """Confusion of a predictions table (``label``, ``prediction``): counts, one row per true class.
+
+    Of more than ``most`` classes those are shown that appear in most mistakes, as label or as prediction, in
+    the order of the classes.
+    """
     count = len(class_names)
     counts = np.zeros((count, count), dtype=int)
     np.add.at(counts, (table["label"].to_numpy(), table["prediction"].to_numpy()), 1)
+    if count > most:
+        wrong = counts - np.diag(np.diag(counts))
+        kept = np.sort(np.argsort(-(wrong.sum(0) + wrong.sum(1)), kind="stable")[:most])
+        counts, class_names, count = counts[np.ix_(kept, kept)], [class_names[k] for k in kept], most
     side = 1.6 + 0.36 * count
     figure, axis = plt.subplots(figsize=(side, side * 0.9))
     scale = {"shrink": 0.7, "label": "images"}

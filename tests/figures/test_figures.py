@@ -56,6 +56,13 @@ def test_overlay_stays_in_range_and_shows_the_map():
     assert np.allclose(shown[1].permute(1, 2, 0), expected, atol=1e-5)
 
 
+def test_confusion_of_many_classes_shows_those_with_most_mistakes():
+    table = pd.DataFrame({"label": [0, 1, 7, 7, 500, 3], "prediction": [0, 1, 3, 500, 7, 3]})
+    axis = confusion(table, [f"class {k}" for k in range(1000)], most=3).axes[0]
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["class 3", "class 7", "class 500"]
+    assert [text.get_text() for text in axis.texts] == list("100101010")
+
+
 def test_plots_draw_what_they_are_given():
     table = pd.DataFrame({"label": [0, 0, 1, 1], "prediction": [0, 1, 1, 1]})
     texts = [text.get_text() for text in confusion(table, ["cat", "dog"]).axes[0].texts]
