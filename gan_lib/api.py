@@ -9,12 +9,14 @@ Images are (N, 3, H, W) in [0, 1]; ``targets`` are ``None`` for the predicted cl
 
 from __future__ import annotations
 
+import operator
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -26,6 +28,7 @@ from gan_lib.classifiers.forms import wrap as wrap
 from gan_lib.classifiers.loading import load_named
 from gan_lib.classifiers.published import is_torchvisions, published
 from gan_lib.core.capture import evaluation_mode
+from gan_lib.core.inputs import weight_of
 from gan_lib.core.runtime import make_fabric
 from gan_lib.core.storage import read_json
 from gan_lib.core.targets import Target, resolve_target
@@ -162,8 +165,13 @@ def explain(
         KeyError, ValueError, FileNotFoundError, TypeError: as :func:`read_images`, :func:`explainer` and
         :meth:`gan_lib.Explainer.explain`.
     """
-    pictures = read_images(images, cnn)
+    is_batch = isinstance(images, Tensor) and images.ndim == 4 and not isinstance(cnn, Classifier)
+    pictures = read_images(images, (images.shape[2], images.shape[3]) if is_batch else cnn)
     asked = _class_numbers(cnn, target)
+    for own in (
+        [method] if isinstance(method, Explainer) else method if isinstance(method, list | tuple) else []
+    ):
+        _check_explainer(own, cnn)
     if isinstance(method, Sequence) and not isinstance(method, str):
         every = [explainer(own, cnn, **options) if isinstance(own, str) else own for own in method]
         names = [own.name for own in every]
@@ -174,6 +182,12 @@ def explain(
         method if isinstance(method, Explainer) else explainer(method or _default_method(cnn), cnn, **options)
     )
     return one.explain(pictures, asked)
+
+
+def _check_explainer(method: Any, cnn: nn.Module) -> None:
+    """A ValueError for an explainer of another CNN: its maps would be taken for this one's."""
+    if isinstance(method, Explainer) and method.cnn is not cnn:
+        raise ValueError(f"{method.name} explains another CNN than the one given: make it with this one")
 
 
 def _default_method(cnn: nn.Module) -> str:
@@ -194,8 +208,10 @@ def _class_numbers(cnn: Any, target: Any) -> Any:
                 f"this CNN has no class names, so no {target!r}: give a number, or gan_lib.wrap it"
             )
         return resolve_class(cnn, target)
-    if isinstance(target, Sequence) and any(isinstance(own, str) for own in target):
-        return [own if isinstance(own, int) else resolve_class(cnn, own) for own in target]
+    if isinstance(target, np.ndarray | pd.Series):
+        target = target.tolist()
+    if isinstance(target, Sequence):
+        return [_class_numbers(cnn, own) if isinstance(own, str) else operator.index(own) for own in target]
     return target
 
 
@@ -217,12 +233,14 @@ def compare(
     Raises:
         KeyError, ValueError: as :func:`explainer` and :func:`gan_lib.judge`; a name that appears twice.
     """
+    for given_one in methods:
+        _check_explainer(given_one, cnn)
     every = [explainer(own, cnn) if isinstance(own, str) else own for own in methods]
     named = {(own.name, 0): own for own in every}
     if len(named) < len(every):
         raise ValueError(f"methods need different names, not {[own.name for own in every]}")
     check_range(images, "images")
-    classes = resolve_target(_logits(cnn, images), targets)
+    classes = resolve_target(_logits(cnn, images), _class_numbers(cnn, targets))
     maps = {key: own.attribute(images, classes, batch_size=64) for key, own in named.items()}
     given: Any = {"evidence": evidence, "explain": {key: own.attribute for key, own in named.items()}}
     given |= {"areas": [0.1], "steps": 10, "road": (0.3, 0.7), "first": {"adcc": 60, "sensitivity": 0}}
@@ -281,7 +299,7 @@ def sanity(explainer: Explainer, images: Tensor, targets: Target = None, stages:
 
 
 def _logits(cnn: nn.Module, images: Tensor) -> Tensor:
-    example = next(cnn.parameters(), torch.zeros(0))
+    example = weight_of(cnn)
     with evaluation_mode(cnn), torch.no_grad():
         return torch.cat([cnn(part.to(example)).float() for part in images.split(64)])
 

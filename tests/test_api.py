@@ -24,7 +24,8 @@ from gan_lib.workbench.jobs import ContrastiveJob
 
 ROOT = Path(__file__).parent.parent
 READMES = "\n".join((ROOT / name).read_text() for name in ("README.md", "gan_lib/README.md"))
-BLOCKS = re.findall(r"```python\n(.*?)```", READMES, re.DOTALL)
+# A CNN of one's own has a test of its own, with a module to import.
+BLOCKS = [own for own in re.findall(r"```python\n(.*?)```", READMES, re.DOTALL) if "my_nets" not in own]
 
 
 def test_importing_it_is_cheap():
@@ -119,7 +120,7 @@ def test_an_own_cnn_is_wrapped(tiny_net, images):
     assert gan_lib.read_images(np.zeros((40, 30)), plain).shape == (1, 3, 224, 224)
     with pytest.raises(ValueError, match="2 class names for 4 logits"):
         gan_lib.wrap(tiny_net, class_names=["a", "b"])
-    with pytest.raises(ValueError, match="three values each, not 1 and 3"):
+    with pytest.raises(ValueError, match="mean has three values"):
         gan_lib.wrap(tiny_net, mean=[0.5])
     with pytest.raises(KeyError, match="no contrastive-lsft is trained for this CNN"):
         gan_lib.explainer("contrastive-lsft", cnn)

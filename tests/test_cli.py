@@ -169,7 +169,7 @@ WRONG = [
     (f"{E} --model nothing.py:make", 2, "nothing.py:make"),
     (f"{E} --model wants.py:make", 2, "wants.py:make"),
     (f"{E} --model broken.py:make", 2, "broken.py"),
-    (f"{E} --model flat.py:make", 2, "not (4, 4, 224, 224)"),
+    (f"{E} --model flat.py:make", 2, "not (B, 4, 224, 224)"),
     (f"{E} --model pooled.py:made", 2, "made"),
     (f"{E} --model nowhere.py:make", 2, "nowhere.py"),
     (f"{E} --model nowhere_package.nets:make", 2, "nowhere_package"),

@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
 from gan_lib.core.capture import evaluation_mode
+from gan_lib.core.inputs import weight_of
 from gan_lib.core.outputs import meaning_of
 
 FOLDED = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._BatchNorm)
@@ -91,6 +92,8 @@ class _Tracer(fx.Tracer):
 
 
 def _fused(cnn: nn.Module) -> nn.Module:
+    if any(isinstance(own, torch.jit.ScriptModule) for own in cnn.modules()):
+        raise NotImplementedError("a scripted CNN has no layers to be folded")
     copied, tracer = copy.deepcopy(cnn).eval(), _Tracer()
     graph = tracer.trace(copied)
     traced = fx.GraphModule(tracer.root, graph)
@@ -107,7 +110,7 @@ def _reproduces(copied: nn.Module, cnn: nn.Module, size: tuple[int, int]) -> boo
     """Whether a copy gives a CNN's scores for two noisy pictures, dark and light, within a thousandth of what
     these differ by over classes and pictures."""
     noise = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
-    pictures = (noise * torch.tensor([0.5, 1.0]).view(2, 1, 1, 1)).to(next(cnn.parameters()))
+    pictures = (noise * torch.tensor([0.5, 1.0]).view(2, 1, 1, 1)).to(weight_of(cnn))
     with evaluation_mode(cnn), torch.no_grad():
         scores, own = cnn(pictures).float(), copied(pictures).float()
     spread = float(scores.max() - scores.min())
@@ -122,7 +125,7 @@ def example_size(cnn: nn.Module) -> tuple[int, int]:
     """
     known = getattr(getattr(cnn, "card", None), "image_size", None)
     sizes: tuple[tuple[int, int], ...] = (known,) if known else ((64, 64), (224, 224))
-    example, problem = next(cnn.parameters()), ""
+    example, problem = weight_of(cnn), ""
     for size in sizes:
         try:
             with evaluation_mode(cnn), torch.no_grad():

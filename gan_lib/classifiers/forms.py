@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import copy
+import math
+import operator
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gan_lib.classifiers.wrap import IMAGENET_MEAN, IMAGENET_STD, Classifier, ModelCard
 from gan_lib.core.capture import evaluation_mode
+from gan_lib.core.inputs import weight_of
 from gan_lib.core.outputs import SINGLE, check_meaning, guessed_meaning, label_names, selected
 
 IMAGENET_SIZE = (224, 224)
-LOUDNESS = (
-    0.25,
-    1.0,
-    4.0,
-    100.0,
-)  # of the noise that a CNN is asked about: logits grow with it, shares do not
-PROBES = len(LOUDNESS)
+LOUD = 100.0  # so much louder is the noise that tells logits from shares
+PROBES = 4  # pictures of noise
 
 
 def wrap(
     model: nn.Module,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
-    class_names: Sequence[str] | None = None,
+    class_names: Sequence[str] | Mapping[Any, Any] | None = None,
     image_size: int | tuple[int, int] = IMAGENET_SIZE,
     output: str | None = None,
     select: str | int | None = None,
@@ -46,7 +45,8 @@ def wrap(
     Args:
         model: from normalised images (B, 3, H, W) to its outputs.
         mean, std: per channel, of images in [0, 1].
-        class_names: K names, by default their numbers; of ``binary`` two, of no and yes, or that of yes.
+        class_names: K names in the order of the outputs, by default their numbers, or a mapping of names and
+            numbers; of ``binary`` two, of no and yes, or that of yes.
         image_size: side, or height and width, in pixels.
         output: what the outputs mean (:mod:`gan_lib.core.outputs`): ``logits``, ``probabilities``,
             ``multi_label``, ``multi_label_probabilities``, ``binary``, ``binary_probability`` or
@@ -63,24 +63,25 @@ def wrap(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"a CNN is a torch.nn.Module, not {type(model).__name__}")
-    if not len(mean) == len(std) == 3:
-        raise ValueError(f"mean and std have three values each, not {len(mean)} and {len(std)}")
-    if min(std) <= 0 or max(mean) > 3:
+    if isinstance(model, Classifier):
+        raise ValueError("this CNN is wrapped already; to say something else of it, wrap its backbone")
+    mean, std = (_three(own, name) for own, name in ((mean, "mean"), (std, "std")))
+    if min(std) <= 0 or max(*mean, *std) > 3:
         raise ValueError(
             f"mean {list(mean)} and std {list(std)} are of images in [0, 1], std above 0: for images of "
             "0..255 divide them by 255"
         )
-    if (output == "regression") != (span is not None) or (span is not None and not span[0] < span[1]):
+    if (output == "regression") != (span is not None) or (
+        span is not None and not 0 < span[1] - span[0] < math.inf
+    ):
         raise ValueError(f"a regression, and nothing else, has span=(lowest, highest) values, not {span}")
-    size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
-    if min(size) < 1:
-        raise ValueError(f"image_size is a side, or height and width, in pixels, not {image_size}")
+    size = _size(image_size)
     plain = plain_form(model)
     check_weights(plain)
-    outputs = probe_outputs(plain, size, select)
+    outputs = probe_outputs(plain, size, select, mean=mean, std=std)
     meaning = guessed_meaning(outputs) if output is None else check_meaning(outputs, output)
     count = 1 if meaning in SINGLE else outputs.shape[1]
-    names = label_names(None if class_names is None else tuple(map(str, class_names)), meaning, count)
+    names = label_names(_names(class_names), meaning, count)
     card = ModelCard(
         type(plain).__name__,
         names,
@@ -91,11 +92,50 @@ def wrap(
         select=select,
         span=span,
     )
-    example = next(plain.parameters(), torch.zeros(0))
+    example = weight_of(plain)
     cnn = Classifier(plain, card).to(example.device)
     with suppress(NotImplementedError):  # an exported CNN has one mode
         cnn.eval()
     return cnn
+
+
+def _three(given: Sequence[float], name: str) -> tuple[float, float, float]:
+    """Mean or deviation of the three channels."""
+    try:
+        red, green, blue = map(float, given)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} has three values, of red, green and blue, not {given}") from None
+    if not all(map(math.isfinite, (red, green, blue))):
+        raise ValueError(f"{name} has finite values, not {given}")
+    return red, green, blue
+
+
+def _size(given: int | Sequence[int]) -> tuple[int, int]:
+    """Height and width."""
+    sides = list(given) if isinstance(given, Sequence) else [given, given]
+    try:
+        height, width = map(operator.index, sides)
+    except (TypeError, ValueError):
+        raise ValueError(f"image_size is a side, or height and width, in pixels, not {given}") from None
+    if min(height, width) < 1:
+        raise ValueError(f"image_size is a side, or height and width, in pixels, not {given}")
+    return height, width
+
+
+def _names(given: Sequence[str] | Mapping[Any, Any] | None) -> tuple[str, ...] | None:
+    """Class names in the order of the outputs; of a mapping the names by number, or the numbers by name."""
+    if given is None:
+        return None
+    if isinstance(given, Mapping):
+        by_number = given if all(isinstance(key, int) for key in given) else {v: k for k, v in given.items()}
+        if sorted(by_number) != list(range(len(given))):
+            raise ValueError(
+                f"class names by number have the numbers 0 to {len(given) - 1}, not {list(given)[:5]}"
+            )
+        return tuple(str(by_number[number]) for number in range(len(given)))
+    if isinstance(given, str | bytes) or not hasattr(given, "__getitem__"):
+        raise ValueError(f"class_names are a list of names, in the order of the outputs, not {given!r}")
+    return tuple(str(own) for own in given)
 
 
 def plain_form(model: nn.Module) -> nn.Module:
@@ -110,7 +150,7 @@ def plain_form(model: nn.Module) -> nn.Module:
     if any(hasattr(own, "_orig_mod") or own._compiled_call_impl is not None for own in model.modules()):
         model = _eager(model)
     formats = {own.dtype for own in model.parameters() if own.is_floating_point()}
-    if formats & {torch.float16, torch.bfloat16}:
+    if formats - {torch.float32}:
         told = ", ".join(sorted(str(own).removeprefix("torch.") for own in formats))
         warnings.warn(
             f"{type(model).__name__} is in {told}: a copy in float32 is explained, with the same weights",
@@ -143,21 +183,29 @@ def check_weights(model: nn.Module) -> None:
 
 
 def probe_outputs(
-    model: nn.Module, size: tuple[int, int], select: str | int | None = None, name: str | None = None
+    model: nn.Module,
+    size: tuple[int, int],
+    select: str | int | None = None,
+    name: str | None = None,
+    mean: Sequence[float] = (0.5, 0.5, 0.5),
+    std: Sequence[float] = (0.25, 0.25, 0.25),
 ) -> Tensor:
-    """What a CNN gives for four pictures of noise, ever louder: (4, K) or (4,).
+    """What a CNN gives for pictures of noise, darker and brighter: (B, K) or (B,).
+
+    Where it takes them, pictures far beyond any range are among them: logits grow with them, shares do not.
 
     Raises:
-        ValueError: it fails on them, gives NaN, or something else than one row per picture.
+        ValueError: it fails on pictures, gives NaN, or something else than one row per picture.
         KeyError: no such output.
     """
     name = name or type(model).__name__
-    example = next(model.parameters(), torch.zeros(0))
-    noise = torch.randn(PROBES, 3, *size, generator=torch.Generator().manual_seed(0))
-    pictures = (noise * torch.tensor(LOUDNESS).view(-1, 1, 1, 1)).to(example)
+    noise = torch.rand(PROBES, 3, *size, generator=torch.Generator().manual_seed(0))
+    bright = noise * torch.linspace(0.25, 1.0, PROBES).view(-1, 1, 1, 1)  # in [0, 1]
+    middle, deviation = (torch.tensor(own).view(1, 3, 1, 1) for own in (mean, std))
+    pictures = ((bright - middle) / deviation).to(weight_of(model))
     try:
         with evaluation_mode(model), torch.no_grad():
-            given = model(pictures)
+            given = model(pictures.clone())
     except Exception as error:  # the model's own
         told = " ".join(str(error).split())[:300] or "without a word"
         raise ValueError(
@@ -169,4 +217,8 @@ def probe_outputs(
         raise ValueError(f"{name} gives {tuple(outputs.shape)} for {PROBES} pictures, not a row each")
     if not outputs.isfinite().all():
         raise ValueError(f"{name} gives NaN or infinite values for pictures of noise")
+    with suppress(Exception), evaluation_mode(model), torch.no_grad():  # a range that it need not take
+        loud = selected(model(LOUD * pictures), select).float()
+        if loud.isfinite().all() and loud.shape == outputs.shape:
+            return torch.cat([outputs, loud])
     return outputs

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from gan_lib.core.capture import layers_in_order
 
@@ -22,13 +23,18 @@ def randomised(
     Args:
         cnn: any module; left as it is.
         example: (1, 3, H, W), to find the order of the layers.
-        stages: copies, evenly spread; the last one has forgotten every layer that has a
-            ``reset_parameters``, as torch's have.
+        stages: copies, evenly spread, at most one a layer; the last one has forgotten every layer with
+            weights of its own that has a ``reset_parameters``, as torch's have.
         seed: of the new weights.
+
+    Raises:
+        ValueError: a layer that cannot be drawn anew, or whose weights stay as they were.
     """
-    resettable = tuple({type(m) for m in cnn.modules() if hasattr(m, "reset_parameters")})
+    kinds = {type(own) for own in cnn.modules() if hasattr(own, "reset_parameters") and _own_weights(own)}
+    resettable = tuple(kinds)
     ran = [name.partition("#")[0] for name in layers_in_order(cnn, example, resettable)]
     order = list(dict.fromkeys(reversed(ran)))  # from the last to the first, each once
+    stages = min(stages, len(order))
     forgetful = copy.deepcopy(cnn).cpu().eval()  # drawn on the CPU: the same on every device
     modules = dict(forgetful.named_modules())
     done = 0
@@ -37,8 +43,35 @@ def randomised(
         with torch.random.fork_rng(devices=[]):
             torch.random.default_generator.manual_seed(1000 * seed + stage)
             for name in order[done:until]:
-                reset = modules[name].reset_parameters
-                assert callable(reset)
-                reset()
+                _draw_anew(modules[name], name)
         done = until
         yield done / len(order), copy.deepcopy(forgetful).to(example.device)
+
+
+def _own_weights(module: nn.Module) -> bool:
+    """Whether a module has weights itself, and not only what it contains; parametrised ones count."""
+    return any(own is not None for own in module._parameters.values()) or is_parametrized(module)
+
+
+def _draw_anew(module: nn.Module, name: str) -> None:
+    """Reset a layer; weights that are made of others, as weight normalisation does, are drawn as well."""
+    before = [
+        own.detach().clone() for own in module.parameters() if own.numel() > 1 and own.unique().numel() > 1
+    ]
+    try:
+        module.reset_parameters()  # type: ignore[operator]
+    except TypeError as error:
+        raise ValueError(f"layer {name!r} cannot be drawn anew: {error}") from error
+    made = ["weight"] if is_parametrized(module) or hasattr(module, "weight_v") else []
+    for own in made:
+        drawn = torch.empty_like(getattr(module, own))
+        nn.init.kaiming_uniform_(drawn, a=5**0.5)
+        if is_parametrized(module):
+            setattr(module, own, drawn)
+        else:  # the older form of weight normalisation
+            module.get_parameter("weight_v").data.copy_(drawn)
+    after = [own for own in module.parameters() if own.numel() > 1]
+    if before and all(
+        any(torch.equal(own, new) for new in after if new.shape == own.shape) for own in before
+    ):
+        raise ValueError(f"the weights of layer {name!r} stay as they were when it is drawn anew")

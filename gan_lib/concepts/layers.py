@@ -24,6 +24,7 @@ from gan_lib.core.capture import (
     layers_in_order,
     replaced_activation,
 )
+from gan_lib.core.inputs import as_input, weight_of
 from gan_lib.core.layouts import layout_of
 from gan_lib.core.runtime import quiet, seeded
 from gan_lib.core.targets import resolve_target
@@ -34,7 +35,7 @@ METHODS = ("deep_lift", "gradient_x_activation", "grad_cam", "integrated_gradien
 
 def probabilities(cnn: nn.Module, images: Tensor, batch_size: int = 128) -> Tensor:
     """Probabilities (B, K) that a CNN gives its classes for images (B, 3, H, W), on the CPU."""
-    device = next(cnn.parameters()).device
+    device = weight_of(cnn).device
     with torch.no_grad(), evaluation_mode(cnn):
         made = [outputs.probabilities(cnn, cnn(part.to(device))).cpu() for part in images.split(batch_size)]
     return torch.cat(made)
@@ -62,7 +63,7 @@ class HiddenLayer:
     ) -> None:
         self.cnn, self.image_size = cnn, image_size
         example = torch.rand(1, 3, *image_size, generator=torch.Generator().manual_seed(0))
-        self.layer = layer or self._last(example.to(next(cnn.parameters())))
+        self.layer = layer or self._last(example.to(weight_of(cnn)))
         made = self(example)
         self.channels: int = made.shape[1]
         self.size: tuple[int, int] = (made.shape[2], made.shape[3])
@@ -82,12 +83,12 @@ class HiddenLayer:
     @property
     def device(self) -> torch.device:
         """Where the CNN is."""
-        return next(self.cnn.parameters()).device
+        return weight_of(self.cnn).device
 
     def __call__(self, images: Tensor) -> Tensor:
         """Activations (B, C, h, w), on the CNN's device, of images (B, 3, H, W); below 0 is a ValueError."""
         with torch.no_grad():
-            return self.with_gradient(images.to(self.device).contiguous(memory_format=torch.channels_last))
+            return self.with_gradient(as_input(self.cnn, images))
 
     def with_gradient(self, images: Tensor) -> Tensor:
         """The same as part of the graph of the images, which lie on the CNN's device."""
@@ -113,8 +114,9 @@ class HiddenLayer:
         def changed(activation: Tensor) -> Tensor:
             return change(activation).to(activation.dtype)
 
+        given = as_input(self.cnn, images)
         with torch.no_grad(), evaluation_mode(self.cnn), replaced_activation(self.cnn, self.layer, changed):
-            logits: Tensor = self.cnn(images.to(self.device).contiguous(memory_format=torch.channels_last))
+            logits: Tensor = self.cnn(given)
         return logits.float()
 
 
@@ -161,7 +163,7 @@ class LayerRelevance:
         cnn = self.hidden.cnn
         if torch.is_inference_mode_enabled():
             raise RuntimeError("layer attributions need gradients, which torch.inference_mode forbids")
-        images = images.detach().to(self.hidden.device).contiguous(memory_format=torch.channels_last)
+        images = as_input(cnn, images.detach())
         with evaluation_mode(cnn), quiet(), torch.enable_grad():
             with torch.no_grad():
                 chosen = resolve_target(cnn(images), target)

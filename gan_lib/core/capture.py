@@ -15,7 +15,7 @@ import difflib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -188,8 +188,9 @@ def replaced_activation(
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Within the block every module is in eval mode; after it, each is in its own mode again."""
     modes = [(module, module.training) for module in model.modules()]
-    with suppress(NotImplementedError):  # an exported CNN has one mode
-        model.eval()
+    # By their flags: ``eval()`` may be a module's own, and change more (LoRA's merges weights).
+    for module, _ in modes:
+        module.training = False
     try:
         yield
     finally:
@@ -198,9 +199,15 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def layers_in_order(
-    model: nn.Module, example: Tensor, kind: type[nn.Module] | tuple[type[nn.Module], ...] = nn.Conv2d
+    model: nn.Module,
+    example: Tensor,
+    kind: type[nn.Module] | tuple[type[nn.Module], ...] = nn.Conv2d,
+    with_places: bool = False,
 ) -> list[str]:
     """Names of all layers of a kind, one class or several, in the order in which they run.
+
+    ``with_places`` leaves out those that give no map (B, C, H, W) of several places, if there are others: the
+    convolutions of squeeze-and-excitation blocks, and those behind a pooling.
 
     One forward pass of the example, for instance (1, 3, H, W), tells. A module that runs several times
     appears once per call, as ``name#0``, ....
@@ -208,7 +215,8 @@ def layers_in_order(
     Raises:
         ValueError: no such layer ran.
     """
-    ran = [name for name, module, _ in module_calls(model, example) if isinstance(module, kind)]
+    calls = [call for call in module_calls(model, example) if isinstance(call[1], kind)]
+    ran = [name for name, _, _ in calls]
     if not ran:
         kinds = kind if isinstance(kind, tuple) else (kind,)
         told = " or ".join(own.__name__ for own in kinds[:3])
@@ -218,7 +226,15 @@ def layers_in_order(
             ": of a scripted, traced or exported CNN wrap the module that it was made from" if whole else ""
         )
         raise ValueError(f"no {told} ran in {type(model).__name__}{hint}")
-    return [numbered(ran, index) for index in range(len(ran))]
+    names = [numbered(ran, index) for index in range(len(ran))]
+    if not with_places:
+        return names
+    mapped = [
+        name
+        for name, (_, _, output) in zip(names, calls, strict=True)
+        if output.ndim == 4 and output.shape[2:].numel() > 1
+    ]
+    return mapped or names
 
 
 def last_places(model: nn.Module, example: Tensor, before: str) -> str:

@@ -9,11 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gan_lib.core.capture import Capture, evaluation_mode, module_calls, numbered
-from gan_lib.core.layouts import layout_of
+from gan_lib.core.capture import Capture, evaluation_mode, find_layer, module_calls, numbered
+from gan_lib.core.inputs import layout_for
+from gan_lib.core.layouts import Layout, layout_of
 from gan_lib.core.maps import min_max, upsample
 from gan_lib.core.targets import Target, resolve_target
 
+# Layers that give channels first whatever their aspect, and layers that give (B, C, N), rows without places.
+MAPS = (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+ROWS = (nn.Flatten, nn.Conv1d, nn.AvgPool1d, nn.MaxPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d)
 NO_LAYERS = (
     "a scripted, traced or exported CNN runs as one piece, whose layers cannot be looked at; wrap the module "
     "it was made from"
@@ -70,9 +74,9 @@ def grad_cam(
         raise RuntimeError("Grad-CAM needs gradients, which torch.inference_mode forbids; use torch.no_grad")
     if not layers:
         raise ValueError("Grad-CAM needs at least one layer")
+    given = images.detach().contiguous(memory_format=layout_for(cnn, images))
     with torch.enable_grad(), evaluation_mode(cnn), Capture(cnn, layers) as captured:
-        # Channels last is the faster layout for convolutions, on a CPU as on a GPU.
-        inputs = images.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+        inputs = given.requires_grad_()
         logits = cnn(inputs)  # (B, K)
         chosen = resolve_target(logits, target)  # (B,)
         score = logits.gather(1, chosen[:, None]).sum()  # images do not mix in eval mode
@@ -83,7 +87,11 @@ def grad_cam(
     raw = {}
     size = (images.shape[-2], images.shape[-1])
     for layer, activation, gradient in zip(layers, activations, gradients, strict=True):
-        layout = layout_of(activation, size, layer, len(images))
+        layout = (
+            Layout("channels first", (activation.shape[2], activation.shape[3]))
+            if activation.ndim == 4 and isinstance(find_layer(cnn, layer)[0], MAPS)
+            else layout_of(activation, size, layer, len(images), patches(cnn, images[:1]))
+        )
         if gradient is None:
             check_gradient(cnn, images[:1])
             raise ValueError(f"the logits do not depend on layer {layer!r}")
@@ -108,8 +116,10 @@ def default_layer(cnn: nn.Module, example: Tensor) -> str:
     """
     calls, size = module_calls(cnn, example), (example.shape[-2], example.shape[-1])
     names = [name for name, _, _ in calls]
-    last = max((i for i, (_, module, _) in enumerate(calls) if isinstance(module, nn.Conv2d)), default=-1)
-    kinds = [_placed(output, size) if name else None for name, _, output in calls]
+    convolutions = [i for i, (_, module, _) in enumerate(calls) if isinstance(module, nn.Conv2d)]
+    seen = [i for i in convolutions if _has_places(calls[i][2])] or convolutions
+    last, grid = (seen[-1], _grid(calls[seen[-1]][2])) if seen else (-1, None)
+    kinds = [_placed(module, output, size, grid) if name else None for name, module, output in calls]
     if last >= 0 and set(kinds[last:]) <= {None, "channels first"}:
         return numbered(names, last)
     for index in reversed([i for i, kind in enumerate(kinds) if kind and i >= last]):
@@ -121,21 +131,44 @@ def default_layer(cnn: nn.Module, example: Tensor) -> str:
 
 def _depends(cnn: nn.Module, example: Tensor, layer: str) -> bool:
     """Whether the score of the predicted class depends on the places of a layer."""
+    grid = patches(cnn, example)
     with torch.enable_grad(), evaluation_mode(cnn), Capture(cnn, [layer]) as captured:
         scores = cnn(example.detach().requires_grad_())  # (1, K)
         if not scores.requires_grad:
             return False
         gradient = torch.autograd.grad(scores.amax(1).sum(), captured[layer], allow_unused=True)[0]
-    layout = layout_of(captured[layer], (example.shape[-2], example.shape[-1]), layer)
+    layout = layout_of(captured[layer], (example.shape[-2], example.shape[-1]), layer, grid=grid)
     return gradient is not None and bool(layout.places(gradient).any())
 
 
-def _placed(output: object, size: tuple[int, int]) -> str | None:
+def patches(cnn: nn.Module, example: Tensor) -> tuple[int, int] | None:
+    """The grid of the last convolution that has places, for an example (1, 3, H, W); ``None`` without one."""
+    calls = module_calls(cnn, example)
+    grids = [_grid(output) for _, module, output in calls if isinstance(module, nn.Conv2d)]
+    return next((grid for grid in reversed(grids) if grid and grid[0] * grid[1] > 1), None)
+
+
+def _grid(output: object) -> tuple[int, int] | None:
+    return (output.shape[2], output.shape[3]) if isinstance(output, Tensor) and output.ndim == 4 else None
+
+
+def _has_places(output: object) -> bool:
+    grid = _grid(output)
+    return grid is not None and grid[0] * grid[1] > 1
+
+
+def _placed(
+    module: nn.Module, output: object, size: tuple[int, int], grid: tuple[int, int] | None
+) -> str | None:
     """The kind of layout of a layer's output, where it has more than one place."""
-    if isinstance(output, Tensor) and output.ndim in (3, 4):
-        with suppress(ValueError):
-            layout = layout_of(output, size)
-            return layout.kind if layout.size[0] * layout.size[1] > 1 else None
+    if isinstance(module, ROWS) or not isinstance(output, Tensor) or output.ndim not in (3, 4):
+        return None
+    if isinstance(module, MAPS) and output.ndim == 4:
+        return "channels first" if _has_places(output) else None
+    with suppress(ValueError):
+        layout = layout_of(output, size, grid=grid)
+        is_finer = grid is not None and (layout.size[0] > grid[0] or layout.size[1] > grid[1])  # attention
+        return layout.kind if layout.size[0] * layout.size[1] > 1 and not is_finer else None
     return None
 
 

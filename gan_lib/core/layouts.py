@@ -15,6 +15,7 @@ from torch import Tensor
 
 Kind = Literal["channels first", "channels last", "tokens", "tokens first"]
 EXTRA = (0, 1, 2, 4, 5)  # tokens before the places: of the class, of a teacher, four registers
+MOST = 32  # of them, where the number of the places is known
 OFF = 0.1  # by which a grid's aspect may miss the picture's, for layers round their sides down or up
 
 
@@ -43,7 +44,11 @@ class Layout:
 
 
 def layout_of(
-    activation: Tensor, image_size: tuple[int, int], layer: str = "", batch: int | None = None
+    activation: Tensor,
+    image_size: tuple[int, int],
+    layer: str = "",
+    batch: int | None = None,
+    grid: tuple[int, int] | None = None,
 ) -> Layout:
     """How an activation of pictures of a size holds its places.
 
@@ -54,6 +59,8 @@ def layout_of(
         image_size: height and width of the pictures.
         layer: what the message of an error calls it.
         batch: number B of pictures; by default the activation's first dimension.
+        grid: that of the convolution before, if it is known: of tokens there are as many, and some that are
+            no place.
 
     Raises:
         ValueError: no layout with places fits.
@@ -68,6 +75,9 @@ def layout_of(
     if len(shape) == 3:
         is_first = shape[0] != count and shape[1] == count
         tokens = shape[0] if is_first else shape[1]
+        others = tokens - grid[0] * grid[1] if grid is not None else -1
+        if grid is not None and 0 <= others <= MOST:
+            return Layout("tokens first" if is_first else "tokens", grid, others)
         for extra in EXTRA:
             size = _grid(tokens - extra, aspect)
             if size is not None:

@@ -44,7 +44,8 @@ ROUNDING = 1e-3  # by which probabilities may miss 0..1 and their sum
 
 def meaning_of(cnn: nn.Module) -> Meaning:
     """What a CNN says its outputs mean, by an attribute ``output``; of others they are logits."""
-    return getattr(cnn, "output", "logits")
+    said = getattr(cnn, "output", "logits")
+    return said if isinstance(said, str) and said in MEANINGS else "logits"  # a layer may be called so too
 
 
 def probabilities(cnn: nn.Module, scores: Tensor) -> Tensor:
@@ -54,6 +55,8 @@ def probabilities(cnn: nn.Module, scores: Tensor) -> Tensor:
     """
     meaning, own = meaning_of(cnn), scores.float()
     if meaning in EXCLUSIVE:
+        if own.shape[1] == 1:
+            raise ValueError("a CNN of one output: gan_lib.wrap(model, output=...) says what it means")
         return own.softmax(1)
     if meaning == "regression":
         return ((1 + own) / 2).clamp(0, 1)
@@ -148,10 +151,10 @@ def guessed_meaning(outputs: Tensor) -> Meaning:
     Raises:
         ValueError: one output, values that all lie in 0..1, or another shape: what they mean must be said.
     """
-    shape = tuple(outputs.shape)
+    shape = ", ".join(["B", *map(str, outputs.shape[1:])])
     if outputs.ndim not in (1, 2) or (outputs.ndim == 2 and not outputs.shape[1]):
         raise ValueError(
-            f"a CNN gives scores (B, K), not {shape}: wrap the part that classifies, or a module that pools"
+            f"a CNN gives scores (B, K), not ({shape}): wrap the part that classifies, or a module that pools"
         )
     if outputs.ndim == 1 or outputs.shape[1] == 1:
         raise ValueError(f"what does the one output of the CNN mean? Say output=, one of {list(SINGLE)}")
@@ -161,7 +164,7 @@ def guessed_meaning(outputs: Tensor) -> Meaning:
     if (own.sum(1) - 1).abs().max() < ROUNDING:
         return "probabilities"
     raise ValueError(
-        f"the CNN's {shape[1]} outputs all lie in 0..1, but do not sum to 1: what do they mean? Say output=, "
+        f"the CNN's {outputs.shape[1]} outputs all lie in 0..1, but do not sum to 1: what do they mean? Say output=, "
         "'multi_label_probabilities' for a sigmoid of each, 'logits' or 'multi_label' for numbers by chance"
     )
 

@@ -11,6 +11,7 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from gan_lib.core.capture import evaluation_mode
+from gan_lib.core.inputs import as_input, weight_of
 from gan_lib.core.outputs import probabilities
 from gan_lib.core.targets import Target, resolve_target
 from gan_lib.data.values import check_range
@@ -61,13 +62,11 @@ class Explainer(Attribution):
             targets = given.split(size)
         if not len(inputs):
             return inputs.new_zeros((0, 1, *inputs.shape[-2:]), dtype=torch.float32)
-        example, made = next(self.cnn.parameters()), []
+        made = []
         for part, own in zip(parts, targets, strict=True):
             # A copy where needed: tensors made under inference_mode take part in no gradient.
             images = part.clone() if part.is_inference() else part
-            # Channels last is the faster layout for convolutions, on a CPU as on a GPU.
-            images = images.to(example).contiguous(memory_format=torch.channels_last)
-            made.append(self.maps(images, own).to(inputs.device, torch.float32))
+            made.append(self.maps(as_input(self.cnn, images), own).to(inputs.device, torch.float32))
         return torch.cat(made)
 
     def explain(self, images: Tensor, targets: Target = None, batch_size: int = 128) -> Explanation:
@@ -80,7 +79,7 @@ class Explainer(Attribution):
         batch = images if images.ndim == 4 else images[None]
         self._check(batch)
         check_range(batch, "images")
-        example = next(self.cnn.parameters())
+        example = weight_of(self.cnn)
         with evaluation_mode(self.cnn), torch.no_grad():
             logits = torch.cat([self.cnn(part.to(example)).float() for part in batch.split(batch_size)])
         chosen = resolve_target(logits, targets)  # (N,)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gan_lib.classifiers import Classifier, load_classifier
 from gan_lib.core.capture import INPUT, evaluation_mode
+from gan_lib.core.inputs import weight_of
 from gan_lib.core.storage import read_json, write_json
 from gan_lib.data import photographs
 from gan_lib.explainers.base import Explainer, Target
@@ -214,7 +215,7 @@ def _probe_logits(cnn: nn.Module, image_size: tuple[int, int]) -> Tensor:
     large = photographs((2 * image_size[0], 2 * image_size[1]))
     rows, columns = image_size[0] // 2, image_size[1] // 2
     middle = large[..., rows : rows + image_size[0], columns : columns + image_size[1]]
-    probes = torch.cat([plain, plain.flip(-1), middle]).to(next(cnn.parameters()).device)
+    probes = torch.cat([plain, plain.flip(-1), middle]).to(weight_of(cnn).device)
     with evaluation_mode(cnn), torch.no_grad():
         logits: Tensor = cnn(probes).float().cpu()  # (6, K)
     return logits - logits.mean(1, keepdim=True)

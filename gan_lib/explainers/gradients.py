@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.grad_cam import check_gradient
+from gan_lib.core.inputs import layout_for, weight_of
 from gan_lib.core.maps import min_max
 from gan_lib.core.runtime import quiet, seeded
 from gan_lib.core.targets import resolve_target
@@ -37,15 +38,15 @@ class GradientExplainer(Explainer):
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits (B, K), also of images that Captum gives in another number format or layout."""
-        own = images.to(next(self.cnn.parameters()).dtype)
-        made: Tensor = self.cnn(own.contiguous(memory_format=torch.channels_last))
+        own = images.to(weight_of(self.cnn).dtype)
+        made: Tensor = self.cnn(own.contiguous(memory_format=layout_for(self.cnn, own)))
         return made
 
     def attributions(self, images: Tensor, target: Target = None) -> Tensor:
         """Signed attributions (B, 3, H, W) of images (B, 3, H, W), before they become maps; errors as
         :meth:`attribute`."""
         self._check(images)
-        images = images.to(next(self.cnn.parameters()))
+        images = images.to(weight_of(self.cnn))
         with evaluation_mode(self.cnn), torch.enable_grad(), quiet():
             with torch.no_grad():
                 chosen = resolve_target(self.cnn(images), target)

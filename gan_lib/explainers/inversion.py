@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lib.core.capture import evaluation_mode
+from gan_lib.core.grad_cam import check_gradient
 from gan_lib.core.maps import min_max
 from gan_lib.core.targets import resolve_target
 from gan_lib.explainers.base import Explainer, Target
@@ -41,6 +42,7 @@ class GuidedFeatureInversion(Explainer):
         self.discriminative, self.first, self.second = discriminative, first, second
 
     def maps(self, images: Tensor, target: Target) -> Tensor:
+        check_gradient(self.cnn, images[:1])
         base = self.inversion.base(images)
         if not self.discriminative:  # it is asked about no class, and refuses a wrong one all the same
             with torch.no_grad(), evaluation_mode(self.cnn):

@@ -14,6 +14,7 @@ from skimage.segmentation import slic
 from torch import Tensor, nn
 
 from gan_lib.core.capture import evaluation_mode
+from gan_lib.core.inputs import as_input
 from gan_lib.core.maps import min_max
 from gan_lib.core.outputs import probabilities
 from gan_lib.core.targets import resolve_target
@@ -36,7 +37,7 @@ class PerturbationExplainer(Explainer):
 
     def probabilities(self, images: Tensor) -> Tensor:
         """(B, K), whatever the CNN's number format."""
-        return probabilities(self.cnn, self.cnn(images.contiguous(memory_format=torch.channels_last)))
+        return probabilities(self.cnn, self.cnn(as_input(self.cnn, images)))
 
 
 class Occlusion(PerturbationExplainer):

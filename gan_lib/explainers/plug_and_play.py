@@ -25,6 +25,7 @@ from torchvision.transforms import functional as transform
 from gan_lib.classifiers import Classifier
 from gan_lib.classifiers.wrap import IMAGENET_MEAN, IMAGENET_STD
 from gan_lib.core.grad_cam import grad_cam
+from gan_lib.core.inputs import weight_of
 from gan_lib.core.maps import min_max
 from gan_lib.data.folders import read_image
 from gan_lib.explainers.gradients import GuidedBackprop, Saliency
@@ -75,7 +76,7 @@ class CNNExplainer:
                 raise ValueError("class_map must name the classes, for instance {0: 'cat', 1: 'dog'}")
             class_map = dict(enumerate(model.class_names))
         self.class_map = dict(class_map)
-        self.device = torch.device(device) if device else next(model.parameters()).device
+        self.device = torch.device(device) if device else weight_of(model).device
         self.model = model.to(self.device)
 
     def get_saliency_map(
@@ -154,7 +155,7 @@ class CNNExplainer:
             inputs = pictures
         else:
             inputs = transform.normalize(pictures, list(IMAGENET_MEAN), list(IMAGENET_STD))
-        inputs = inputs.to(next(self.model.parameters()))
+        inputs = inputs.to(weight_of(self.model))
         return _Given(inputs, pictures, self._targets(labels, len(pictures)), single)
 
     def _targets(self, labels: Any, count: int) -> list[int] | None:

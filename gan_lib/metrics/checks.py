@@ -39,6 +39,10 @@ def check_pair(maps: Tensor, evidence: Tensor) -> None:
     if maps.ndim != 4 or maps.shape[1] != 1:
         raise ValueError(f"maps are (B, 1, H, W), not {tuple(maps.shape)}")
     _check_values(maps, "maps")
+    if len(maps) and float(maps.min()) < 0:
+        raise ValueError(
+            f"maps reach down to {float(maps.min()):.3g}; maps lie in [0, 1] (gan_lib.core.maps)"
+        )
     if evidence.dtype != torch.bool:
         raise ValueError(f"evidence is a boolean mask, not {evidence.dtype}")
     if tuple(evidence.shape) not in (tuple(maps.shape), (1, *maps.shape[1:])):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gan_lib.classifiers import folded
 from gan_lib.classifiers.copies import follow
 from gan_lib.core.capture import evaluation_mode
+from gan_lib.core.inputs import layout_for, weight_of
 from gan_lib.core.masking import filling, pixel_ranks
 from gan_lib.core.options import positive
 from gan_lib.core.outputs import probabilities
@@ -34,7 +35,7 @@ class Probe:
     ) -> None:
         copied = folded(cnn, size)
         self.net = cnn if copied is None else copied.requires_grad_(False)
-        self.dtype, self.mixed_precision = next(cnn.parameters()).dtype, mixed_precision
+        self.dtype, self.mixed_precision = weight_of(cnn).dtype, mixed_precision
         if mixed_precision:
             if copied is None:
                 self.net = follow(copy.deepcopy(cnn), cnn, copy.deepcopy).requires_grad_(False)
@@ -46,20 +47,19 @@ class Probe:
 
     def at_once(self, images: Tensor) -> int:
         """How many of such images (..., H, W) go into one pass: on a CPU, 64 of 64 x 64."""
-        if next(self.net.parameters()).device.type != "cpu":
+        if weight_of(self.net).device.type != "cpu":
             return ON_GPU
         return max(1, CACHED * (1 + self.mixed_precision) // (images.shape[-2] * images.shape[-1]))
 
     @torch.no_grad()
     def __call__(self, images: Tensor, target: Tensor) -> Tensor:
         """Probabilities (B,) of classes (B,) on images (B, 3, H, W)."""
-        device = next(self.net.parameters()).device
+        device = weight_of(self.net).device
         mixed = torch.autocast(device.type, torch.bfloat16, enabled=self.mixed_precision)
         with evaluation_mode(self.net), mixed:
+            layout = layout_for(self.net, images)
             parts = [
-                probabilities(
-                    self.net, self.net(part.to(device, self.dtype, memory_format=torch.channels_last))
-                )
+                probabilities(self.net, self.net(part.to(device, self.dtype, memory_format=layout)))
                 for part in images.split(self.at_once(images))
             ]
         found = torch.cat(parts)  # (B, K)

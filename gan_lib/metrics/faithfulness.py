@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from gan_lib.core.capture import evaluation_mode
+from gan_lib.core.inputs import as_input
 from gan_lib.core.outputs import probabilities
 
 
 def class_probability(cnn: nn.Module, images: Tensor, target: Tensor) -> Tensor:
     """Probability (B,) that the CNN gives class ``target`` (B,) on images (B, 3, H, W)."""
     with evaluation_mode(cnn), torch.no_grad():
-        found = probabilities(cnn, cnn(images.to(next(cnn.parameters()))))  # (B, K)
+        found = probabilities(cnn, cnn(as_input(cnn, images)))  # (B, K)
     return found.gather(1, target[:, None].to(found.device))[:, 0]
 
 

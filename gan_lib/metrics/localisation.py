@@ -57,11 +57,11 @@ def pointing_game(maps: Tensor, evidence: Tensor, tolerance: int = 0) -> Tensor:
     :func:`mass_inside`; the highest pixel may miss by ``tolerance`` pixels.
     """
     check_pair(maps, evidence)
-    near = F.max_pool2d(evidence.float(), 2 * tolerance + 1, stride=1, padding=tolerance)
+    near = F.max_pool2d(evidence.expand_as(maps).float(), 2 * tolerance + 1, stride=1, padding=tolerance)
     flat = maps.flatten(1)  # (B, H * W)
     hit = near.flatten(1).gather(1, flat.argmax(1, keepdim=True))[:, 0]
     hit = torch.where(flat.amax(1) > flat.amin(1), hit, 0.0)
-    return torch.where(evidence.flatten(1).any(1), hit, torch.nan)
+    return torch.where(evidence.expand_as(maps).flatten(1).any(1), hit, torch.nan)
 
 
 def mass_inside(maps: Tensor, evidence: Tensor, top: bool = False) -> Tensor:
@@ -87,6 +87,8 @@ def distinct_values(maps: Tensor, evidence: Tensor) -> Tensor:
     """
     check_pair(maps, evidence)
     steps = (maps * 255).round().int()
-    counts = [own[inside].unique().numel() for own, inside in zip(steps, evidence, strict=True)]
+    counts = [
+        own[inside].unique().numel() for own, inside in zip(steps, evidence.expand_as(maps), strict=True)
+    ]
     scores = torch.tensor(counts, dtype=torch.float32)
     return torch.where(scores > 0, scores, torch.nan)

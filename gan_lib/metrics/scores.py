@@ -10,8 +10,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from gan_lib.core.inputs import weight_of
 from gan_lib.core.masking import blend, filling, pixel_ranks
 from gan_lib.core.options import positive
+from gan_lib.data.values import check_range
 from gan_lib.metrics.base import PerImage
 from gan_lib.metrics.checks import check_maps, check_masks
 from gan_lib.metrics.curves import Curves, Probe, perturbation_curves
@@ -103,6 +105,7 @@ def judge(
     given = {"explained": explained, "evidence": evidence, "reference": reference}
     if short := [name for name, own in given.items() if own is not None and len(own) != len(images)]:
         raise ValueError(f"{len(images)} images, but not as many of {', '.join(short)}")
+    check_range(images, "images")
     check_maps(images, {f"maps of {key}": own for key, own in maps.items()})
     check_maps(images, {"reference": reference})
     check_masks(images, evidence)
@@ -110,7 +113,7 @@ def judge(
         raise KeyError(f"nothing that explains again: {lacking}")
     if useless := [name for name in limits if MEASURES[name].stage != 3]:
         raise ValueError(f"{', '.join(useless)} in first: only for measures that explain again")
-    device, probe = next(cnn.parameters()).device, Probe(cnn, size=(images.shape[-2], images.shape[-1]))
+    device, probe = weight_of(cnn).device, Probe(cnn, size=(images.shape[-2], images.shape[-1]))
     masks = {"evidence": evidence, "reference": reference}
     there = {name: own is not None for name, own in masks.items()} | {"curves": steps > 0, "road": bool(road)}
     there |= dict.fromkeys(("explain", "maps_of_shown"), bool(explain))

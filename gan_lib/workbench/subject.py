@@ -160,7 +160,9 @@ class Subject:
     @cached_property
     def target_layer(self) -> str:
         """The last convolution, whose Grad-CAM the supervised generators imitate."""
-        return layers_in_order(self.cnn, self.data.test.batch([0]).images.to(self.device))[-1]
+        return layers_in_order(self.cnn, self.data.test.batch([0]).images.to(self.device), with_places=True)[
+            -1
+        ]
 
     @cached_property
     def accuracy(self) -> float:

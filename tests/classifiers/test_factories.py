@@ -137,7 +137,7 @@ BAD = {
         "from torch import nn\nmake = lambda n: nn.Conv2d(3, n, 1)",
         "own.py:make",
         ValueError,
-        r"scores \(B, K\), not \(4, 3, 224, 224\)",
+        r"scores \(B, K\), not \(B, 3, 224, 224\)",
     ),
     "grey images": (
         "from torch import nn\nmake = lambda n: nn.Conv2d(1, n, 1)",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gan_lib
-from gan_lib.classifiers import folded
+from gan_lib.classifiers import folded, randomised
 from gan_lib.classifiers.forms import wrap
 from gan_lib.core.outputs import probabilities
 from gan_lib.explainers import make_explainer
@@ -177,7 +177,7 @@ class Told(Net):
     [
         (Strict(), {}, ValueError, r"Strict fails on pictures of 16 x 16 \(AssertionError: .*image_size"),
         (Told(), {}, ValueError, "RuntimeError: I take 32 pixels.*image_size"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3)), {}, ValueError, r"scores \(B, K\), not \(4, 4, 14, 14\)"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3)), {}, ValueError, r"scores \(B, K\), not \(B, 4, 14, 14\)"),
         (Net(7), {"class_names": ["a", "b", "c"]}, ValueError, "3 class names for 7 logits"),
         (Net(3), {"class_names": ["a", "b", "a"]}, ValueError, "twice: a"),
         (Net(1), {}, ValueError, "binary.*regression"),
@@ -188,7 +188,7 @@ class Told(Net):
         (Net(1), {"output": "regression", "span": (1, 0)}, ValueError, "lowest, highest"),
         (Net(), {"std": (0.0, 1.0, 1.0)}, ValueError, "std above 0"),
         (Net(), {"mean": (123.0, 117.0, 104.0)}, ValueError, "divide them by 255"),
-        (Net(), {"mean": (0.5,)}, ValueError, "three values each, not 1 and 3"),
+        (Net(), {"mean": (0.5,)}, ValueError, "mean has three values"),
         (Net(), {"image_size": 0}, ValueError, "in pixels, not 0"),
         (Net(give=lambda logits: (logits, logits)), {}, ValueError, "Say select="),
         (Net(give=lambda logits: {"a": logits, "b": logits}), {"select": "c"}, KeyError, "no 'c'"),
@@ -196,6 +196,15 @@ class Told(Net):
         (Net(give=lambda logits: logits.sigmoid()), {}, ValueError, "multi_label_probabilities"),
         (Net(give=lambda logits: logits.mean()), {}, ValueError, "not a row each"),
         ("resnet18", {}, TypeError, "not str"),
+        (Net(), {"mean": (torch.nan, 0, 0)}, ValueError, "finite"),
+        (Net(), {"std": (255.0, 255.0, 255.0)}, ValueError, "divide them by 255"),
+        (Net(), {"mean": 0.5}, ValueError, "mean has three values"),
+        (Net(), {"image_size": (3, 16, 16)}, ValueError, "height and width"),
+        (Net(), {"class_names": "cat"}, ValueError, "a list of names"),
+        (Net(), {"class_names": {"a", "b", "c"}}, ValueError, "a list of names"),
+        (Net(), {"class_names": {0: "a", 2: "b", 3: "c"}}, ValueError, "0 to 2"),
+        (Net(1), {"output": "regression", "span": (0.0, torch.inf)}, ValueError, "has span="),
+        (wrap(Net(), **PLAIN), {}, ValueError, "wrapped already"),
     ],
 )
 def test_what_is_refused(model, given, error, said):
@@ -276,7 +285,7 @@ def test_both_directions_of_one_output_have_opposite_gradients():
     assert gan_lib.explain(cnn, IMAGES, "cat", "grad_cam").titles == ["cat"] * 3
 
 
-@pytest.mark.parametrize("given", [{"output": "binary"}, {"output": "regression", "span": (-1.0, 1.0)}])
+@pytest.mark.parametrize("given", [{"output": "binary"}, {"output": "regression", "span": (0.0, 10.0)}])
 def test_evidence_of_one_output_is_its_score_at_every_place(given):
     """Its mean over the places is the score, for global average pooling; the other class has its negative."""
     maker = FeatureMaker(wrap(Net(1), **PLAIN | given), (16, 16), layers=["backbone.conv"], fold=False)
@@ -362,6 +371,147 @@ def test_a_convolution_of_ones_own_stays_a_layer_in_the_folded_copy():
     maker = FeatureMaker(cnn, (16, 16), count=1)
     assert maker.layers == ["0.3"]
     torch.testing.assert_close(maker(IMAGES).logits, cnn(IMAGES).detach(), rtol=1e-4, atol=1e-5)
+
+
+# what works and what does not in a CNN's own code -------------------------------------------------------------
+
+
+class Viewed(nn.Module):
+    """As PyTorch's first tutorial has it: flattened by ``view``, which takes contiguous images alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.fc = nn.Conv2d(3, 6, 5), nn.Linear(6 * 6 * 6, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = F.max_pool2d(F.relu(self.conv(images)), 2)
+        return self.fc(hidden.view(hidden.size(0), -1))
+
+
+@pytest.mark.parametrize("method", [*SIGNED, "guided_grad_cam", "integrated_gradients", "feature_ablation"])
+def test_a_cnn_that_flattens_by_view(method):
+    class Reshaped(Viewed):
+        def forward(self, images: Tensor) -> Tensor:
+            return self.fc(F.max_pool2d(F.relu(self.conv(images)), 2).flatten(1))
+
+    viewed, reshaped = wrap(Viewed(), **PLAIN), wrap(Reshaped(), **PLAIN)
+    torch.testing.assert_close(maps(viewed, method), maps(reshaped, method), rtol=1e-4, atol=1e-4)
+    gan_lib.compare(viewed, IMAGES, ["saliency", "edges"])
+    torch.testing.assert_close(
+        FeatureMaker(viewed, (16, 16), 1, fold=False)(IMAGES).logits, viewed(IMAGES).detach()
+    )
+
+
+def test_names_by_number_and_numbers_by_name():
+    assert wrap(Net(), **PLAIN, class_names={2: "c", 0: "a", 1: "b"}).class_names == ("a", "b", "c")
+    assert wrap(Net(), **PLAIN, class_names={"c": 2, "a": 0, "b": 1}).class_names == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("kind", ["convolution", "squeeze"])
+def test_grad_cam_is_of_the_last_convolution_with_places(kind):
+    class Squeezed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.deep = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+            self.gate, self.fc = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 3, 1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            hidden = F.relu(self.deep(F.relu(self.first(images))))
+            if kind == "squeeze":
+                hidden = hidden * self.gate(hidden.mean((2, 3), keepdim=True)).sigmoid()
+            return self.fc(hidden.mean((2, 3), keepdim=True)).flatten(1)
+
+    cnn = wrap(Squeezed(), **PLAIN)
+    explainer = make_explainer("grad_cam", cnn)
+    found = explainer.attribute(IMAGES, 1)
+    assert explainer.layer == "backbone.deep"
+    assert found.flatten(1).std(1).gt(0).any()
+
+
+def test_scores_of_a_traced_cnn():
+    cnn = wrap(torch.jit.trace(Net().eval(), IMAGES), **PLAIN)
+    plain = wrap(Net(), **PLAIN)
+    made, expected = (gan_lib.explain(own, IMAGES, 1, "saliency").scores() for own in (cnn, plain))
+    assert made["drop_black"].tolist() == pytest.approx(expected["drop_black"].tolist(), abs=1e-2)
+
+
+def test_a_layer_that_is_called_output_says_nothing():
+    class Named(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.output = nn.Identity()
+
+    found = make_explainer("saliency", Named().eval()).explain(IMAGES, 1)
+    torch.testing.assert_close(found.probabilities, Net()(IMAGES).softmax(1)[:, 1].detach())
+
+
+def test_modes_of_a_module_with_an_eval_of_its_own_are_left_alone():
+    class Merging(nn.Linear):
+        def train(self, mode: bool = True) -> nn.Module:
+            self.weight.data += 1.0
+            return super().train(mode)
+
+    net = Net()
+    net.fc = Merging(8, 3)
+    before = net.fc.weight.detach().clone()
+    make_explainer("saliency", net).explain(IMAGES, 1)
+    assert torch.equal(net.fc.weight, before)
+    assert net.training
+
+
+def test_images_are_not_changed_by_a_cnn_that_works_in_place():
+    class InPlace(Net):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images.sub_(0.5))
+
+    given = IMAGES.clone()
+    make_explainer("occlusion", InPlace().eval()).attribute(given, 1)
+    assert torch.equal(given, IMAGES)
+
+
+def test_an_explainer_of_another_cnn_is_refused():
+    cnn, other = wrap(Net(), **PLAIN), wrap(Net(7), **PLAIN)
+    for ask in (
+        lambda: gan_lib.explain(cnn, IMAGES, 1, gan_lib.Saliency(other)),
+        lambda: gan_lib.compare(cnn, IMAGES, ["edges", gan_lib.Saliency(other)]),
+    ):
+        with pytest.raises(ValueError, match="Saliency explains another CNN"):
+            ask()
+
+
+def test_evidence_is_of_the_layer_that_gives_the_scores():
+    class Auxiliary(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.other = nn.Linear(8, 3)
+
+        def forward(self, images: Tensor) -> Tensor:
+            hidden = self.last(self.deep(self.relu(self.conv(images)))).mean((2, 3))
+            return {"main": self.fc(hidden), "other": self.other(hidden)}
+
+    cnn = wrap(Auxiliary(), **PLAIN, select="main")
+    maker = FeatureMaker(cnn, (16, 16), layers=["backbone.conv"])
+    assert maker.head == "backbone.fc"
+    torch.testing.assert_close(
+        maker(IMAGES, 1).activations[-1][:, 0].mean((1, 2)), cnn(IMAGES)[:, 1].detach()
+    )
+
+
+@pytest.mark.parametrize("normalised", ["parametrised", "older", "plain"])
+def test_weights_that_are_made_of_others_are_randomised_too(normalised):
+    net = Net()
+    if normalised == "parametrised":
+        torch.nn.utils.parametrizations.weight_norm(net.deep)
+    elif normalised == "older":
+        with warnings.catch_warnings(action="ignore"):
+            torch.nn.utils.weight_norm(net.deep)
+    before = net.deep.weight.detach().clone()
+    stages = list(randomised(net, IMAGES[:1], stages=9))
+    assert [share for share, _ in stages] == pytest.approx([1 / 3, 2 / 3, 1.0]), "three layers, not nine"
+    stages[-1][1](IMAGES)
+    assert not torch.allclose(stages[-1][1].deep.weight, before)
 
 
 # what is given ---------------------------------------------------------------------------------------------

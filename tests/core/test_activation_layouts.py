@@ -131,3 +131,42 @@ def test_torchvisions_other_architectures(name):
     layer = default_layer(cnn.eval(), images[:1])
     assert layer == expected
     assert grad_cam(cnn, images, [layer]).raw[layer].shape == (2, 1, *grid)
+
+
+def test_a_convolution_is_channels_first_whatever_its_aspect():
+    torch.manual_seed(0)
+    first, second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, stride=(2, 1), padding=1)
+    cnn = nn.Sequential(first, nn.ReLU(), second, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    images = torch.rand(2, 3, 16, 16)
+    assert default_layer(cnn, images[:1]) == "2"
+    assert grad_cam(cnn, images, ["2"]).raw["2"].shape == (2, 1, 8, 16)
+
+
+def test_rows_of_a_flattened_map_are_no_tokens():
+    torch.manual_seed(0)
+    pooled = (nn.Flatten(2), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+    cnn = nn.Sequential(nn.Conv2d(3, 16, 3, stride=4, padding=1), nn.ReLU(), *pooled, nn.Linear(16, 3))
+    assert default_layer(cnn, torch.rand(1, 3, 16, 16)) == "0"
+
+
+def test_the_grid_of_the_convolution_decides_where_tokens_could_lie_otherwise():
+    made = torch.zeros(2, 21 * 23 + 1, 8)  # and 22 * 22 of them
+    layout = layout_of(made, (84, 92), grid=(21, 23))
+    assert (layout.size, layout.extra) == ((21, 23), 1)
+    many = layout_of(torch.zeros(2, 25, 8), (16, 16), grid=(4, 4))
+    assert (many.size, many.extra) == ((4, 4), 9)
+
+
+def test_attention_is_no_map():
+    class Attending(Shuffled):
+        def __init__(self) -> None:
+            super().__init__("tokens")
+            self.soft = nn.Softmax(-1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            row = self.relu(self.conv(images)).flatten(2).transpose(1, 2)  # (B, N, 5)
+            row = self.turned(torch.cat([row.mean(1, keepdim=True), row], dim=1))
+            attention = self.soft(row[:, None] @ row[:, None].transpose(2, 3))  # (B, 1, N, N)
+            return self.head((attention[:, 0] @ row)[:, 0])
+
+    assert default_layer(Attending(), torch.rand(1, 3, 32, 32)) == "turned"

@@ -134,8 +134,8 @@ def test_what_is_guessed(outputs, found):
         (torch.tensor([[0.3], [0.7]]), "binary.*regression"),
         (torch.tensor([0.3, 0.7]), "one output.*binary"),
         (torch.tensor([[0.9, 0.7], [0.2, 0.4]]), "multi_label_probabilities"),
-        (torch.zeros(2, 3, 4, 4), r"not \(2, 3, 4, 4\)"),
-        (torch.zeros(2, 0), r"not \(2, 0\)"),
+        (torch.zeros(2, 3, 4, 4), r"not \(B, 3, 4, 4\)"),
+        (torch.zeros(2, 0), r"not \(B, 0\)"),
     ],
 )
 def test_what_must_be_said(outputs, said):

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from gan_lib.core.capture import layers_in_order, spread_positions
 from gan_lib.core.grad_cam import grad_cam
+from gan_lib.core.inputs import weight_of
 from gan_lib.core.outputs import probabilities
 from gan_lib.core.registry import Registry
 
@@ -125,8 +126,8 @@ class ConditionMaker:
         layers: Sequence[str] | None = None,
     ) -> None:
         if layers is None:
-            device = next(cnn.parameters()).device
-            layers = layers_in_order(cnn, torch.zeros(1, 3, *image_size, device=device))
+            device = weight_of(cnn).device
+            layers = layers_in_order(cnn, torch.zeros(1, 3, *image_size, device=device), with_places=True)
         self.cnn, self.image_size, self.leak_free = cnn, image_size, leak_free
         self.layers = list(layers)
         usable = len(self.layers) - leak_free

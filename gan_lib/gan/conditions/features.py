@@ -26,8 +26,9 @@ from gan_lib.core.capture import (
     layers_in_order,
     spread,
 )
+from gan_lib.core.inputs import as_input, weight_of
 from gan_lib.core.options import positive
-from gan_lib.core.outputs import EXCLUSIVE, SINGLE, meaning_of
+from gan_lib.core.outputs import EXCLUSIVE, SINGLE, Meaning, meaning_of, scores_of
 from gan_lib.core.targets import resolve_target
 
 
@@ -83,7 +84,7 @@ class FeatureMaker:
     ) -> None:
         positive(count=count)
         noise = torch.rand(1, 3, *image_size, generator=torch.Generator().manual_seed(0))
-        example = noise.to(next(cnn.parameters()).device)
+        example = noise.to(weight_of(cnn))
         self.cnn, self.image_size = cnn, image_size
         copied = None if fold is False else folded(cnn, image_size)
         if fold and copied is None:
@@ -91,7 +92,9 @@ class FeatureMaker:
         self.fold, self.net = copied is not None, copied or cnn
         self.head = self._find_head(example)
         if layers is None:
-            convolutions = [layer for layer in layers_in_order(self.net, example) if layer != self.head]
+            convolutions = [
+                layer for layer in layers_in_order(self.net, example, with_places=True) if layer != self.head
+            ]
             behind = convolutions[1:] or convolutions
             if not behind:
                 raise ValueError("the CNN's last layer is its only convolution: there is nothing to read")
@@ -119,15 +122,28 @@ class FeatureMaker:
         return self
 
     def _find_head(self, example: Tensor) -> str:
-        """The layer that gives the logits."""
-        name = layers_in_order(self.net, example, (nn.Linear, nn.Conv2d))[-1]
+        """The layer that gives the logits: the last linear one whose outputs they are, or a multiple of."""
+        names = layers_in_order(self.net, example, (nn.Linear, nn.Conv2d))
+        noise = torch.rand(4, *example.shape[1:], generator=torch.Generator().manual_seed(1)).to(example)
+        given = as_input(self.net, noise)
         with evaluation_mode(self.net), torch.no_grad():
-            classes = self.net(example).shape[1]
+            scores = self.net(given).float()  # (4, K)
+        outputs = 1 if meaning_of(self.cnn) in SINGLE else scores.shape[1]
+        fitting = [name for name in names if self._is_linear_map(name, outputs)]
+        if not fitting or names[-1] not in fitting:
+            raise ValueError(
+                f"{names[-1]!r}, the CNN's last layer, is no linear map to its {scores.shape[1]} classes"
+            )
+        for name in reversed(fitting):
+            with evaluation_mode(self.net), torch.no_grad(), Capture(self.net, [name]) as captured:
+                self.net(given)
+            if _alike(pooled(captured[name]).float(), scores[:, -outputs:]):
+                return name
+        return fitting[-1]
+
+    def _is_linear_map(self, name: str, outputs: int) -> bool:
         weight: Tensor = find_layer(self.net, name)[0].weight  # type: ignore[assignment]
-        outputs = 1 if meaning_of(self.cnn) in SINGLE else classes
-        if len(weight) != outputs or weight[0].numel() != weight.shape[1]:
-            raise ValueError(f"{name!r}, the CNN's last layer, is no linear map to its {classes} classes")
-        return name
+        return len(weight) == outputs and weight[0].numel() == weight.shape[1]
 
     def _sees_pooled(self, example: Tensor) -> bool:
         """Whether the last layer sees the mean of the last features, and so can be applied to each place."""
@@ -144,11 +160,12 @@ class FeatureMaker:
             ValueError: a wrong number of targets.
         """
         names = [*self.layers, self.last, self.head + INPUT]
-        own, wanted = next(self.net.parameters()), next(self.cnn.parameters())
+        own, wanted = weight_of(self.net), weight_of(self.cnn)
         if (own.device, own.dtype) != (wanted.device, wanted.dtype):
             self.net.to(wanted)  # the CNN was moved by another of its explainers
+        given = as_input(self.net, images)
         with torch.no_grad(), evaluation_mode(self.net), Capture(self.net, names) as captured:
-            logits = self.net(images.contiguous(memory_format=torch.channels_last))  # (B, K)
+            logits = self.net(given)  # (B, K)
             explained = resolve_target(logits, target)  # (B,)
             activations = [captured[layer] for layer in self.layers]
             embedding = pooled(captured[self.head + INPUT])  # (B, D)
@@ -171,15 +188,27 @@ class FeatureMaker:
         head: Any = find_layer(self.net, self.head)[0]
         weight, bias = head.weight.flatten(1), head.bias  # (K, D), (K,)
         meaning = meaning_of(self.cnn)
-        if meaning in SINGLE:
-            weight, bias = torch.cat([-weight, weight]), None if bias is None else torch.cat([-bias, bias])
         if not self.has_places:
-            return weight[explained][:, :, None, None]
+            rows = torch.cat([-weight, weight]) if meaning in SINGLE else weight
+            return rows[explained][:, :, None, None]
         logits = F.conv2d(features, weight[:, :, None, None], bias)  # (B, K, h, w)
+        if meaning in SINGLE:
+            known: Meaning = "regression" if meaning == "regression" else "binary"
+            span = getattr(getattr(self.cnn, "card", None), "span", None)
+            logits = (
+                scores_of(logits.flatten(), known, span).T.unflatten(1, logits[:, 0].shape).transpose(0, 1)
+            )
         rows = torch.arange(len(logits), device=logits.device)
         own = logits[rows, explained]  # (B, h, w)
         sure = own - logits.logsumexp(1) if meaning in EXCLUSIVE else F.logsigmoid(own)
         return torch.stack([own, sure], dim=1)
+
+
+def _alike(outputs: Tensor, scores: Tensor) -> bool:
+    """Whether scores (B, K) are outputs (B, K) times a number, but for what they have in common in a row."""
+    along = 1 if outputs.shape[1] > 1 else 0
+    first, second = ((own - own.mean(along, keepdim=True)).flatten() for own in (outputs, scores))
+    return bool(F.cosine_similarity(first, second, dim=0) > 0.999)
 
 
 def pooled(embedding: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gan_lib.core.inputs import weight_of
 from gan_lib.core.options import positive
 from gan_lib.core.runtime import progress
 from gan_lib.core.storage import ShardedRows, ShardWriter
@@ -39,7 +40,7 @@ def compute_conditions(
         ValueError: no images, or a batch of none.
     """
     positive(images=len(split), batch_size=batch_size)
-    home = next(maker.cnn.parameters()).device
+    home = weight_of(maker.cnn).device
     maker.cnn.to(device)
     try:
         with ShardWriter(folder, rows_per_shard=512) as writer:

@@ -20,6 +20,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from torch import Tensor, nn
 
 from gan_lib.core.capture import INPUT, Capture, evaluation_mode
+from gan_lib.core.inputs import layout_for, weight_of
 from gan_lib.core.masking import Fill, blend, filling
 from gan_lib.core.options import Decay, Share, options
 from gan_lib.core.outputs import EXCLUSIVE, meaning_of
@@ -184,7 +185,8 @@ class _Trainer:
         hidden = filling(task.pictures, fill)
         shown, rest = blend(task.pictures, hidden, masks), blend(task.pictures, hidden, 1 - masks)
         cnn, head = self.maker.net, self.maker.head + INPUT
-        both = torch.cat([shown, rest]).contiguous(memory_format=torch.channels_last)
+        both = torch.cat([shown, rest])
+        both = both.contiguous(memory_format=layout_for(cnn, both))
         with frozen(cnn), evaluation_mode(cnn), Capture(cnn, [head]) as captured, self.fabric.autocast():
             shown_logits, rest_logits = cnn(both).float().chunk(2)  # (B, K)
             shown_embedding, rest_embedding = pooled(captured[head]).float().chunk(2)  # (B, D)
@@ -283,7 +285,7 @@ def train_contrastive(
     count = len(images) - options.held_out
     if count < 2 or options.held_out < 2:
         raise ValueError(f"{len(images)} images, {options.held_out} held out, leave too few")
-    home = next(maker.cnn.parameters()).device
+    home = weight_of(maker.cnn).device
     try:
         state = GANState(generator, discriminator, options, fabric)
         trainer = _Trainer(state, maker.to(fabric.device), images, options)
