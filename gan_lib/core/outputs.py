@@ -164,8 +164,8 @@ def guessed_meaning(outputs: Tensor) -> Meaning:
     if (own.sum(1) - 1).abs().max() < ROUNDING:
         return "probabilities"
     raise ValueError(
-        f"the CNN's {outputs.shape[1]} outputs all lie in 0..1, but do not sum to 1: what do they mean? Say output=, "
-        "'multi_label_probabilities' for a sigmoid of each, 'logits' or 'multi_label' for numbers by chance"
+        f"the CNN's {outputs.shape[1]} outputs all lie in 0..1, but do not sum to 1: what do they mean? "
+        "Say output=, 'multi_label_probabilities' for a sigmoid of each, 'logits' or 'multi_label' for numbers by chance"
     )
 
 
