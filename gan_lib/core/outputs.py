@@ -165,7 +165,7 @@ def guessed_meaning(outputs: Tensor) -> Meaning:
         return "probabilities"
     raise ValueError(
         f"the CNN's {outputs.shape[1]} outputs all lie in 0..1, but do not sum to 1: what do they mean? "
-        "Say output=, 'multi_label_probabilities' for a sigmoid of each, 'logits' or 'multi_label' for numbers by chance"
+        "Say output=, 'multi_label_probabilities' for a sigmoid of each, 'logits' for numbers by chance"
     )
 
 
