@@ -14,9 +14,9 @@ DEV     := $(VENV)/.installed-dev
 figures: $(RUN)
 	$(BIN)/gan-lib run --profile $(PROFILE)
 
-# Two processes, each with whole files: one of them is busy with the notebooks for half the time.
+# Two processes, each with whole files: one of them begins with the notebooks, which take longest.
 test: lint browser
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/notebooks tests
 
 lint: $(DEV)
 	$(BIN)/ruff check .

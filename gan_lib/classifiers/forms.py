@@ -215,10 +215,15 @@ def probe_outputs(
     outputs = selected(given, select).float()
     if not outputs.ndim or len(outputs) != PROBES:
         raise ValueError(f"{name} gives {tuple(outputs.shape)} for {PROBES} pictures, not a row each")
-    if not outputs.isfinite().all():
+    good = outputs[_finite(outputs)]
+    if not len(good):
         raise ValueError(f"{name} gives NaN or infinite values for pictures of noise")
     with suppress(Exception), evaluation_mode(model), torch.no_grad():  # a range that it need not take
         loud = selected(model(LOUD * pictures), select).float()
-        if loud.isfinite().all() and loud.shape == outputs.shape:
-            return torch.cat([outputs, loud])
-    return outputs
+        good = torch.cat([good, loud[_finite(loud)]])
+    return good
+
+
+def _finite(outputs: Tensor) -> Tensor:
+    """Which rows (B,) of outputs (B, ...) hold finite values only."""
+    return outputs.isfinite().reshape(len(outputs), -1).all(1)

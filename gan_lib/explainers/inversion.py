@@ -42,8 +42,8 @@ class GuidedFeatureInversion(Explainer):
         self.discriminative, self.first, self.second = discriminative, first, second
 
     def maps(self, images: Tensor, target: Target) -> Tensor:
-        check_gradient(self.cnn, images[:1])
         base = self.inversion.base(images)
+        check_gradient(self.cnn, images[:1])
         if not self.discriminative:  # it is asked about no class, and refuses a wrong one all the same
             with torch.no_grad(), evaluation_mode(self.cnn):
                 resolve_target(self.cnn(images), target)

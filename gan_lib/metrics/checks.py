@@ -8,6 +8,15 @@ import torch
 from torch import Tensor
 
 
+def check_images(images: Tensor) -> None:
+    """A ValueError for images that are not floating-point numbers in [0, 1]."""
+    if not images.is_floating_point():
+        raise ValueError(f"images are floating-point numbers in [0, 1], not {images.dtype}: divide by 255?")
+    if len(images) and not (float(images.min()) >= 0 and float(images.max()) <= 1):
+        low, high = float(images.min()), float(images.max())
+        raise ValueError(f"images reach from {low:.3g} to {high:.3g}; they lie in [0, 1], without NaN")
+
+
 def check_maps(images: Tensor, maps: Mapping[str, Tensor | None]) -> None:
     """A ValueError that names the maps that are not (N, 1, H, W) in [0, 1] for images (N, 3, H, W)."""
     wanted = (len(images), 1, *images.shape[-2:])

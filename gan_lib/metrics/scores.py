@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from gan_lib.core.inputs import weight_of
 from gan_lib.core.masking import blend, filling, pixel_ranks
 from gan_lib.core.options import positive
-from gan_lib.data.values import check_range
 from gan_lib.metrics.base import PerImage
-from gan_lib.metrics.checks import check_maps, check_masks
+from gan_lib.metrics.checks import check_images, check_maps, check_masks
 from gan_lib.metrics.curves import Curves, Probe, perturbation_curves
 from gan_lib.metrics.faithfulness import class_probability
 from gan_lib.metrics.measures import MEASURES
@@ -105,7 +104,7 @@ def judge(
     given = {"explained": explained, "evidence": evidence, "reference": reference}
     if short := [name for name, own in given.items() if own is not None and len(own) != len(images)]:
         raise ValueError(f"{len(images)} images, but not as many of {', '.join(short)}")
-    check_range(images, "images")
+    check_images(images)
     check_maps(images, {f"maps of {key}": own for key, own in maps.items()})
     check_maps(images, {"reference": reference})
     check_masks(images, evidence)
