@@ -14,6 +14,7 @@ from captum.attr import (
 )
 from torch import Tensor, nn
 
+from gan_lib.concepts.calls import CallAttribution
 from gan_lib.core import outputs
 from gan_lib.core.capture import (
     INPUT,
@@ -137,8 +138,7 @@ class LayerRelevance:
         seed: of the noise.
 
     Raises:
-        ValueError: an unknown method, fewer than 0 samples, or a layer with a call number, which only
-            ``deep_lift`` takes.
+        ValueError: an unknown method, or fewer than 0 samples.
     """
 
     DEVIATION, BASELINE = 0.25, 1.0  # of noise; white, with which DeepLift and integrated gradients compare
@@ -151,8 +151,6 @@ class LayerRelevance:
             raise ValueError(f"method is one of {METHODS}, not {method!r}")
         if samples < 0:
             raise ValueError(f"samples must not be negative, not {samples}")
-        if "#" in hidden.layer and method != "deep_lift":
-            raise ValueError(f"{hidden.layer!r}: Captum's layer attributions take no single call of a module")
         self.hidden, self.method, self.samples, self.seed = hidden, method, samples, seed
 
     def __call__(self, images: Tensor, target: int | Tensor | None = None) -> Tensor:
@@ -179,7 +177,7 @@ class LayerRelevance:
         """Attributions (B, C, h, w)."""
         method, options = self._captums(images)
         options |= {"target": target}
-        if self.method != "deep_lift":
+        if self.method != "deep_lift" and "#" not in self.hidden.layer:
             options |= {"attribute_to_layer_input": self.hidden.layer.endswith(INPUT)}
         if not self.samples:
             return method.attribute(images, **options)
@@ -193,6 +191,8 @@ class LayerRelevance:
         cnn, layer = self.hidden.cnn, self.hidden.layer
         if self.method == "deep_lift":
             return DeepLiftRule(cnn, layer, self.BASELINE), {}
+        if "#" in layer:  # Captum's take no single call of a module
+            return CallAttribution(cnn, layer, self.method, self.BASELINE), {}
         module = find_layer(cnn, layer)[0]
         if self.method == "integrated_gradients":
             at_once = max(64, len(images))

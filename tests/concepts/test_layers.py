@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from captum.attr import LayerDeepLift, LayerGradCam, LayerGradientXActivation
+from torch import nn
 from torchvision.models import resnet18
 
 from gan_lib.concepts import (
@@ -79,3 +80,27 @@ def test_relevance_refuses(hidden, images):
         LayerRelevance(hidden, samples=0)(images, 9)
     with pytest.raises(ValueError, match="target"):
         LayerRelevance(hidden, samples=0)(images, torch.tensor([1]))
+
+
+@pytest.mark.parametrize("samples", [0, 2])
+@pytest.mark.parametrize("method", ["deep_lift", "gradient_x_activation", "grad_cam", "integrated_gradients"])
+def test_a_single_call_of_a_module_is_as_a_module_of_its_own(method, samples):
+    """Captum's methods on a CNN with two ReLUs, ours on the same CNN with one ReLU that runs twice."""
+
+    class Net(nn.Module):
+        def __init__(self, shared: bool) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv, self.deep = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 8, 3, padding=1, stride=2)
+            self.first, self.fc = nn.ReLU(), nn.Linear(8, 3)
+            self.second = self.first if shared else nn.ReLU()
+
+        def forward(self, images):
+            return self.fc(self.second(self.deep(self.first(self.conv(images)))).mean((2, 3)).square())
+
+    images = torch.rand(3, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+    two, one = Net(shared=False).eval(), Net(shared=True).eval()
+    expected = LayerRelevance(HiddenLayer(two, "second", (12, 12)), method, samples)(images, 1)
+    made = LayerRelevance(HiddenLayer(one, "first#1", (12, 12)), method, samples)(images, 1)
+    assert expected.any()
+    torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-6)
