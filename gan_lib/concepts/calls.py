@@ -22,8 +22,8 @@ class CallAttribution(Attribution):
         cnn: in eval mode.
         layer: dotted name, with or without call number.
         method: ``gradient_x_activation``; ``grad_cam``, without the sum over the channels; or
-            ``integrated_gradients``, along the way in the layer from what it makes of grey to what it makes of
-            the image, by Gauss-Legendre quadrature.
+            ``integrated_gradients``, along the way in the layer from what it makes of grey to what it makes
+            of the image, by Gauss-Legendre quadrature.
         baseline: the grey, from 0 for black to 1 for white.
     """
 

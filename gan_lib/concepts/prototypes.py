@@ -123,7 +123,7 @@ class PooledActivations:
         height, width = self.split.image_size
         copies = (1, 1, -(-height // self.cell[0]), -(-width // self.cell[1]))
         made, missing = [self._alone], number[self._alone_row[number] < 0]
-        for part in missing.split(self.BATCH):
+        for part in missing.split(self.BATCH) if len(missing) else ():  # not every CNN takes no picture
             image, place = part // self.vectors.shape[1], part % self.vectors.shape[1]  # (b,)
             crops = self.crops(Places(image[None], place[None], torch.zeros(1, len(part))))[0]
             full = crops.repeat(copies)[..., :height, :width]  # (b, 3, H, W)
