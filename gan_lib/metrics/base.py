@@ -77,7 +77,8 @@ def summarise(scores: pd.DataFrame, by: str = "method") -> pd.DataFrame:
         for measure in scores.columns.drop([by, *LABELS], errors="ignore"):
             made = interval_of(own, measure)
             rows.append({by: method, "measure": measure, **made._asdict(), **counts})
-    return pd.DataFrame(rows).drop(columns="p")
+    columns = [by, "measure", *Interval._fields, "seeds", "cnns"]  # also where there is no measure
+    return pd.DataFrame(rows, columns=columns).drop(columns="p")
 
 
 def intervals_by(scores: pd.DataFrame, by: Sequence[str], value: str, named: str = "mean") -> pd.DataFrame:
