@@ -9,7 +9,8 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-SHIPPED = ("notebooks", "data/pretrained", "data/README.md")
+SWEPT = ("figures/ablations", "figures/counts", "figures/generalisation")  # tables that studies read
+SHIPPED = ("notebooks", "data/pretrained", "data/README.md", *SWEPT)
 
 
 class BuildWithWorkbench(build_py):

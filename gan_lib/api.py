@@ -28,7 +28,7 @@ from gan_lib.classifiers.forms import wrap as wrap
 from gan_lib.classifiers.loading import load_named
 from gan_lib.classifiers.published import is_torchvisions, published
 from gan_lib.core.capture import evaluation_mode
-from gan_lib.core.inputs import weight_of
+from gan_lib.core.inputs import as_input
 from gan_lib.core.runtime import make_fabric
 from gan_lib.core.storage import read_json
 from gan_lib.core.targets import Target, resolve_target
@@ -168,35 +168,33 @@ def explain(
     is_batch = isinstance(images, Tensor) and images.ndim == 4 and not isinstance(cnn, Classifier)
     pictures = read_images(images, (images.shape[2], images.shape[3]) if is_batch else cnn)
     asked = _class_numbers(cnn, target)
-    for own in (
-        [method] if isinstance(method, Explainer) else method if isinstance(method, list | tuple) else []
-    ):
-        _check_explainer(own, cnn)
     if isinstance(method, Sequence) and not isinstance(method, str):
-        every = [explainer(own, cnn, **options) if isinstance(own, str) else own for own in method]
-        names = [own.name for own in every]
-        if len(set(names)) < len(names) or not names:
-            raise ValueError(f"methods need different names, and at least one, not {names}")
-        return {own.name: own.explain(pictures, asked) for own in every}
-    one = (
-        method if isinstance(method, Explainer) else explainer(method or _default_method(cnn), cnn, **options)
-    )
+        return {own.name: own.explain(pictures, asked) for own in _made(method, cnn, **options)}
+    (one,) = [_usual(cnn, **options)] if method is None else _made([method], cnn, **options)
     return one.explain(pictures, asked)
 
 
-def _check_explainer(method: Any, cnn: nn.Module) -> None:
-    """A ValueError for an explainer of another CNN: its maps would be taken for this one's."""
-    if isinstance(method, Explainer) and method.cnn is not cnn:
-        raise ValueError(f"{method.name} explains another CNN than the one given: make it with this one")
+def _made(methods: Sequence[str | Explainer], cnn: nn.Module, **options: Any) -> list[Explainer]:
+    """Explainers of a CNN, of names and of explainers.
+
+    Raises:
+        ValueError: none, two of one name, or one of another CNN, whose maps would be taken for this one's.
+    """
+    every = [explainer(own, cnn, **options) if isinstance(own, str) else own for own in methods]
+    names = [own.name for own in every]
+    if len(set(names)) < len(names) or not names:
+        raise ValueError(f"methods need different names, and at least one, not {names}")
+    if others := [own.name for own in every if own.cnn is not cnn]:
+        raise ValueError(f"{others[0]} explains another CNN than the one given: make it with this one")
+    return every
 
 
-def _default_method(cnn: nn.Module) -> str:
+def _usual(cnn: nn.Module, **options: Any) -> Explainer:
     """The shipped generator that fits a CNN, else Grad-CAM."""
     try:
-        explainer("contrastive_lsft", cnn)
+        return explainer("contrastive_lsft", cnn, **options)
     except (KeyError, ValueError, FileNotFoundError):
-        return "grad_cam"
-    return "contrastive_lsft"
+        return explainer("grad_cam", cnn, **options)
 
 
 def _class_numbers(cnn: Any, target: Any) -> Any:
@@ -233,12 +231,7 @@ def compare(
     Raises:
         KeyError, ValueError: as :func:`explainer` and :func:`gan_lib.judge`; a name that appears twice.
     """
-    for given_one in methods:
-        _check_explainer(given_one, cnn)
-    every = [explainer(own, cnn) if isinstance(own, str) else own for own in methods]
-    named = {(own.name, 0): own for own in every}
-    if len(named) < len(every):
-        raise ValueError(f"methods need different names, not {[own.name for own in every]}")
+    named = {(own.name, 0): own for own in _made(methods, cnn)}
     check_range(images, "images")
     classes = resolve_target(_logits(cnn, images), _class_numbers(cnn, targets))
     maps = {key: own.attribute(images, classes, batch_size=64) for key, own in named.items()}
@@ -299,9 +292,8 @@ def sanity(explainer: Explainer, images: Tensor, targets: Target = None, stages:
 
 
 def _logits(cnn: nn.Module, images: Tensor) -> Tensor:
-    example = weight_of(cnn)
     with evaluation_mode(cnn), torch.no_grad():
-        return torch.cat([cnn(part.to(example)).float() for part in images.split(64)])
+        return torch.cat([cnn(as_input(cnn, part)).float() for part in images.split(64)])
 
 
 @contextmanager

@@ -16,7 +16,14 @@ from gan_lib.workbench.init import init_workbench, shipped_files
 
 ROOT = Path(__file__).parent.parent
 BUILT_FROM = ("gan_lib", "notebooks", "data/pretrained", "data/README.md", "pyproject.toml", "setup.py")
-BUILT_FROM += ("MANIFEST.in", "README.md", "LICENSE")
+BUILT_FROM += (
+    "figures/ablations",
+    "figures/counts",
+    "figures/generalisation",
+    "MANIFEST.in",
+    "README.md",
+    "LICENSE",
+)
 
 
 @pytest.fixture(scope="module")

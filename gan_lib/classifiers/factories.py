@@ -26,7 +26,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,6 +34,7 @@ from typing import Any
 from torch import nn
 
 from gan_lib.core.artifacts import code_version, digest
+from gan_lib.core.modules import module_from_file
 
 COUNT = ("num_classes", "n_classes", "classes")  # what the number of classes is called
 
@@ -228,17 +229,7 @@ def _from_file(path: Path, name: str | None = None) -> ModuleType:
         if file.endswith(path.name) and Path(file).resolve() == path:
             return known
     with _searched(path.parent):
-        name = name or (path.stem if _is_found(path) else _unique_name(path))
-        spec = spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:
-            raise ImportError(f"{path} is no Python file")
-        module = sys.modules[name] = module_from_spec(spec)
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-    return module
+        return module_from_file(path, name or (path.stem if _is_found(path) else _unique_name(path)))
 
 
 @contextmanager

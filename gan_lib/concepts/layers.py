@@ -36,9 +36,10 @@ METHODS = ("deep_lift", "gradient_x_activation", "grad_cam", "integrated_gradien
 
 def probabilities(cnn: nn.Module, images: Tensor, batch_size: int = 128) -> Tensor:
     """Probabilities (B, K) that a CNN gives its classes for images (B, 3, H, W), on the CPU."""
-    device = weight_of(cnn).device
     with torch.no_grad(), evaluation_mode(cnn):
-        made = [outputs.probabilities(cnn, cnn(part.to(device))).cpu() for part in images.split(batch_size)]
+        made = [
+            outputs.probabilities(cnn, cnn(as_input(cnn, part))).cpu() for part in images.split(batch_size)
+        ]
     return torch.cat(made)
 
 

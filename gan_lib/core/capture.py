@@ -220,20 +220,11 @@ def layers_in_order(
     if not ran:
         kinds = kind if isinstance(kind, tuple) else (kind,)
         told = " or ".join(own.__name__ for own in kinds[:3])
-        pieces = (torch.jit.ScriptModule, torch.fx.GraphModule)
-        whole = any(isinstance(own, pieces) for own in model.modules())
-        hint = (
-            ": of a scripted, traced or exported CNN wrap the module that it was made from" if whole else ""
-        )
-        raise ValueError(f"no {told} ran in {type(model).__name__}{hint}")
+        raise ValueError(f"no {told} ran in {type(model).__name__}{in_one_piece(model)}")
     names = [numbered(ran, index) for index in range(len(ran))]
     if not with_places:
         return names
-    mapped = [
-        name
-        for name, (_, _, output) in zip(names, calls, strict=True)
-        if output.ndim == 4 and output.shape[2:].numel() > 1
-    ]
+    mapped = [name for name, (_, _, output) in zip(names, calls, strict=True) if has_places(output)]
     return mapped or names
 
 
@@ -248,16 +239,25 @@ def last_places(model: nn.Module, example: Tensor, before: str) -> str:
     """
     calls = module_calls(model, example)
     end = next((index for index, call in enumerate(calls) if call[0] == before), len(calls))
-    placed = [
-        index
-        for index, (name, _, output) in enumerate(calls[:end])
-        if name and isinstance(output, Tensor) and output.ndim == 4 and output[0, 0].numel() > 1
-    ]
+    placed = [index for index, (name, _, output) in enumerate(calls[:end]) if name and has_places(output)]
     if not placed:
         raise ValueError(f"no layer of {type(model).__name__} before {before!r} has places")
     last = calls[placed[-1]][2]
     makers = [i for i in placed if calls[i][2] is last and not any(calls[i][1].children())]
     return numbered([name for name, _, _ in calls], makers[-1] if makers else placed[-1])
+
+
+def has_places(output: object) -> bool:
+    """Whether a layer's output is a map, (B, C, H, W) with H * W > 1."""
+    return isinstance(output, Tensor) and output.ndim == 4 and output.shape[2:].numel() > 1
+
+
+def in_one_piece(model: nn.Module) -> str:
+    """What to do about a scripted, traced or exported CNN, whose layers are hidden; empty for others."""
+    pieces = (torch.jit.ScriptModule, torch.fx.GraphModule)
+    if not any(isinstance(own, pieces) for own in model.modules()):
+        return ""
+    return ": of a scripted, traced or exported CNN wrap the module that it was made from"
 
 
 def module_calls(model: nn.Module, example: Tensor) -> list[tuple[str, nn.Module, Any]]:

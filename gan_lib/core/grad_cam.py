@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gan_lib.core.capture import Capture, evaluation_mode, find_layer, module_calls, numbered
+from gan_lib.core.capture import (
+    Capture,
+    evaluation_mode,
+    find_layer,
+    has_places,
+    in_one_piece,
+    module_calls,
+    numbered,
+)
 from gan_lib.core.inputs import layout_for
 from gan_lib.core.layouts import Layout, layout_of
 from gan_lib.core.maps import min_max, upsample
@@ -18,10 +27,6 @@ from gan_lib.core.targets import Target, resolve_target
 # Layers that give channels first whatever their aspect, and layers that give (B, C, N), rows without places.
 MAPS = (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 ROWS = (nn.Flatten, nn.Conv1d, nn.AvgPool1d, nn.MaxPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d)
-NO_LAYERS = (
-    "a scripted, traced or exported CNN runs as one piece, whose layers cannot be looked at; wrap the module "
-    "it was made from"
-)
 
 
 @dataclass(frozen=True)
@@ -86,11 +91,13 @@ def grad_cam(
             gradients = torch.autograd.grad(score, activations, allow_unused=True)
     raw = {}
     size = (images.shape[-2], images.shape[-1])
+    is_tokens = any(activation.ndim == 3 for activation in activations)
+    grid = patches(cnn, images[:1]) if is_tokens and len(images) else None
     for layer, activation, gradient in zip(layers, activations, gradients, strict=True):
         layout = (
             Layout("channels first", (activation.shape[2], activation.shape[3]))
             if activation.ndim == 4 and isinstance(find_layer(cnn, layer)[0], MAPS)
-            else layout_of(activation, size, layer, len(images), patches(cnn, images[:1]))
+            else layout_of(activation, size, layer, len(images), grid)
         )
         if gradient is None:
             check_gradient(cnn, images[:1])
@@ -116,22 +123,21 @@ def default_layer(cnn: nn.Module, example: Tensor) -> str:
     """
     calls, size = module_calls(cnn, example), (example.shape[-2], example.shape[-1])
     names = [name for name, _, _ in calls]
-    convolutions = [i for i, (_, module, _) in enumerate(calls) if isinstance(module, nn.Conv2d)]
-    seen = [i for i in convolutions if _has_places(calls[i][2])] or convolutions
-    last, grid = (seen[-1], _grid(calls[seen[-1]][2])) if seen else (-1, None)
+    last, grid = _last_convolution(calls)
     kinds = [_placed(module, output, size, grid) if name else None for name, module, output in calls]
     if last >= 0 and set(kinds[last:]) <= {None, "channels first"}:
         return numbered(names, last)
     for index in reversed([i for i, kind in enumerate(kinds) if kind and i >= last]):
-        if _depends(cnn, example, numbered(names, index)):
+        if _depends(cnn, example, numbered(names, index), grid):
             return numbered(names, index)
     check_gradient(cnn, example)
-    raise ValueError(f"no layer of {type(cnn).__name__} has places that its scores depend on: {NO_LAYERS}")
+    raise ValueError(
+        f"no layer of {type(cnn).__name__} has places that its scores depend on{in_one_piece(cnn)}"
+    )
 
 
-def _depends(cnn: nn.Module, example: Tensor, layer: str) -> bool:
+def _depends(cnn: nn.Module, example: Tensor, layer: str, grid: tuple[int, int] | None) -> bool:
     """Whether the score of the predicted class depends on the places of a layer."""
-    grid = patches(cnn, example)
     with torch.enable_grad(), evaluation_mode(cnn), Capture(cnn, [layer]) as captured:
         scores = cnn(example.detach().requires_grad_())  # (1, K)
         if not scores.requires_grad:
@@ -143,18 +149,16 @@ def _depends(cnn: nn.Module, example: Tensor, layer: str) -> bool:
 
 def patches(cnn: nn.Module, example: Tensor) -> tuple[int, int] | None:
     """The grid of the last convolution that has places, for an example (1, 3, H, W); ``None`` without one."""
-    calls = module_calls(cnn, example)
-    grids = [_grid(output) for _, module, output in calls if isinstance(module, nn.Conv2d)]
-    return next((grid for grid in reversed(grids) if grid and grid[0] * grid[1] > 1), None)
+    return _last_convolution(module_calls(cnn, example))[1]
 
 
-def _grid(output: object) -> tuple[int, int] | None:
-    return (output.shape[2], output.shape[3]) if isinstance(output, Tensor) and output.ndim == 4 else None
-
-
-def _has_places(output: object) -> bool:
-    grid = _grid(output)
-    return grid is not None and grid[0] * grid[1] > 1
+def _last_convolution(calls: Sequence[tuple[str, nn.Module, Any]]) -> tuple[int, tuple[int, int] | None]:
+    """The last call of a convolution that gives places, else of any, -1 for none; and its grid of places."""
+    convolutions = [i for i, (_, module, _) in enumerate(calls) if isinstance(module, nn.Conv2d)]
+    placed = [i for i in convolutions if has_places(calls[i][2])]
+    if placed:
+        return placed[-1], (calls[placed[-1]][2].shape[2], calls[placed[-1]][2].shape[3])
+    return (convolutions[-1] if convolutions else -1), None
 
 
 def _placed(
@@ -164,7 +168,7 @@ def _placed(
     if isinstance(module, ROWS) or not isinstance(output, Tensor) or output.ndim not in (3, 4):
         return None
     if isinstance(module, MAPS) and output.ndim == 4:
-        return "channels first" if _has_places(output) else None
+        return "channels first" if has_places(output) else None
     with suppress(ValueError):
         layout = layout_of(output, size, grid=grid)
         is_finer = grid is not None and (layout.size[0] > grid[0] or layout.size[1] > grid[1])  # attention

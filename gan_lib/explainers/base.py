@@ -11,7 +11,7 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from gan_lib.core.capture import evaluation_mode
-from gan_lib.core.inputs import as_input, weight_of
+from gan_lib.core.inputs import as_input
 from gan_lib.core.outputs import probabilities
 from gan_lib.core.targets import Target, resolve_target
 from gan_lib.data.values import check_range
@@ -79,9 +79,10 @@ class Explainer(Attribution):
         batch = images if images.ndim == 4 else images[None]
         self._check(batch)
         check_range(batch, "images")
-        example = weight_of(self.cnn)
         with evaluation_mode(self.cnn), torch.no_grad():
-            logits = torch.cat([self.cnn(part.to(example)).float() for part in batch.split(batch_size)])
+            logits = torch.cat(
+                [self.cnn(as_input(self.cnn, part)).float() for part in batch.split(batch_size)]
+            )
         chosen = resolve_target(logits, targets)  # (N,)
         found = probabilities(self.cnn, logits).gather(1, chosen[:, None])[:, 0]
         names = getattr(self.cnn, "class_names", None) or (f"class {k}" for k in range(logits.shape[1]))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.grad_cam import check_gradient
-from gan_lib.core.inputs import layout_for, weight_of
+from gan_lib.core.inputs import as_input, layout_for, weight_of
 from gan_lib.core.maps import min_max
 from gan_lib.core.runtime import quiet, seeded
 from gan_lib.core.targets import resolve_target
@@ -46,7 +46,7 @@ class GradientExplainer(Explainer):
         """Signed attributions (B, 3, H, W) of images (B, 3, H, W), before they become maps; errors as
         :meth:`attribute`."""
         self._check(images)
-        images = images.to(weight_of(self.cnn))
+        images = as_input(self.cnn, images)
         with evaluation_mode(self.cnn), torch.enable_grad(), quiet():
             with torch.no_grad():
                 chosen = resolve_target(self.cnn(images), target)

@@ -20,10 +20,10 @@ def class_probability(cnn: nn.Module, images: Tensor, target: Tensor) -> Tensor:
 def average_drop(before: Tensor, after: Tensor) -> Tensor:
     """Average drop (B,) in per cent: ``100 max(0, Y - O) / Y`` (Chattopadhay et al., WACV 2018).
 
-    Y is the probability (B,) of the explained class on the image, O on the image masked by the map. Where Y
-    is 0 nothing can drop: 0.
+    Y is the probability (B,) of the explained class on the image, O on the image masked by the map. NaN where
+    Y is 0.
     """
-    return 100 * (before - after).clamp(min=0) / before.where(before > 0, before.new_ones(()))
+    return 100 * (before - after).clamp(min=0) / before
 
 
 def increase_in_confidence(before: Tensor, after: Tensor) -> Tensor:

@@ -9,14 +9,15 @@ from pathlib import Path
 
 from gan_lib.workbench.places import comes_with
 
-SHIPPED = ("notebooks", "data/pretrained", "data/README.md")
+SWEPT = ("figures/ablations", "figures/counts", "figures/generalisation")  # tables that studies read
+SHIPPED = ("notebooks", "data/pretrained", "data/README.md", *SWEPT)
 README = """\
 # A workbench of gan_lib
 
 Why does this CNN predict what it predicts, and can the answer be trusted? Run these in this folder:
 
     gan-lib run --profile smoke --only 01    # a try on next to nothing
-    gan-lib run                              # every figure, in an hour or two on two CPU cores
+    gan-lib run                              # every figure
     gan-lib lab                              # read the notebooks, and change them
     gan-lib explain photo.png                # a map of one's own picture
     gan-lib results                          # write the tables into this file
@@ -25,7 +26,7 @@ Why does this CNN predict what it predicts, and can the answer be trusted? Run t
   your own is a YAML file anywhere: `gan-lib run --profile my_profile.yaml`. Paths in it are looked for beside
   it, then in `data/`; modules in this folder, and beside the profile, can be imported.
 - `data/` holds shipped networks (`data/README.md`), and what runs make.
-- `figures/` receives figures and tables, by profile and notebook.
+- `figures/` receives figures and tables, by profile and notebook; tables of the sweeps lie there already.
 
 <!-- results: begin -->
 <!-- results: end -->
@@ -75,7 +76,7 @@ def init_workbench(folder: Path) -> Path:
             for name, path in files.items():
                 (made / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, made / name)  # not its mode: an installation may be read-only
-            (made / "figures").mkdir()
+            (made / "figures").mkdir(exist_ok=True)
             (made / "README.md").write_text(README, encoding="utf-8")
             _into_place(made, target)
     except OSError as error:

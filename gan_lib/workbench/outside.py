@@ -14,12 +14,12 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from gan_lib.core.artifacts import code_version, digest
+from gan_lib.core.modules import module_from_file
 
 IMPORT = "GAN_LIB_IMPORT"
 
@@ -57,16 +57,9 @@ def _from_file(path: Path) -> ModuleType:
         if getattr(sys.modules[name], "__file__", None) != str(path):
             raise ValueError(f"{path}: there is another module {name!r}; give the file another name")
         return sys.modules[name]
-    spec = spec_from_file_location(name, path)
-    if not path.is_file() or spec is None or spec.loader is None:
+    if not path.is_file():
         raise FileNotFoundError(f"there is no {path} to be imported")
-    module = sys.modules[name] = module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+    return module_from_file(path, name)
 
 
 def outside_code() -> list[str]:

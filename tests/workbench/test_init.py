@@ -24,7 +24,9 @@ def files_below(folder):
 def test_a_workbench_holds_all_that_runs(tmp_path):
     made = init_workbench(tmp_path / "deep/work")
     assert files_below(made) == {*shipped_files(), "README.md"}
-    assert [path.name for path in (made / "figures").iterdir()] == []
+    swept = sorted(path.stem for path in (made / "notebooks/sweeps").glob("*.yaml"))
+    assert sorted(path.name for path in (made / "figures").iterdir()) == swept, "whose tables studies read"
+    assert all((made / "figures" / name / "results.csv").is_file() for name in swept)
     places = Places.of(made)
     assert len(find_notebooks(places.notebooks)) == 14
     assert Profile.load("smoke", places.profiles).recipe.seeds == (0, 1)
