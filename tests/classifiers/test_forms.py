@@ -467,7 +467,10 @@ def test_images_are_not_changed_by_a_cnn_that_works_in_place():
             return super().forward(images.sub_(0.5))
 
     given = IMAGES.clone()
-    make_explainer("occlusion", InPlace().eval()).attribute(given, 1)
+    explainer = make_explainer("occlusion", InPlace().eval())
+    explainer.attribute(given, 1)
+    assert torch.equal(given, IMAGES)
+    explainer.explain(given, 1)
     assert torch.equal(given, IMAGES)
 
 
