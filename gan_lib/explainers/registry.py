@@ -25,6 +25,7 @@ from gan_lib.core.registry import Registry
 from gan_lib.explainers.base import Explainer
 from gan_lib.explainers.baselines import GradCAM
 from gan_lib.explainers.controls import Edges, RandomMap
+from gan_lib.explainers.evidence import EvidenceProjection
 from gan_lib.explainers.gan import GeneratorExplainer
 from gan_lib.explainers.gradients import (
     DeepLift,
@@ -109,6 +110,7 @@ _BASELINES: dict[str, Callable[..., Explainer]] = {
     "gradient_shap": GradientShap,
     "guided_backprop": GuidedBackprop,
     "grad_cam": GradCAM,
+    "evidence_projection": EvidenceProjection,
     "guided_grad_cam": GuidedGradCAM,
     "occlusion": Occlusion,
     "feature_ablation": FeatureAblation,
@@ -119,5 +121,5 @@ for _name, _make in _BASELINES.items():
     METHODS.register(_name, Method(_make))
 METHODS.register("edges", Method(Edges, "control"))
 METHODS.register("random", Method(RandomMap, "control"))
-for _name in ("lsft", "gsft", "contrastive_lsft", "contrastive_gsft"):
+for _name in ("lsft", "gsft", "contrastive_lsft", "contrastive_gsft", "universal_lsft", "universal_gsft"):
     METHODS.register(_name, Method(partial(_pretrained, _name), "trained"))

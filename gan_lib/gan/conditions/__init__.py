@@ -9,6 +9,7 @@ from gan_lib.gan.conditions.cumulative import (
     cumulative_average,
     linear_readout,
 )
+from gan_lib.gan.conditions.evidence import EvidenceMaker, evidence_maps
 from gan_lib.gan.conditions.features import FeatureMaker, Features, pooled
 from gan_lib.gan.conditions.store import StoredConditions, compute_conditions
 
@@ -16,12 +17,14 @@ __all__ = [
     "CONDITIONS",
     "ConditionMaker",
     "Conditions",
+    "EvidenceMaker",
     "FeatureMaker",
     "Features",
     "StoredConditions",
     "compute_conditions",
     "condition_maker",
     "cumulative_average",
+    "evidence_maps",
     "linear_readout",
     "pooled",
 ]
