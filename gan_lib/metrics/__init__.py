@@ -9,6 +9,7 @@ applies all registered ones (:data:`MEASURES`, where the recipe for one's own is
 from gan_lib.core.masking import masked_images
 from gan_lib.metrics.base import PerImage, intervals_by, stated, summarise, summary
 from gan_lib.metrics.boxes import best_alphas, box_scores, evidence_boxes, map_boxes
+from gan_lib.metrics.counterfactuals import average_precision, differing
 from gan_lib.metrics.curves import Probe, area_under, perturbation_curves
 from gan_lib.metrics.faithfulness import average_drop, class_probability, increase_in_confidence
 from gan_lib.metrics.localisation import (
@@ -43,6 +44,7 @@ __all__ = [
     "agreement",
     "area_under",
     "average_drop",
+    "average_precision",
     "best_alphas",
     "box_scores",
     "class_probability",
@@ -50,6 +52,7 @@ __all__ = [
     "dice",
     "dice_at_area",
     "differences",
+    "differing",
     "distinct_values",
     "entropy",
     "evidence_boxes",
