@@ -22,9 +22,10 @@ from gan_lib.metrics.localisation import (
 )
 from gan_lib.metrics.measures import MEASURES, Measure, headings
 from gan_lib.metrics.pairs import differences, verdicts, win_shares, wins_against
-from gan_lib.metrics.quality import adcc, entropy, max_sensitivity
+from gan_lib.metrics.quality import adcc, discrete_entropy, entropy, max_sensitivity
 from gan_lib.metrics.road import road_curves, road_score
 from gan_lib.metrics.sanity import pooled, sanity_checks, sanity_scores
+from gan_lib.metrics.sanity_forms import efficient_sanity_scores, smooth_sanity_scores, smoothed
 from gan_lib.metrics.scores import judge
 from gan_lib.metrics.similarity import (
     agreement,
@@ -53,7 +54,9 @@ __all__ = [
     "dice_at_area",
     "differences",
     "differing",
+    "discrete_entropy",
     "distinct_values",
+    "efficient_sanity_scores",
     "entropy",
     "evidence_boxes",
     "headings",
@@ -75,6 +78,8 @@ __all__ = [
     "sanity_checks",
     "sanity_scores",
     "similarity_scores",
+    "smooth_sanity_scores",
+    "smoothed",
     "stated",
     "structural_similarity",
     "summarise",
