@@ -13,7 +13,7 @@ from gan_lib.data.counterfactuals import with_second_digit, without_digit, witho
 from gan_lib.data.scenes import scene_layers
 from gan_lib.explainers import METHODS, Explainer, GeneratorExplainer
 from gan_lib.explainers.registry import Method
-from gan_lib.metrics import differences, judge
+from gan_lib.metrics import differences, judge, smooth_sanity_scores
 from gan_lib.workbench import Sample
 from gan_lib.workbench.checks import (
     QUARTERS,
@@ -248,6 +248,13 @@ def test_repaired_sanity_of_what_looks_at_the_cnn_and_of_what_does_not(tiny_net,
     assert table[table["method"] == "edges"]["rank"].tolist() == pytest.approx([1] * 16)
     seeing = table[(table["method"] == "saliency") & (table["share"] == 100)]
     assert seeing["rank"].mean() < 0.9
+    down = smooth_sanity(tiny_net, sample, explainers, 2, copies=2, noise=0.1, bottom_up=False, seed=1)
+    methods = {"saliency": lambda net, x, y: METHODS["saliency"].make(net).attribute(x, y)}
+    for order, made in ((True, table), (False, down)):
+        given = {"copies": 2, "noise": 0.1, "bottom_up": order, "seed": 1}
+        expected = smooth_sanity_scores(methods, tiny_net, sample.images, sample.explained, stages=2, **given)
+        found = made[made["method"] == "saliency"]["rank"].tolist()
+        assert found == pytest.approx(expected["rank"].tolist(), nan_ok=True)
     rises = efficient_sanity(tiny_net, sample, explainers, bins=20)
     assert rises[rises["method"] == "edges"]["rise"].tolist() == [0] * 8
     assert (rises[rises["method"] == "saliency"]["rise"] != 0).all()
