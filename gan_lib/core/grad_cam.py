@@ -210,7 +210,7 @@ def default_layer(cnn: nn.Module, example: Tensor) -> str:
 
 def layers_with_places(cnn: nn.Module, example: Tensor) -> list[str]:
     """Layers whose outputs have places, in order, up to :func:`default_layer`: convolutions; of a CNN that
-    goes on with tokens or channels last, whatever gives a grid of features from its last convolution on.
+    goes on with tokens or channels last, whatever gives a grid of features from its first convolution on.
 
     Raises:
         ValueError: as :func:`default_layer`.
@@ -220,15 +220,19 @@ def layers_with_places(cnn: nn.Module, example: Tensor) -> list[str]:
         every = layers_in_order(cnn, example, with_places=True)
         return every[: every.index(last) + 1]
     calls, size = module_calls(cnn, example), (example.shape[-2], example.shape[-1])
-    names, (start, grid) = [name for name, _, _ in calls], _last_convolution(calls)
+    names, grid = [name for name, _, _ in calls], _last_convolution(calls)[1]
+    start = next((i for i, (_, module, _) in enumerate(calls) if isinstance(module, nn.Conv2d)), 0)
     found: dict[int, str] = {}  # by output, for a container ends with that of its last layer
     for index, (name, module, output) in enumerate(calls):
-        if index >= start and name and _placed(module, output, size, grid):
+        if index >= start and name and (_placed(module, output, size, grid) or _is_map(output)):
             found[id(output)] = numbered(names, index)
-    if last not in found.values():
-        return [last]
     layers = list(found.values())
-    return layers[: layers.index(last) + 1]
+    return layers[: layers.index(last) + 1] if last in layers else [last]
+
+
+def _is_map(output: object) -> bool:
+    """Whether an output of four dimensions has more than one place, whichever dimensions these are."""
+    return isinstance(output, Tensor) and output.ndim == 4 and sorted(output.shape[1:])[1] > 1
 
 
 def _depends(cnn: nn.Module, example: Tensor, layer: str, grid: tuple[int, int] | None) -> bool:

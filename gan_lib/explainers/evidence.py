@@ -5,9 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from gan_lib.core.maps import min_max
-from gan_lib.core.options import positive
 from gan_lib.explainers.base import Explainer, Target
-from gan_lib.gan.conditions import EvidenceMaker
+from gan_lib.gan.conditions import EvidenceMakers
 from gan_lib.gan.generators import projections
 
 
@@ -27,17 +26,8 @@ class EvidenceProjection(Explainer):
 
     def __init__(self, cnn: nn.Module, layers: int = 4) -> None:
         super().__init__(cnn)
-        positive(layers=layers)
-        self.layers = layers
-        self._makers: dict[tuple[int, int], EvidenceMaker] = {}
-
-    def maker(self, size: tuple[int, int]) -> EvidenceMaker:
-        """What makes the conditions, for images of a size."""
-        if size not in self._makers:
-            self._makers = {size: EvidenceMaker(self.cnn, size, self.layers)}
-        return self._makers[size]
+        self.makers = EvidenceMakers(cnn, layers)
 
     def maps(self, images: Tensor, target: Target) -> Tensor:
-        size = (images.shape[-2], images.shape[-1])
-        conditions = self.maker(size)(images, target).activations
-        return min_max(projections(conditions, size).relu())
+        conditions = self.makers(images, target).activations
+        return min_max(projections(conditions, (images.shape[-2], images.shape[-1])).relu())

@@ -16,7 +16,13 @@ from gan_lib.core.maps import upsample
 from gan_lib.core.storage import read_json, write_json
 from gan_lib.data import photographs
 from gan_lib.explainers.base import Explainer, Target
-from gan_lib.gan.conditions import ConditionMaker, EvidenceMaker, FeatureMaker, condition_maker
+from gan_lib.gan.conditions import (
+    ConditionMaker,
+    EvidenceMakers,
+    FeatureMaker,
+    condition_maker,
+    evidence_channels,
+)
 from gan_lib.gan.generators import Generator, generator_recipe, load_generator, save_generator
 
 CHECKPOINT = "explainer.json"
@@ -213,40 +219,46 @@ class ContrastiveExplainer(GeneratorExplainer):
 class UniversalExplainer(GeneratorExplainer):
     """A generator trained on a pool of CNNs, conditioned on evidence: it explains CNNs that it has never met.
 
-        explainer = UniversalExplainer(EvidenceMaker(cnn, (224, 224)), load_generator(folder))
+        explainer = UniversalExplainer(cnn, (224, 224), load_generator(folder), count=4)
         maps = explainer.attribute(images)    # one forward pass of the CNN, one of the generator
 
-    Images may have any size. Other conditions than the generator's raise ``ValueError``.
+    Args:
+        cnn: the CNN to be explained, any.
+        image_size: height and width that the generator was trained at; images may have any.
+        generator: the trained generator; other conditions than it takes raise ``ValueError``.
+        count: number of the CNN's layers that are read; salience: as for
+            :func:`gan_lib.gan.conditions.evidence_maps`.
     """
 
     kind = "universal"
     prefix = "universal_"
     fits_any = True
 
-    def __init__(self, maker: EvidenceMaker, generator: Generator) -> None:
-        super().__init__(maker.cnn, maker.image_size, generator)
-        taken = tuple(generator.sizes.features)
-        if maker.channels != taken:
-            raise ValueError(
-                f"there are conditions of {maker.channels} channels, the generator takes {taken}"
-            )
-        self.maker = maker
+    def __init__(
+        self,
+        cnn: nn.Module,
+        image_size: tuple[int, int],
+        generator: Generator,
+        count: int = 4,
+        salience: bool = False,
+    ) -> None:
+        super().__init__(cnn, image_size, generator)
+        self.makers = EvidenceMakers(cnn, count, salience)
+        given, taken = evidence_channels(count, salience), tuple(generator.sizes.features)
+        if given != taken:
+            raise ValueError(f"there are conditions of {given} channels, the generator takes {taken}")
 
     @classmethod
     def build(
         cls, cnn: nn.Module, image_size: tuple[int, int], generator: Generator, **settings: Any
     ) -> Self:
-        return cls(EvidenceMaker(cnn, image_size, **settings), generator)
+        return cls(cnn, image_size, generator, **settings)
 
     def settings(self) -> dict[str, Any]:
-        return {"count": len(self.maker.layers), "salience": self.maker.salience}
-
-    def to(self, device: torch.device | str) -> Self:
-        self.maker.to(device)
-        return super().to(device)
+        return {"count": self.makers.count, "salience": self.makers.salience}
 
     def conditions(self, images: Tensor, target: Target) -> Sequence[Tensor]:
-        return self.maker(images, target).activations
+        return self.makers(images, target).activations
 
     def drawn(self, images: Tensor, conditions: Sequence[Tensor]) -> Tensor:
         """Maps at the images' size, drawn at the nearest one that the stem's stride divides."""

@@ -51,10 +51,12 @@ class Method:
         make: from a CNN, and options by name, to the explainer; an :class:`Explainer` class will do.
         kind: a ``baseline`` learns nothing, a ``control`` does not look at the CNN, what is ``trained`` takes
             ``pretrained``, the folder in which its own folder lies.
+        travels: what is trained explains any CNN, and not only the one that it was trained on.
     """
 
     make: Callable[..., Explainer]
     kind: Kind = "baseline"
+    travels: bool = False
 
     def takes(self, option: str) -> bool:
         """Whether there is such an option, for instance ``layer``."""
@@ -122,4 +124,5 @@ for _name, _make in _BASELINES.items():
 METHODS.register("edges", Method(Edges, "control"))
 METHODS.register("random", Method(RandomMap, "control"))
 for _name in ("lsft", "gsft", "contrastive_lsft", "contrastive_gsft", "universal_lsft", "universal_gsft"):
-    METHODS.register(_name, Method(partial(_pretrained, _name), "trained"))
+    travels = _name.startswith("universal")
+    METHODS.register(_name, Method(partial(_pretrained, _name), "trained", travels))

@@ -16,9 +16,11 @@ from torch.nn import functional as F
 
 from gan_lib.core.capture import Capture, evaluation_mode, find_layer, frozen, replaced_activation, spread
 from gan_lib.core.grad_cam import default_layer, layers_with_places, layouts_of
+from gan_lib.core.inputs import weight_of
+from gan_lib.core.options import positive
 from gan_lib.core.outputs import meaning_of
-from gan_lib.core.targets import resolve_target
-from gan_lib.gan.conditions.features import FeatureMaker, Features, certainty, pooled
+from gan_lib.core.targets import Target, resolve_target
+from gan_lib.gan.conditions.features import FeatureMaker, Features, certainty, noise, pooled
 
 FINEST = 4  # activations are read at an image's side over this, or at their own size where that is smaller
 TINY = 1e-6
@@ -71,6 +73,11 @@ def evidence_maps(activation: Tensor, evidence: Tensor, salience: bool = False) 
     return torch.cat(maps, dim=1).unflatten(2, size)
 
 
+def evidence_channels(count: int, salience: bool = False) -> tuple[int, ...]:
+    """The channels of the conditions of ``count`` layers, and of the evidence."""
+    return (2 + 3 * salience,) * count + (3,)
+
+
 class EvidenceMaker(FeatureMaker):
     """Evidence conditions for batches of images, from one forward pass over the CNN.
 
@@ -103,7 +110,14 @@ class EvidenceMaker(FeatureMaker):
         salience: bool = False,
     ) -> None:
         self.salience = salience
+        if fold is None and not self._ends_in_convolution(cnn, image_size):
+            fold = False  # a traced copy hides the outputs of blocks
         super().__init__(cnn, image_size, count, layers, fold)
+
+    @staticmethod
+    def _ends_in_convolution(cnn: nn.Module, size: tuple[int, int]) -> bool:
+        last = default_layer(cnn, noise(size).to(weight_of(cnn)))
+        return isinstance(find_layer(cnn, last)[0], nn.Conv2d)
 
     def on(self, cnn: nn.Module) -> EvidenceMaker:
         """The same conditions of another CNN with the same layers."""
@@ -177,6 +191,32 @@ class EvidenceMaker(FeatureMaker):
         shape = standardised(evidence.float().flatten(2)).unflatten(2, evidence.shape[-2:])  # (B, 2, h, w)
         share = evidence[:, -1:].float().exp()  # (B, 1, h, w), the class's probability at a place
         return (*maps, torch.cat([shape, share], 1))
+
+
+class EvidenceMakers:
+    """Evidence conditions of one CNN for images of any size: how its layers are read is found out at the
+    first batch of a size.
+
+        makers = EvidenceMakers(cnn, count=4)
+        makers(images, target=3).activations
+
+    Arguments as for :class:`EvidenceMaker`.
+    """
+
+    def __init__(self, cnn: nn.Module, count: int = 4, salience: bool = False) -> None:
+        positive(count=count)
+        self.cnn, self.count, self.salience = cnn, count, salience
+        self._made: dict[tuple[int, int], EvidenceMaker] = {}
+
+    def of(self, size: tuple[int, int]) -> EvidenceMaker:
+        """For images of a height and width."""
+        if size not in self._made:  # the last one only: each holds a copy of the CNN
+            self._made = {size: EvidenceMaker(self.cnn, size, self.count, salience=self.salience)}
+        return self._made[size]
+
+    def __call__(self, images: Tensor, target: Target = None) -> Features:
+        """Features of images (B, 3, H, W), as :class:`EvidenceMaker` gives them."""
+        return self.of((images.shape[-2], images.shape[-1]))(images, target)
 
 
 def first_order(scores: Tensor, effects: Tensor) -> Tensor:

@@ -83,8 +83,7 @@ class FeatureMaker:
         fold: bool | None = None,
     ) -> None:
         positive(count=count)
-        noise = torch.rand(1, 3, *image_size, generator=torch.Generator().manual_seed(0))
-        example = noise.to(weight_of(cnn))
+        example = noise(image_size).to(weight_of(cnn))
         self.cnn, self.image_size = cnn, image_size
         copied = None if fold is False else folded(cnn, image_size)
         if fold and copied is None:
@@ -222,6 +221,11 @@ class FeatureMaker:
 def certainty(logits: Tensor, own: Tensor, meaning: Meaning) -> Tensor:
     """The log-probability (B, ...) of classes whose logits, of logits (B, K, ...), are (B, ...)."""
     return own - logits.logsumexp(1) if meaning in EXCLUSIVE else F.logsigmoid(own)
+
+
+def noise(size: tuple[int, int]) -> Tensor:
+    """An example to find layers by, (1, 3, H, W) in [0, 1], the same always."""
+    return torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
 
 
 def _alike(outputs: Tensor, scores: Tensor) -> bool:
