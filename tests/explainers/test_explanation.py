@@ -37,7 +37,7 @@ def test_what_is_explained(cnn, pictures):
     asked = make_explainer("edges", cnn).explain(pictures, targets=[2, 0, 1], batch_size=2)
     assert asked.titles == ["blue", "red", "green"]
     assert torch.allclose(asked.probabilities, means.softmax(1)[[0, 1, 2], [2, 0, 1]])
-    assert torch.equal(asked.maps, Edges(cnn).attribute(pictures))
+    torch.testing.assert_close(asked.maps, Edges(cnn).attribute(pictures))  # in batches of another size
     one = GradCAM(cnn, "backbone.layer").explain(pictures[1], targets=1)
     assert (one.images.shape, one.maps.shape, one.method) == ((1, 3, 8, 8), (1, 1, 8, 8), "GradCAM")
     assert torch.equal(one.maps[0], found.maps[1])
