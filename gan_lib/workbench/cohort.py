@@ -13,6 +13,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import pandas as pd
 from joblib import delayed
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from gan_lib.core.runtime import progress, threads
@@ -229,5 +230,6 @@ def judge_sample(
 
 
 def _on_threads(count: int, call: Callable[[], T]) -> T:
-    with threads(count):
+    """NumPy's sums depend on the number of threads as well: they are the same here and in a worker."""
+    with threads(count), threadpool_limits(count, "blas"):
         return call()
