@@ -25,6 +25,7 @@ from .explainers import METHODS as METHODS
 from .explainers import ContrastiveExplainer as ContrastiveExplainer
 from .explainers import DeepLift as DeepLift
 from .explainers import Edges as Edges
+from .explainers import EvidenceProjection as EvidenceProjection
 from .explainers import Explainer as Explainer
 from .explainers import FeatureAblation as FeatureAblation
 from .explainers import GANExplainer as GANExplainer

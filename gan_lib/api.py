@@ -42,6 +42,7 @@ from gan_lib.workbench.explain import resolve_class
 from gan_lib.workbench.jobs import train_by_contrast
 from gan_lib.workbench.places import comes_with
 
+SMALL = 96  # pixels a side, up to which images are explained by generators that were trained on small ones
 COMPARED = ("drop_black@10", "drop_blur@10")  # drops at 10 % of the image: maps that show all have none
 
 
@@ -127,11 +128,12 @@ def explainer(method: str, cnn: nn.Module, pretrained: Path | None = None, **opt
         KeyError: an unknown method, with near misses, or one not trained for this CNN, with those that are.
         ValueError: one that was trained on other weights.
     """
-    home = (pretrained or _shipped()) / (
-        folder_name(cnn.card.architecture) if isinstance(cnn, Classifier) else "-"
-    )
+    shipped, own = pretrained or _shipped(), METHODS[method]
+    home = shipped / (folder_name(cnn.card.architecture) if isinstance(cnn, Classifier) else "-")
+    if own.travels:
+        home = shipped / "universal" / ("small" if min(image_size(cnn, shipped)) <= SMALL else "photographs")
     there = sorted(path.parent.name for path in home.glob("*/explainer.json"))
-    if METHODS[method].kind == "trained" and METHODS.name(method).replace("_", "-") not in there:
+    if own.kind == "trained" and METHODS.name(method).replace("_", "-") not in there:
         told = f"trained for it are {', '.join(there)}" if there else "gan_lib.train_explainer trains one"
         raise KeyError(f"no {method} is trained for this CNN; {told}")
     return make_explainer(method, cnn, pretrained=home, **options)

@@ -1,4 +1,4 @@
-"""CNNs that forget: weights drawn anew, layer by layer from the top (Adebayo et al., NeurIPS 2018)."""
+"""CNNs that forget: weights drawn anew, layer by layer (Adebayo et al., NeurIPS 2018)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gan_lib.core.capture import layers_in_order
 
 
 def randomised(
-    cnn: nn.Module, example: Tensor, stages: int = 6, seed: int = 0
+    cnn: nn.Module, example: Tensor, stages: int = 6, seed: int = 0, bottom_up: bool = False
 ) -> Iterator[tuple[float, nn.Module]]:
     """Copies of a CNN, of which ever more layers are drawn anew, from the last to the first.
 
@@ -26,6 +26,8 @@ def randomised(
         stages: copies, evenly spread, at most one a layer; the last one has forgotten every layer with
             weights of its own that has a ``reset_parameters``, as torch's have.
         seed: of the new weights.
+        bottom_up: from the first to the last instead. Layers that are drawn anew on top leave what lies below
+            as it was, and with it much of a map (Hedström et al., 2023, for Binder et al., CVPR 2023).
 
     Raises:
         ValueError: a layer that cannot be drawn anew, or whose weights stay as they were.
@@ -33,7 +35,7 @@ def randomised(
     kinds = {type(own) for own in cnn.modules() if hasattr(own, "reset_parameters") and _own_weights(own)}
     resettable = tuple(kinds)
     ran = [name.partition("#")[0] for name in layers_in_order(cnn, example, resettable)]
-    order = list(dict.fromkeys(reversed(ran)))  # from the last to the first, each once
+    order = list(dict.fromkeys(ran if bottom_up else reversed(ran)))  # each once
     stages = min(stages, len(order))
     forgetful = copy.deepcopy(cnn).cpu().eval()  # drawn on the CPU: the same on every device
     modules = dict(forgetful.named_modules())

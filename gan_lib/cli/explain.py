@@ -24,8 +24,9 @@ USUAL, BESIDE = "contrastive_lsft", "grad_cam"  # the method by default, and the
 # Named in the help, which must be there before the registry is.
 METHODS = (
     "saliency, input_x_gradient, integrated_gradients, smoothgrad, deep_lift, gradient_shap, "
-    "guided_backprop, grad_cam, guided_grad_cam, occlusion, feature_ablation, guided_feature_inversion, "
-    "guided_feature_inversion_step_1, edges, random, lsft, gsft, contrastive_lsft, contrastive_gsft"
+    "guided_backprop, grad_cam, evidence_projection, guided_grad_cam, occlusion, feature_ablation, "
+    "guided_feature_inversion, guided_feature_inversion_step_1, edges, random, lsft, gsft, contrastive_lsft, "
+    "contrastive_gsft, universal_lsft, universal_gsft"
 )
 
 
@@ -225,7 +226,7 @@ def _explainers(
                 raise
             _warn(f"without {name}: {in_one_line(error)}")
             continue
-        trained_at = getattr(made[name], "image_size", size)
+        trained_at = size if api.METHODS[name].travels else getattr(made[name], "image_size", size)
         if tuple(trained_at) != size:
             own, now = ("x".join(map(str, sides)) for sides in (trained_at, size))
             _warn(f"{name} was trained at {own} pixels and explains at the CNN's {now}")

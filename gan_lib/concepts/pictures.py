@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_lib.concepts.layers import HiddenLayer
+from gan_lib.core.capture import frozen
 from gan_lib.core.options import positive
 from gan_lib.core.runtime import progress, seeded
 from gan_lib.data import ImageSplit
 from gan_lib.gan.objectives import discriminator_loss, generator_loss
-from gan_lib.gan.training.loop import frozen
 
 WIDTH = 16  # channels of the decoder's last stage; each before has twice as many, up to 8 times
 BATCH, RATE, BETAS = 32, 1e-3, (0.5, 0.99)  # of Adam, for decoder and discriminator

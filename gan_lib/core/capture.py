@@ -198,6 +198,19 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Within the block gradients flow through the module but not into its parameters."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
 def layers_in_order(
     model: nn.Module,
     example: Tensor,

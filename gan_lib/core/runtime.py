@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 from tqdm.auto import tqdm as notebook_tqdm
 from tqdm.std import tqdm as plain_tqdm
 
@@ -149,6 +150,13 @@ def seeded(seed: int) -> Iterator[None]:
             yield
         finally:
             np.random.set_state(state)
+
+
+def image_generators(images: Tensor, seed: int) -> list[torch.Generator]:
+    """A generator for each image (B, 3, H, W) in [0, 1], seeded by the sum of its pixels and by a seed: it
+    draws the same for an image alone, in any batch and in any order."""
+    sums = (255 * images.double()).round().sum((1, 2, 3)).long().tolist()
+    return [torch.Generator().manual_seed(1_000_003 * own + seed) for own in sums]
 
 
 def quiet() -> warnings.catch_warnings[None]:

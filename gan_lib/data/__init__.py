@@ -2,7 +2,7 @@
 
 from gan_lib.data.folders import image_folder
 from gan_lib.data.images import Batch, ImageData, ImageSplit
-from gan_lib.data.mosaics import mosaic, unlike_pairs
+from gan_lib.data.mosaics import mosaic, overlaid, quarters, unlike_groups, unlike_pairs
 from gan_lib.data.reading import UnreadableImageError, find_images, read_image, read_images
 from gan_lib.data.registry import DATA_SETS, load_data
 from gan_lib.data.scenes import digits_in_scenes, photographs
@@ -18,8 +18,11 @@ __all__ = [
     "image_folder",
     "load_data",
     "mosaic",
+    "overlaid",
     "photographs",
+    "quarters",
     "read_image",
     "read_images",
+    "unlike_groups",
     "unlike_pairs",
 ]

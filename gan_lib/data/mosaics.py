@@ -1,4 +1,4 @@
-"""Mosaics of two images, each part of which shows another class."""
+"""Mosaics of two or four images, each part of which shows another class."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
+
+from gan_lib.core.options import positive
 
 Mosaic = Literal["beside", "above", "halves", "pasted"]
 MOSAICS: tuple[Mosaic, ...] = get_args(Mosaic)
@@ -50,6 +52,88 @@ def mosaic(first: Tensor, second: Tensor, kind: str = "beside") -> tuple[Tensor,
     return joined, is_first
 
 
+def quarters(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Join images in fours, 2 x 2, each of them whole.
+
+        pictures, regions = quarters(images[unlike_groups(explained, 4, seed=0)])
+
+    Args:
+        images: (B, 4, 3, H, W); the four of a picture in reading order.
+
+    Returns:
+        The mosaics (B, 3, 2 H, 2 W), and where each of the four is: (4, 1, 1, 2 H, 2 W) bool.
+
+    Raises:
+        ValueError: images that do not come in fours.
+    """
+    if images.ndim != 5 or images.shape[1:3] != (4, 3):
+        raise ValueError(f"images in fours are (B, 4, 3, H, W), not {tuple(images.shape)}")
+    height, width = images.shape[-2:]
+    pictures = torch.cat([torch.cat([*row.unbind(1)], 3) for row in images.split(2, 1)], 2)  # (B, 3, 2H, 2W)
+    regions = torch.zeros(4, 1, 1, 2 * height, 2 * width, dtype=torch.bool, device=images.device)
+    for place, region in enumerate(regions):
+        row, column = place // 2, place % 2
+        region[..., row * height : (row + 1) * height, column * width : (column + 1) * width] = True
+    return pictures, regions
+
+
+def overlaid(first: Tensor, second: Tensor) -> Tensor:
+    """The mean (B, 3, H, W) of two images: both classes are everywhere, so that neither has a region.
+
+        pictures = overlaid(cats, dogs)
+
+    Raises:
+        ValueError: images of different sizes.
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"images of {tuple(first.shape)} and {tuple(second.shape)} cannot be overlaid")
+    return (first + second) / 2
+
+
+def unlike_groups(classes: Tensor, size: int, seed: int) -> Tensor:
+    """Rows to be joined in groups of different classes, drawn at random, every image at most once.
+
+        pictures, regions = quarters(images[unlike_groups(explained, 4, seed=0)])
+
+    Args:
+        classes: (N,) of the images.
+        size: of the groups.
+        seed: decides the draw.
+
+    Returns:
+        (G, size) int64, at least one group and at most N // size: a group with a class twice is left out.
+
+    Raises:
+        ValueError: groups of no image, or fewer classes than a group has images.
+    """
+    positive(size=size)
+    known = classes.cpu()
+    if len(known.unique()) < size:
+        raise ValueError(f"{len(known.unique())} classes make no groups of {size} different ones")
+    order, groups = _drawn(len(known), size, seed)
+    drawn = known[groups].sort(1).values
+    unlike = (drawn[:, 1:] != drawn[:, :-1]).all(1)
+    # Few images, drawn unluckily, have no such group: classes are then put together one by one.
+    return groups[unlike] if unlike.any() else _by_class(order, known, size)
+
+
+def _drawn(number: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """So many rows in random order, and the same in groups (number // size, size)."""
+    order = torch.randperm(number, generator=torch.Generator().manual_seed(seed))
+    count = number // size
+    return order, order[: size * count].view(size, count).T
+
+
+def _by_class(order: Tensor, classes: Tensor, size: int) -> Tensor:
+    """Groups (G, size) of rows in an order: the images of the first one's class, each with others."""
+    if size == 1:
+        return order[:, None]
+    first = classes[order] == classes[order[0]]
+    here, there = order[first], _by_class(order[~first], classes, size - 1)
+    count = min(len(here), len(there))
+    return torch.cat([here[:count, None], there[:count]], 1)
+
+
 def unlike_pairs(classes: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Rows to be joined in pairs of different classes, drawn at random, every image at most once.
 
@@ -64,13 +148,6 @@ def unlike_pairs(classes: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         Two times (P,) int64, P at most N // 2: an image that meets its own class is left out. Where there is
         one class only, pairs of it.
     """
-    order = torch.randperm(len(classes), generator=torch.Generator().manual_seed(seed))
-    first, second = order[: len(order) // 2], order[len(order) // 2 : 2 * (len(order) // 2)]
-    known = classes.cpu()
-    differ = known[first] != known[second]
-    if not differ.any() and len(known.unique()) > 1:  # few images, drawn unluckily: a pair from two classes
-        here = order[known[order] == known[order[0]]]
-        there = order[known[order] != known[order[0]]]
-        count = min(len(here), len(there))
-        return here[:count], there[:count]
-    return (first[differ], second[differ]) if differ.any() else (first, second)
+    several = len(classes.unique()) > 1
+    groups = unlike_groups(classes, 2, seed) if several else _drawn(len(classes), 2, seed)[1]
+    return groups[:, 0], groups[:, 1]

@@ -8,6 +8,9 @@ test digits are disjoint samples; the scenes are independent of the class.
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from sklearn.datasets import load_digits, load_sample_images
@@ -60,17 +63,86 @@ def digits_in_scenes(
     if train < 10 or test < 1 or size < 16 or validation < 0:
         given = f"{train}, {test}, {size}, {validation}"
         raise ValueError(f"needs train >= 10, test >= 1, size >= 16, validation >= 0; got {given}")
+    drawn = scene_layers(train, test, size, seed, confounded, validation)
+    splits = {name: layers.split() for name, layers in drawn}
+    return ImageData("confounded digits in scenes" if confounded else "digits in scenes", CLASS_NAMES, splits)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What images are made of, from back to front: scenes, digits, and marks where there are some.
+
+    ``layers[rows]`` are those of some images. Changed layers (:mod:`gan_lib.data.counterfactuals`) are other
+    images, alike in all that was not changed.
+    """
+
+    scenes: Tensor  # (N, 3, H, W) in [0, 1]
+    digits: tuple[tuple[Tensor, Tensor], ...]  # opacity (N, 1, H, W) and colour (N, 3), the last in front
+    corners: Tensor  # (N, 2) signs x, y of the corner farthest from the digit
+    labels: Tensor  # (N,) int64
+    marks: Tensor | None  # (N, 1, H, W) bool
+    mark_colours: Tensor | None  # (N, 3)
+    pool: Tensor  # (P,) int64, the samples that the split's digits are drawn from
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, rows: Tensor | Sequence[int] | slice) -> Layers:
+        index = torch.arange(len(self))[rows if isinstance(rows, slice) else torch.as_tensor(rows).long()]
+        own: dict[str, Any] = {
+            name: None if value is None else value[index]
+            for name, value in vars(self).items()
+            if name not in ("digits", "pool")
+        }
+        digits = tuple((opacity[index], colours[index]) for opacity, colours in self.digits)
+        return Layers(**own, digits=digits, pool=self.pool)
+
+    @property
+    def masks(self) -> Tensor:
+        """(N, 1, H, W) bool, where the digit in front, which the label is of, covers what is behind it."""
+        if not self.digits:
+            return torch.zeros_like(self.scenes[:, :1], dtype=torch.bool)
+        return self.digits[-1][0] > 0.5
+
+    def rendered(self) -> Tensor:
+        """The images (N, 3, H, W), uint8."""
+        images = self.scenes
+        for opacity, colours in self.digits:
+            images = images * (1 - opacity) + colours[:, :, None, None] * opacity
+        if self.marks is not None and self.mark_colours is not None:
+            images = torch.where(self.marks, self.mark_colours[:, :, None, None], images)
+        return (images * 255).round().to(torch.uint8)
+
+    def split(self) -> ImageSplit:
+        """The images with labels, masks and marks."""
+        return ImageSplit(self.rendered(), self.labels, self.masks, self.marks)
+
+
+def scene_layers(
+    train: int = 2000,
+    test: int = 1000,
+    size: int = 64,
+    seed: int = 0,
+    confounded: bool = False,
+    validation: int = 0,
+) -> Iterator[tuple[str, Layers]]:
+    """Name and layers of every split of :func:`digits_in_scenes`, which makes its images of them.
+
+        layers = dict(scene_layers(train=2000, test=500))["test"]
+        layers[:3].rendered()  # the first images of that data set's test split
+
+    Arguments as there.
+    """
     generator = torch.Generator().manual_seed(seed)
     digits, labels = digit_samples()
     held_out, rest = digit_pools(len(labels), generator)
     parts = {"train": (train, rest), "test": (validation + test, held_out)}
     if confounded:
         parts["conflict"] = (validation + test, held_out)
-    splits = {}
     for name, (count, pool) in parts.items():
         rows = _balanced_rows(labels, pool, count, generator)
-        images, masks, corners = _paste(digits[rows], size, generator)
-        marks = None
+        scenes, opacity, colours, corners = _paste(digits[rows], size, generator)
+        marks = mark_colours = None
         if confounded:
             marked = labels[rows]
             if name == "conflict":
@@ -78,14 +150,14 @@ def digits_in_scenes(
             marks = _corner_squares(corners, size)  # (N, 1, H, W)
             if name == "test":
                 marks = torch.zeros_like(marks)
-            colours = _class_colours()[marked][:, :, None, None]  # (N, 3, 1, 1)
-            images = torch.where(marks, colours, images)
-        splits[name] = ImageSplit((images * 255).round().to(torch.uint8), labels[rows], masks, marks)
+            mark_colours = _class_colours()[marked]  # (N, 3)
+        drawn = ((opacity, colours),)
+        made = Layers(scenes, drawn, corners, labels[rows], marks, mark_colours, pool)
+        if name == "test":
+            aside, made = made[:validation], made[validation:]
+        yield name, made
     if validation:
-        made = splits["test"]
-        splits["validation"] = made.subset(range(validation))
-        splits["test"] = made.subset(range(validation, len(made)))
-    return ImageData("confounded digits in scenes" if confounded else "digits in scenes", CLASS_NAMES, splits)
+        yield "validation", aside
 
 
 def confounded_digits(
@@ -147,26 +219,25 @@ def _uniform(count: int, low: float, high: float, generator: torch.Generator) ->
     return low + (high - low) * torch.rand(count, generator=generator)
 
 
-def _paste(digits: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Images (N, 3, H, W) in [0, 1], masks (N, 1, H, W), and each image's emptiest corner (N, 2)."""
+def _paste(digits: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Scenes (N, 3, H, W) in [0, 1], the digits' opacity (N, 1, H, W) and colours (N, 3), and each image's
+    emptiest corner (N, 2)."""
     count = len(digits)
-    scenes = _scene_crops(count, size, generator)  # (N, 3, H, W)
+    scenes = scene_crops(sample_images(), count, size, generator)  # (N, 3, H, W)
     side = _uniform(count, *DIGIT_SHARE, generator)  # of the image's side
     centres = (2 * torch.rand(count, 2, generator=generator) - 1) * (1 - side)[:, None]  # x, y in -1..1
     opacity = torch.cat(
         [
-            _place(d, s, c, size)
+            placed(d, s, c, size)
             for d, s, c in zip(*(t.split(CHUNK) for t in (digits, side, centres)), strict=True)
         ]
     )  # (N, 1, H, W)
-    masks = opacity > 0.5
-    colours = _visible_colours(scenes, masks, generator)  # (N, 3)
-    images = scenes * (1 - opacity) + colours[:, :, None, None] * opacity
+    colours = visible_colours(scenes, opacity > 0.5, generator)  # (N, 3)
     corners = torch.where(centres > 0, -1, 1)  # x, y signs of the corner farthest from the digit
-    return images, masks, corners
+    return scenes, opacity, colours, corners
 
 
-def _place(digits: Tensor, side: Tensor, centres: Tensor, size: int) -> Tensor:
+def placed(digits: Tensor, side: Tensor, centres: Tensor, size: int) -> Tensor:
     """Opacity (B, 1, size, size) of digits drawn with their box's side and centre."""
     theta = torch.zeros(len(digits), 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = 1 / side
@@ -179,16 +250,15 @@ def _place(digits: Tensor, side: Tensor, centres: Tensor, size: int) -> Tensor:
 
 def photographs(size: tuple[int, int]) -> Tensor:
     """scikit-learn's two sample photographs, their middle at a size (H, W): (2, 3, H, W) in [0, 1]."""
-    return torch.cat([fit_centre(photograph, size) for photograph in _sample_images()])
+    return torch.cat([fit_centre(photograph, size) for photograph in sample_images()])
 
 
-def _sample_images() -> list[Tensor]:
+def sample_images() -> list[Tensor]:
     return [torch.tensor(image).permute(2, 0, 1)[None] / 255.0 for image in load_sample_images().images]
 
 
-def _scene_crops(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """Random crops (N, 3, size, size) of the photographs."""
-    scenes = _sample_images()
+def scene_crops(scenes: Sequence[Tensor], count: int, size: int, generator: torch.Generator) -> Tensor:
+    """Random crops (N, 3, size, size) of photographs (1, 3, h, w)."""
     choice = torch.randint(len(scenes), (count,), generator=generator)
     crops = torch.empty(count, 3, size, size)
     for index, photograph in enumerate(scenes):  # (1, 3, h, w)
@@ -213,14 +283,24 @@ def _random_crops(photograph: Tensor, count: int, size: int, generator: torch.Ge
     return F.avg_pool2d(fine, 2)  # (B, 3, size, size)
 
 
-def _visible_colours(scenes: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
+def visible_colours(scenes: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
     """A random colour (N, 3) for each image, as a rule with ``MIN_CONTRAST`` to what is behind it."""
-    behind = (scenes * masks).sum((2, 3)) / masks.sum((2, 3)).clamp(min=1)  # (N, 3)
     candidates = torch.rand(len(scenes), 16, 3, generator=generator)
-    contrast = ((candidates - behind[:, None]) @ LUMINANCE).abs()  # (N, 16)
-    visible = contrast >= MIN_CONTRAST
-    first = torch.where(visible.any(1), visible.int().argmax(1), contrast.argmax(1))
+    first = first_visible(candidates - behind(scenes, masks)[:, None])
     return candidates[torch.arange(len(scenes)), first]
+
+
+def behind(scenes: Tensor, masks: Tensor) -> Tensor:
+    """Mean colour (N, 3) of scenes (N, 3, H, W) at masks (N, 1, H, W)."""
+    return (scenes * masks).sum((2, 3)) / masks.sum((2, 3)).clamp(min=1)
+
+
+def first_visible(differences: Tensor) -> Tensor:
+    """Which (N,) of several differences of colour (N, C, 3) is the first of ``MIN_CONTRAST``, else the one of
+    the highest contrast."""
+    contrast = (differences @ LUMINANCE).abs()  # (N, C)
+    visible = contrast >= MIN_CONTRAST
+    return torch.where(visible.any(1), visible.int().argmax(1), contrast.argmax(1))
 
 
 def _class_colours() -> Tensor:

@@ -7,8 +7,14 @@ Each is a :class:`captum.attr.Attribution` whose ``attribute(inputs, target=None
 from gan_lib.explainers.base import Explainer
 from gan_lib.explainers.baselines import GradCAM, LinearReadout
 from gan_lib.explainers.controls import Edges, RandomMap
+from gan_lib.explainers.evidence import EvidenceProjection
 from gan_lib.explainers.explanation import Explanation
-from gan_lib.explainers.gan import ContrastiveExplainer, GANExplainer, GeneratorExplainer
+from gan_lib.explainers.gan import (
+    ContrastiveExplainer,
+    GANExplainer,
+    GeneratorExplainer,
+    UniversalExplainer,
+)
 from gan_lib.explainers.gradients import (
     DeepLift,
     GradientExplainer,
@@ -28,6 +34,7 @@ __all__ = [
     "ContrastiveExplainer",
     "DeepLift",
     "Edges",
+    "EvidenceProjection",
     "Explainer",
     "Explanation",
     "FeatureAblation",
@@ -49,6 +56,7 @@ __all__ = [
     "RandomMap",
     "Saliency",
     "SmoothGrad",
+    "UniversalExplainer",
     "make_explainer",
     "methods_of",
 ]

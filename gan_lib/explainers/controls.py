@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
 from gan_lib.core.maps import min_max
+from gan_lib.core.runtime import image_generators
 from gan_lib.explainers.base import Explainer, Target
 
 
@@ -25,8 +26,7 @@ class RandomMap(Explainer):
         self.seed, self.grain = seed, grain
 
     def maps(self, images: Tensor, target: Target) -> Tensor:
-        sums = (255 * images.double()).round().sum((1, 2, 3)).long().tolist()
-        generators = [torch.Generator().manual_seed(1_000_003 * own + self.seed) for own in sums]
+        generators = image_generators(images, self.seed)
         noise = [torch.rand(1, self.grain, self.grain, generator=own) for own in generators]
         size = (images.shape[-2], images.shape[-1])
         return min_max(F.interpolate(torch.stack(noise), size=size, mode="bicubic")).to(images)

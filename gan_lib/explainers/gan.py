@@ -12,10 +12,17 @@ from torch import Tensor, nn
 from gan_lib.classifiers import Classifier, load_classifier
 from gan_lib.core.capture import INPUT, evaluation_mode
 from gan_lib.core.inputs import weight_of
+from gan_lib.core.maps import upsample
 from gan_lib.core.storage import read_json, write_json
 from gan_lib.data import photographs
 from gan_lib.explainers.base import Explainer, Target
-from gan_lib.gan.conditions import ConditionMaker, FeatureMaker, condition_maker
+from gan_lib.gan.conditions import (
+    ConditionMaker,
+    EvidenceMakers,
+    FeatureMaker,
+    condition_maker,
+    evidence_channels,
+)
 from gan_lib.gan.generators import Generator, generator_recipe, load_generator, save_generator
 
 CHECKPOINT = "explainer.json"
@@ -33,6 +40,7 @@ class GeneratorExplainer(Explainer):
 
     kind: str
     prefix = ""  # of the variant in the explainer's name
+    fits_any = False  # any CNN, and not only the one that it was trained on
 
     def __init__(self, cnn: nn.Module, image_size: tuple[int, int], generator: Generator) -> None:
         super().__init__(cnn)
@@ -77,8 +85,12 @@ class GeneratorExplainer(Explainer):
             else:
                 conditions = [activation.to(own) for activation in conditions]
         with evaluation_mode(self.generator), torch.no_grad():
-            made: Tensor = self.generator(images, conditions)
-        return made.float()
+            return self.drawn(images, conditions).float()
+
+    def drawn(self, images: Tensor, conditions: Any) -> Tensor:
+        """The generator's maps (B, 1, H, W)."""
+        made: Tensor = self.generator(images, conditions)
+        return made
 
     def save(self, folder: Path, trained_on: Mapping[str, Any] | None = None) -> None:
         """Write ``generator.safetensors``, ``generator.json`` and ``explainer.json`` to a folder;
@@ -88,7 +100,7 @@ class GeneratorExplainer(Explainer):
             "kind": self.kind,
             "image_size": list(self.image_size),
             "settings": self.settings(),
-            "cnn": _signature(self.cnn, self.image_size),
+            "cnn": {} if self.fits_any else _signature(self.cnn, self.image_size),
             "trained_on": dict(trained_on or {}),
         }
         write_json(folder / CHECKPOINT, about)
@@ -126,7 +138,7 @@ class GeneratorExplainer(Explainer):
             home = folder if (folder / "classifier.json").is_file() else folder.parent
             cnn = load_classifier(home, weights)
         size = (about["image_size"][0], about["image_size"][1])
-        reason = _misfit(cnn, size, about)
+        reason = "" if kind.fits_any else _misfit(cnn, size, about)
         if reason:
             raise ValueError(f"the explainer at {folder} does not fit this CNN: {reason}")
         return kind.build(cnn, size, load_generator(folder), **about["settings"])
@@ -204,8 +216,65 @@ class ContrastiveExplainer(GeneratorExplainer):
         return self.maker(images, target).activations
 
 
+class UniversalExplainer(GeneratorExplainer):
+    """A generator trained on a pool of CNNs, conditioned on evidence: it explains CNNs that it has never met.
+
+        explainer = UniversalExplainer(cnn, (224, 224), load_generator(folder), count=4)
+        maps = explainer.attribute(images)    # one forward pass of the CNN, one of the generator
+
+    Args:
+        cnn: the CNN to be explained, any.
+        image_size: height and width that the generator was trained at; images may have any.
+        generator: the trained generator; other conditions than it takes raise ``ValueError``.
+        count: number of the CNN's layers that are read; salience: as for
+            :func:`gan_lib.gan.conditions.evidence_maps`.
+    """
+
+    kind = "universal"
+    prefix = "universal_"
+    fits_any = True
+
+    def __init__(
+        self,
+        cnn: nn.Module,
+        image_size: tuple[int, int],
+        generator: Generator,
+        count: int = 4,
+        salience: bool = False,
+    ) -> None:
+        super().__init__(cnn, image_size, generator)
+        self.makers = EvidenceMakers(cnn, count, salience)
+        given, taken = evidence_channels(count, salience), tuple(generator.sizes.features)
+        if given != taken:
+            raise ValueError(f"there are conditions of {given} channels, the generator takes {taken}")
+
+    @classmethod
+    def build(
+        cls, cnn: nn.Module, image_size: tuple[int, int], generator: Generator, **settings: Any
+    ) -> Self:
+        return cls(cnn, image_size, generator, **settings)
+
+    def settings(self) -> dict[str, Any]:
+        return {"count": self.makers.count, "salience": self.makers.salience}
+
+    def conditions(self, images: Tensor, target: Target) -> Sequence[Tensor]:
+        return self.makers(images, target).activations
+
+    def drawn(self, images: Tensor, conditions: Sequence[Tensor]) -> Tensor:
+        """Maps at the images' size, drawn at the nearest one that the stem's stride divides."""
+        stride, size = self.generator.sizes.stem_stride, (images.shape[-2], images.shape[-1])
+        nearest = (_multiple(size[0], stride), _multiple(size[1], stride))
+        if nearest == size:
+            return super().drawn(images, conditions)
+        return upsample(super().drawn(upsample(images, nearest), conditions), size)
+
+
+def _multiple(side: int, stride: int) -> int:
+    return max(1, round(side / stride)) * stride
+
+
 KINDS: dict[str, type[GeneratorExplainer]] = {
-    kind.kind: kind for kind in (GANExplainer, ContrastiveExplainer)
+    kind.kind: kind for kind in (GANExplainer, ContrastiveExplainer, UniversalExplainer)
 }
 
 

@@ -25,6 +25,7 @@ from gan_lib.core.registry import Registry
 from gan_lib.explainers.base import Explainer
 from gan_lib.explainers.baselines import GradCAM
 from gan_lib.explainers.controls import Edges, RandomMap
+from gan_lib.explainers.evidence import EvidenceProjection
 from gan_lib.explainers.gan import GeneratorExplainer
 from gan_lib.explainers.gradients import (
     DeepLift,
@@ -50,10 +51,12 @@ class Method:
         make: from a CNN, and options by name, to the explainer; an :class:`Explainer` class will do.
         kind: a ``baseline`` learns nothing, a ``control`` does not look at the CNN, what is ``trained`` takes
             ``pretrained``, the folder in which its own folder lies.
+        travels: what is trained explains any CNN, and not only the one that it was trained on.
     """
 
     make: Callable[..., Explainer]
     kind: Kind = "baseline"
+    travels: bool = False
 
     def takes(self, option: str) -> bool:
         """Whether there is such an option, for instance ``layer``."""
@@ -109,6 +112,7 @@ _BASELINES: dict[str, Callable[..., Explainer]] = {
     "gradient_shap": GradientShap,
     "guided_backprop": GuidedBackprop,
     "grad_cam": GradCAM,
+    "evidence_projection": EvidenceProjection,
     "guided_grad_cam": GuidedGradCAM,
     "occlusion": Occlusion,
     "feature_ablation": FeatureAblation,
@@ -119,5 +123,6 @@ for _name, _make in _BASELINES.items():
     METHODS.register(_name, Method(_make))
 METHODS.register("edges", Method(Edges, "control"))
 METHODS.register("random", Method(RandomMap, "control"))
-for _name in ("lsft", "gsft", "contrastive_lsft", "contrastive_gsft"):
-    METHODS.register(_name, Method(partial(_pretrained, _name), "trained"))
+for _name in ("lsft", "gsft", "contrastive_lsft", "contrastive_gsft", "universal_lsft", "universal_gsft"):
+    travels = _name.startswith("universal")
+    METHODS.register(_name, Method(partial(_pretrained, _name), "trained", travels))

@@ -134,3 +134,10 @@ def mask_of_area(logits: Tensor, area: Tensor) -> Tensor:
 def saturation_loss(logits: Tensor, limit: float = 6.0) -> Tensor:
     """Mean squared excess of logits over +-limit: a saturated sigmoid neither learns nor ranks pixels."""
     return F.relu(logits.abs() - limit).square().mean()
+
+
+def likeness_loss(logits: Tensor, others: Tensor, margin: float = 0.1) -> Tensor:
+    """Mean excess over a margin of the correlation of maps with others of the same images, both as logits
+    (B, 1, H, W): zero where they have nothing in common."""
+    one, two = (own.flatten(1) - own.flatten(1).mean(1, keepdim=True) for own in (logits, others))
+    return F.relu(F.cosine_similarity(one, two, dim=1) - margin).mean()

@@ -9,6 +9,7 @@ applies all registered ones (:data:`MEASURES`, where the recipe for one's own is
 from gan_lib.core.masking import masked_images
 from gan_lib.metrics.base import PerImage, intervals_by, stated, summarise, summary
 from gan_lib.metrics.boxes import best_alphas, box_scores, evidence_boxes, map_boxes
+from gan_lib.metrics.counterfactuals import average_precision, differing
 from gan_lib.metrics.curves import Probe, area_under, perturbation_curves
 from gan_lib.metrics.faithfulness import average_drop, class_probability, increase_in_confidence
 from gan_lib.metrics.localisation import (
@@ -21,9 +22,10 @@ from gan_lib.metrics.localisation import (
 )
 from gan_lib.metrics.measures import MEASURES, Measure, headings
 from gan_lib.metrics.pairs import differences, verdicts, win_shares, wins_against
-from gan_lib.metrics.quality import adcc, entropy, max_sensitivity
+from gan_lib.metrics.quality import adcc, discrete_entropy, entropy, max_sensitivity
 from gan_lib.metrics.road import road_curves, road_score
 from gan_lib.metrics.sanity import pooled, sanity_checks, sanity_scores
+from gan_lib.metrics.sanity_forms import efficient_sanity_scores, smooth_sanity_scores, smoothed
 from gan_lib.metrics.scores import judge
 from gan_lib.metrics.similarity import (
     agreement,
@@ -43,6 +45,7 @@ __all__ = [
     "agreement",
     "area_under",
     "average_drop",
+    "average_precision",
     "best_alphas",
     "box_scores",
     "class_probability",
@@ -50,7 +53,10 @@ __all__ = [
     "dice",
     "dice_at_area",
     "differences",
+    "differing",
+    "discrete_entropy",
     "distinct_values",
+    "efficient_sanity_scores",
     "entropy",
     "evidence_boxes",
     "headings",
@@ -72,6 +78,8 @@ __all__ = [
     "sanity_checks",
     "sanity_scores",
     "similarity_scores",
+    "smooth_sanity_scores",
+    "smoothed",
     "stated",
     "structural_similarity",
     "summarise",

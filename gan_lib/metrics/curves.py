@@ -75,7 +75,7 @@ class Curves(NamedTuple):
 
 
 def perturbation_curves(
-    probe: Probe, images: Tensor, maps: Tensor, target: Tensor, steps: int = 20, fill: str = "black"
+    probe: Probe, images: Tensor, maps: Tensor, target: Tensor, steps: int = 20, fill: str | Tensor = "black"
 ) -> Curves:
     """Deletion and insertion curves (RISE, Petsiuk et al., BMVC 2018), batched over images and steps.
 
@@ -89,16 +89,20 @@ def perturbation_curves(
         images: (B, 3, H, W) in [0, 1]; target: (B,) their explained classes.
         maps: (B, 1, H, W); equal values go in reading order.
         steps: S of the curves; fewer where the image has fewer pixels.
-        fill: what stands in place of hidden pixels, one of :data:`gan_lib.core.masking.FILLS`.
+        fill: what stands in place of hidden pixels, one of :data:`gan_lib.core.masking.FILLS`, or other
+            images (B, 3, H, W), as counterfactuals are.
 
     Raises:
-        ValueError: no step.
+        ValueError: no step, or other images of another number or size.
     """
     positive(steps=steps)
+    if isinstance(fill, Tensor) and fill.shape != images.shape:
+        raise ValueError(f"a fill of {tuple(fill.shape)} does not stand for images {tuple(images.shape)}")
     pixels = images.shape[-1] * images.shape[-2]
     width = -(-pixels // steps)
     counts = torch.tensor([*range(0, pixels, width), pixels], device=images.device)
-    hidden, rank = filling(images, fill), pixel_ranks(maps)  # (B, 3, H, W), (B, 1, H, W)
+    hidden = fill if isinstance(fill, Tensor) else filling(images, fill)  # (B, 3, H, W)
+    rank = pixel_ranks(maps)  # (B, 1, H, W)
     deletion = images.new_empty((len(images), len(counts)), dtype=torch.float32)
     insertion = torch.empty_like(deletion)
     deletion[:, 0] = insertion[:, -1] = probe(images, target)

@@ -19,10 +19,11 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from gan_lib.core.registry import Registry
-from gan_lib.metrics import faithfulness, localisation, quality
+from gan_lib.metrics import counterfactuals, faithfulness, localisation, quality
 from gan_lib.metrics.curves import area_under
 from gan_lib.metrics.road import road_score
 
@@ -38,10 +39,14 @@ GIVEN = {
     "after": "(B,) probability of the classes on it",
     "curves": "gan_lib.metrics.curves.Curves, of insertion and deletion",
     "road": "two (B, S), as gan_lib.metrics.road_curves gives them",
+    "counterfactuals": "(B, 3, H, W) the images without what the class hangs on, where there are some",
+    "differing": "(B, 1, H, W) bool, where the images differ from these",
+    "rerendered_curves": "as curves, with the counterfactuals' pixels in place of hidden ones",
     "explain": "from images and classes to maps; costly, so batches are small",
     "maps_of_shown": "(B, 1, H, W) maps of what the maps show; with them, as with explain, that is on black",
 }
-SEEN, RANKED, AGAIN = {"shown", "after"}, {"curves", "road"}, {"explain", "maps_of_shown"}
+SEEN, AGAIN = {"shown", "after"}, {"explain", "maps_of_shown"}
+RANKED = {"curves", "road", "rerendered_curves"}
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,12 @@ def pointing(maps: Tensor, evidence: Tensor) -> Tensor:
     return localisation.pointing_game(maps, evidence, round(TOLERANCE * max(maps.shape[-2:])))
 
 
+def _defined_mass(maps: Tensor, evidence: Tensor) -> Tensor:
+    """The mass inside (B,); NaN where there is no evidence, and not 0: no map could have any there."""
+    scores = localisation.mass_inside(maps, evidence)
+    return torch.where(evidence.flatten(1).any(1), scores, torch.nan)
+
+
 MEASURES: Registry[Measure] = Registry("measure")
 for _name, _measure in {
     "area": Measure(lambda maps: maps.mean((1, 2, 3)), "area", higher_is_better=False, main=False),
@@ -106,6 +117,33 @@ for _name, _measure in {
         lambda curves: area_under(curves.insertion - curves.deletion, curves.shares), "insertion\n- deletion"
     ),
     "road": Measure(road_score, "ROAD"),
+    "differing_pointing": Measure(
+        lambda maps, differing: pointing(maps, differing), "pointing\nat what differs"
+    ),
+    "differing_mass": Measure(
+        lambda maps, differing: _defined_mass(maps, differing), "mass on\nwhat differs"
+    ),
+    "differing_precision": Measure(
+        lambda maps, differing: counterfactuals.average_precision(maps, differing),
+        "average precision\nof what differs",
+    ),
+    "insertion_rerendered": Measure(
+        lambda rerendered_curves: area_under(rerendered_curves.insertion, rerendered_curves.shares),
+        "insertion\nrerendered",
+        main=False,
+    ),
+    "deletion_rerendered": Measure(
+        lambda rerendered_curves: area_under(rerendered_curves.deletion, rerendered_curves.shares),
+        "deletion\nrerendered",
+        higher_is_better=False,
+        main=False,
+    ),
+    "insertion - deletion_rerendered": Measure(
+        lambda rerendered_curves: area_under(
+            rerendered_curves.insertion - rerendered_curves.deletion, rerendered_curves.shares
+        ),
+        "insertion - deletion\nrerendered",
+    ),
     "adcc": Measure(quality.adcc, "ADCC"),
     "sensitivity": Measure(quality.max_sensitivity, "sensitivity", higher_is_better=False),
 }.items():

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from captum.metrics import sensitivity_max
+from scipy.stats import entropy as shannon_entropy
 from torch import Tensor
 
+from gan_lib.core.options import positive
 from gan_lib.core.runtime import quiet, seeded
 from gan_lib.metrics.similarity import correlation
 
@@ -23,6 +26,25 @@ def entropy(maps: Tensor) -> Tensor:
     total = flat.sum(1, keepdim=True)
     found = torch.special.entr(flat / total.clamp(min=1e-12)).sum(1)
     return torch.where(total[:, 0] > 0, found, torch.nan).float()
+
+
+def discrete_entropy(maps: Tensor, bins: int = 100) -> Tensor:
+    """Complexity as the entropy (B,) of the histogram of a map's values, in nats (Hedström et al., 2023).
+
+        discrete_entropy(maps)  # 0 for a constant map, log(bins) for values that are evenly spread
+
+    With the share :math:`p_i` of the pixels whose value lies in the i-th of equal bins, which reach from the
+    map's least value to its greatest,
+
+    .. math:: H = -\\sum_i p_i \\log p_i
+
+    Raises:
+        ValueError: no bin.
+    """
+    positive(bins=bins)
+    values = maps.detach().flatten(1).double().cpu().numpy()  # (B, H * W)
+    counts = [np.histogram(own, bins)[0] for own in values]
+    return torch.tensor([shannon_entropy(own) for own in counts], dtype=torch.float32)
 
 
 def adcc(maps: Tensor, maps_of_shown: Tensor, before: Tensor, after: Tensor) -> Tensor:

@@ -49,17 +49,33 @@ def sanity_scores(
     """
     positive(methods=len(methods), images=len(images), stages=stages, other_classes=classes - 1)
     first = {name: explain(cnn, images, target) for name, explain in methods.items()}
-    forgetting = [
-        _alike(first[name], explain(net.requires_grad_(False), images, target), method=name, share=share)
-        for share, net in randomised(cnn, images[:1], stages, seed)
-        for name, explain in methods.items()
-    ]
+    forgetting = forgetting_scores(methods, first, cnn, images, target, stages, seed)
     steps = torch.randint(1, classes, (len(target),), generator=torch.Generator().manual_seed(seed))
     other = (target + steps.to(target)) % classes
     logits = [
         _alike(first[name], explain(cnn, images, other), method=name) for name, explain in methods.items()
     ]
-    return pd.concat(forgetting, ignore_index=True), pd.concat(logits, ignore_index=True)
+    return forgetting, pd.concat(logits, ignore_index=True)
+
+
+def forgetting_scores(
+    methods: Mapping[str, Explain],
+    first: Mapping[str, Tensor],
+    cnn: nn.Module,
+    images: Tensor,
+    target: Tensor,
+    stages: int,
+    seed: int = 0,
+    bottom_up: bool = False,
+) -> pd.DataFrame:
+    """The part of :func:`sanity_scores` in which layers are drawn anew, given the ``first`` maps by name;
+    with ``bottom_up`` from the first layer to the last."""
+    made = [
+        _alike(first[name], explain(net.requires_grad_(False), images, target), method=name, share=share)
+        for share, net in randomised(cnn, images[:1], stages, seed, bottom_up)
+        for name, explain in methods.items()
+    ]
+    return pd.concat(made, ignore_index=True)
 
 
 def _alike(maps: Tensor, others: Tensor, **labels: Any) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from gan_lib.core.masking import blend, filling, pixel_ranks
 from gan_lib.core.options import positive
 from gan_lib.metrics.base import PerImage
 from gan_lib.metrics.checks import check_images, check_maps, check_masks
+from gan_lib.metrics.counterfactuals import RERENDERED, differing
 from gan_lib.metrics.curves import Curves, Probe, perturbation_curves
 from gan_lib.metrics.faithfulness import class_probability
 from gan_lib.metrics.measures import MEASURES
@@ -44,6 +45,10 @@ class _Case(dict[str, Any]):
 MADE: dict[str, Callable[[_Case], Any]] = {
     "after": lambda own: own["ask"](own["shown"], own["target"]),
     "curves": lambda own: perturbation_curves(*(own[name] for name in (*RANKED_BY, "steps"))),
+    "differing": lambda own: differing(own["images"], own["counterfactuals"]),
+    "rerendered_curves": lambda own: perturbation_curves(
+        *(own[name] for name in (*RANKED_BY, "steps", "counterfactuals"))
+    ),
     "road": lambda own: road_curves(*(own[name] for name in (*RANKED_BY, "shares"))),
     "maps_of_shown": lambda own: own["explain"](own["shown"], own["target"]),
 }
@@ -57,6 +62,7 @@ def judge(
     *,
     evidence: Tensor | None = None,
     reference: Tensor | None = None,
+    counterfactuals: Tensor | None = None,
     explain: Mapping[Key, Explain] | None = None,
     fills: Sequence[str] = ("black", "blur"),
     areas: Sequence[float] = (),
@@ -77,6 +83,9 @@ def judge(
         evidence: (N, 1, H, W) bool, where the evidence is known to be: for ``evidence_dice``, ``mass``,
             ``pointing`` (the highest pixel may miss by 3 % of the side, as published) and others.
         reference: (N, 1, H, W) in [0, 1], maps that the column ``dice`` compares with.
+        counterfactuals: (N, 3, H, W) in [0, 1], the same images without what the class hangs on
+            (:mod:`gan_lib.data.counterfactuals`): for measures of where they differ, ``differing_mass`` and
+            others, and as one more fill, for drops, ``drop_rerendered``, and curves, ``deletion_rerendered``.
         explain: by method and seed, from images (B, 3, H, W) and classes (B,) to maps (B, 1, H, W): for
             measures that explain again, ``adcc`` and ``sensitivity``.
         fills: what stands in place of what a map hides (:data:`gan_lib.core.masking.FILLS`); for each there
@@ -101,20 +110,27 @@ def judge(
         raise ValueError(f"steps {steps} and {limits} are from 0, areas {areas} and road {road} in 0..1")
     if wrong := [key for key, own in maps.items() if len(own) != len(images)]:
         raise ValueError(f"{len(images)} images, but not as many maps of {wrong}")
-    given = {"explained": explained, "evidence": evidence, "reference": reference}
+    masks = {"evidence": evidence, "reference": reference, "counterfactuals": counterfactuals}
+    given = {"explained": explained, **masks}
     if short := [name for name, own in given.items() if own is not None and len(own) != len(images)]:
         raise ValueError(f"{len(images)} images, but not as many of {', '.join(short)}")
     check_images(images)
     check_maps(images, {f"maps of {key}": own for key, own in maps.items()})
     check_maps(images, {"reference": reference})
     check_masks(images, evidence)
+    if counterfactuals is not None:
+        check_images(counterfactuals)
+        differing(images[:1], counterfactuals[:1])  # of the same size
     if explain and (lacking := [key for key in maps if key not in explain]):
         raise KeyError(f"nothing that explains again: {lacking}")
     if useless := [name for name in limits if MEASURES[name].stage != 3]:
         raise ValueError(f"{', '.join(useless)} in first: only for measures that explain again")
     device, probe = weight_of(cnn).device, Probe(cnn, size=(images.shape[-2], images.shape[-1]))
-    masks = {"evidence": evidence, "reference": reference}
     there = {name: own is not None for name, own in masks.items()} | {"curves": steps > 0, "road": bool(road)}
+    there |= {
+        "differing": there["counterfactuals"],
+        "rerendered_curves": there["counterfactuals"] and steps > 0,
+    }
     there |= dict.fromkeys(("explain", "maps_of_shown"), bool(explain))
     asked = [name for name, own in MEASURES.items() if all(there.get(given, True) for given in own.needs)]
     plain, seen, ranked, again = ([name for name in asked if MEASURES[name].stage == i] for i in range(4))
@@ -138,6 +154,8 @@ def judge(
 
     for rows in torch.arange(len(images)).split(batch_size):
         hidden = {fill: filling(images[rows].to(device), fill) for fill in fills}
+        if counterfactuals is not None:
+            hidden[RERENDERED] = counterfactuals[rows].to(device)
         for key, case in cases(rows, probe):
             score(plain, key, case)
             ranks, pixels = pixel_ranks(case["maps"]), case["maps"].shape[1:].numel()

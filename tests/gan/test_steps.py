@@ -286,10 +286,10 @@ class ColourNet(nn.Module):
 def trainer_of(options=OPTIONS, line=SHARP):
     images = ImageSplit(PIXELS, torch.full((6,), 7))  # labels say nothing
     state = GANState(Drawer(*line, sees_maps=False), Critic(1.0, 2.0), options, CPU)
-    trainer = contrastive._Trainer(state, FeatureMaker(ColourNet(), (2, 2), 1), images, options)
-    assert trainer.classes.tolist() == CLASSES.tolist()
-    trainer.order = torch.arange(6)
-    return trainer
+    cnn = contrastive.CNNTask(FeatureMaker(ColourNet(), (2, 2), 1), images, options, CPU)
+    assert cnn.classes.tolist() == CLASSES.tolist()
+    cnn.order = torch.arange(6)
+    return contrastive._Trainer(state, cnn)
 
 
 def draws_of(options, count, seed):
@@ -467,9 +467,9 @@ def test_with_one_fill_the_criterion_is_what_it_was():
     rows = torch.arange(6).repeat(11)
     with torch.no_grad():
         parts = [
-            trainer.weighted(
-                trainer.objective(
-                    trainer.state.average.module, trainer.task(part, 0, mosaics=False), index, "black"
+            trainer.cnn.weighted(
+                trainer.cnn.objective(
+                    trainer.state.average.module, trainer.cnn.task(part, 0, mosaics=False), index, "black"
                 )[0]
             )
             * len(part)

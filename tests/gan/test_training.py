@@ -328,13 +328,7 @@ def test_the_weights_with_the_lowest_criterion_are_kept(scenes, maker, tmp_path,
 
 
 def test_mosaics_ask_for_either_part(scenes, maker, tmp_path):
-    state = GANState(
-        make_generator("lsft", conditions=3, features=maker.channels, width=8, stem_stride=8),
-        ProjectionDiscriminator(10, DiscriminatorSizes(4, 4)),
-        CONTRASTIVE,
-        make_fabric("cpu"),
-    )
-    trainer = contrastive._Trainer(state, maker, scenes.train, CONTRASTIVE)
+    trainer = contrastive.CNNTask(maker, scenes.train, CONTRASTIVE, make_fabric("cpu"))
     trainer.classes = torch.arange(60) % 3
     trainer.order = torch.arange(60)
     rows = torch.arange(12)

@@ -216,7 +216,10 @@ def test_headings_and_directions():
         **dict.fromkeys(
             ("distinct_values", "increase", "insertion", "insertion - deletion", "road", "adcc"), True
         ),
+        **dict.fromkeys((f"differing_{name}" for name in ("pointing", "mass", "precision")), True),
+        **dict.fromkeys(("insertion_rerendered", "insertion - deletion_rerendered"), True),
         **dict.fromkeys(("area", "entropy", "drop", "deletion", "sensitivity"), False),
+        "deletion_rerendered": False,
     }
     for wrong in ("won", "mass_black", "dropped"):
         with pytest.raises(KeyError, match="column of none"):

@@ -9,6 +9,7 @@ from gan_lib.gan.conditions.cumulative import (
     cumulative_average,
     linear_readout,
 )
+from gan_lib.gan.conditions.evidence import EvidenceMaker, EvidenceMakers, evidence_channels, evidence_maps
 from gan_lib.gan.conditions.features import FeatureMaker, Features, pooled
 from gan_lib.gan.conditions.store import StoredConditions, compute_conditions
 
@@ -16,12 +17,16 @@ __all__ = [
     "CONDITIONS",
     "ConditionMaker",
     "Conditions",
+    "EvidenceMaker",
+    "EvidenceMakers",
     "FeatureMaker",
     "Features",
     "StoredConditions",
     "compute_conditions",
     "condition_maker",
     "cumulative_average",
+    "evidence_channels",
+    "evidence_maps",
     "linear_readout",
     "pooled",
 ]

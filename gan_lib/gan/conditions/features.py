@@ -83,29 +83,34 @@ class FeatureMaker:
         fold: bool | None = None,
     ) -> None:
         positive(count=count)
-        noise = torch.rand(1, 3, *image_size, generator=torch.Generator().manual_seed(0))
-        example = noise.to(weight_of(cnn))
+        example = noise(image_size).to(weight_of(cnn))
         self.cnn, self.image_size = cnn, image_size
         copied = None if fold is False else folded(cnn, image_size)
         if fold and copied is None:
             raise ValueError("batch normalisation cannot be folded: torch.fx cannot trace the CNN")
         self.fold, self.net = copied is not None, copied or cnn
         self.head = self._find_head(example)
-        if layers is None:
-            convolutions = [
-                layer for layer in layers_in_order(self.net, example, with_places=True) if layer != self.head
-            ]
-            behind = convolutions[1:] or convolutions
-            if not behind:
-                raise ValueError("the CNN's last layer is its only convolution: there is nothing to read")
-            if len(behind) < count:
-                told = f"{len(behind)} layers are read instead of {count}: the CNN has no more convolutions"
-                warnings.warn(told, stacklevel=2)
-            layers = behind if len(behind) <= count else spread(convolutions, count + 1)[1:]
-        self.layers = list(layers)
-        self.last = last_places(self.net, example, before=self.head)
+        self.layers = list(self._choose(example, count) if layers is None else layers)
+        self.last = self._find_last(example)
         self.has_places = self._sees_pooled(example)
         self.channels = tuple(int(activation.shape[1]) for activation in self(example).activations)
+
+    def _choose(self, example: Tensor, count: int) -> list[str]:
+        """``count`` convolutions spread over the depth, without the first, or all where there are fewer."""
+        convolutions = [
+            layer for layer in layers_in_order(self.net, example, with_places=True) if layer != self.head
+        ]
+        behind = convolutions[1:] or convolutions
+        if not behind:
+            raise ValueError("the CNN's last layer is its only convolution: there is nothing to read")
+        if len(behind) < count:
+            told = f"{len(behind)} layers are read instead of {count}: the CNN has no more convolutions"
+            warnings.warn(told, stacklevel=3)
+        return behind if len(behind) <= count else spread(convolutions, count + 1)[1:]
+
+    def _find_last(self, example: Tensor) -> str:
+        """The last layer with places before the head."""
+        return last_places(self.net, example, before=self.head)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "net"}
@@ -160,17 +165,27 @@ class FeatureMaker:
             ValueError: a wrong number of targets.
         """
         names = [*self.layers, self.last, self.head + INPUT]
-        own, wanted = weight_of(self.net), weight_of(self.cnn)
-        if (own.device, own.dtype) != (wanted.device, wanted.dtype):
-            self.net.to(wanted)  # the CNN was moved by another of its explainers
-        given = as_input(self.net, images)
+        given, size = self._given(images), (images.shape[-2], images.shape[-1])
         with torch.no_grad(), evaluation_mode(self.net), Capture(self.net, names) as captured:
             logits = self.net(given)  # (B, K)
             explained = resolve_target(logits, target)  # (B,)
-            activations = [captured[layer] for layer in self.layers]
-            embedding = pooled(captured[self.head + INPUT])  # (B, D)
             evidence = self.evidence(captured[self.last], explained)
-        return Features((*activations, evidence), logits, embedding, explained)
+            embedding = pooled(captured[self.head + INPUT])  # (B, D)
+            conditions = self.conditions([captured[layer] for layer in self.layers], evidence, size)
+        return Features(conditions, logits, embedding, explained)
+
+    def conditions(
+        self, activations: Sequence[Tensor], evidence: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, ...]:
+        """The conditions of images of a size, from activations of the layers and the evidence."""
+        return (*activations, evidence)
+
+    def _given(self, images: Tensor) -> Tensor:
+        """Images as the copy that runs takes them; it follows the CNN, which others may have moved."""
+        own, wanted = weight_of(self.net), weight_of(self.cnn)
+        if (own.device, own.dtype) != (wanted.device, wanted.dtype):
+            self.net.to(wanted)
+        return as_input(self.net, images)
 
     def embeddings(self, images: Tensor, batch_size: int = 128) -> Tensor:
         """What the CNN's last layer sees of images (N, 3, H, W), in batches: (N, D) float32 on the CPU."""
@@ -200,8 +215,17 @@ class FeatureMaker:
             )
         rows = torch.arange(len(logits), device=logits.device)
         own = logits[rows, explained]  # (B, h, w)
-        sure = own - logits.logsumexp(1) if meaning in EXCLUSIVE else F.logsigmoid(own)
-        return torch.stack([own, sure], dim=1)
+        return torch.stack([own, certainty(logits, own, meaning)], dim=1)
+
+
+def certainty(logits: Tensor, own: Tensor, meaning: Meaning) -> Tensor:
+    """The log-probability (B, ...) of classes whose logits, of logits (B, K, ...), are (B, ...)."""
+    return own - logits.logsumexp(1) if meaning in EXCLUSIVE else F.logsigmoid(own)
+
+
+def noise(size: tuple[int, int]) -> Tensor:
+    """An example to find layers by, (1, 3, H, W) in [0, 1], the same always."""
+    return torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
 
 
 def _alike(outputs: Tensor, scores: Tensor) -> bool:

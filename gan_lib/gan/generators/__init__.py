@@ -1,5 +1,6 @@
 """Networks of the GANs: LSFT and GSFT generators, and the discriminators."""
 
+from gan_lib.gan.generators.conditioning import projections
 from gan_lib.gan.generators.discriminators import Discriminator, DiscriminatorSizes, ProjectionDiscriminator
 from gan_lib.gan.generators.layers import GeneratorSizes, conv3x3
 from gan_lib.gan.generators.variants import (
@@ -29,6 +30,7 @@ __all__ = [
     "load_generator",
     "make_generator",
     "parameter_count",
+    "projections",
     "save_generator",
     "transplanted",
 ]

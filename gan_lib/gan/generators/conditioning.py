@@ -101,3 +101,11 @@ class FeatureConditions(nn.Module):
         adapted = [adapter(given, size) for adapter, given in zip(self.adapters, conditions, strict=True)]
         joined: Tensor = F.leaky_relu(torch.cat(adapted, dim=1), SLOPE)  # (B, n * Q, h, w)
         return self.joint(joined)
+
+
+def projections(conditions: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """What evidence conditions say without a generator, (B, 1, H, W): the mean over the conditions of their
+    first two channels' sum (:mod:`gan_lib.gan.conditions.evidence`), at a size (H, W)."""
+    total = sum(resize(given[:, :2].sum(1, keepdim=True), size) for given in conditions)
+    assert isinstance(total, Tensor)
+    return total / len(conditions)

@@ -32,6 +32,10 @@ class GeneratorSizes:
             0 for none (paper).
         features: channels of every condition when they are activations of the CNN; empty when they
             are maps.
+        image: what the generator sees of the image itself: the ``whole``; the ``fine`` branch alone, which
+            draws details; or ``none``, so that a map can only follow the conditions.
+        prior: add the conditions' own projections (:mod:`gan_lib.gan.conditions.evidence`) to the logits, so
+            that an untrained generator draws them.
     """
 
     conditions: PositiveInt = 8
@@ -43,6 +47,8 @@ class GeneratorSizes:
     stem_stride: Literal[1, 2, 4, 8] = 1
     detail: NonNegativeInt = 0
     features: tuple[PositiveInt, ...] = ()
+    image: Literal["whole", "fine", "none"] = "whole"
+    prior: bool = False
 
     def __post_init__(self) -> None:
         if self.features and len(self.features) != self.conditions:

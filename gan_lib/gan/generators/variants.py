@@ -35,7 +35,7 @@ from torch.nn import functional as F
 
 from gan_lib.core.registry import Registry
 from gan_lib.core.storage import load_tensors, read_json, save_tensors, write_json
-from gan_lib.gan.generators.conditioning import Adapter, FeatureConditions, MapConditions
+from gan_lib.gan.generators.conditioning import Adapter, FeatureConditions, MapConditions, projections
 from gan_lib.gan.generators.layers import (
     SLOPE,
     GeneratorSizes,
@@ -49,6 +49,7 @@ from gan_lib.gan.generators.layers import (
 )
 
 GENERATORS: Registry[type[Generator]] = Registry("generator")
+QUIET = 0.1  # of the weights that draw the logits, where there is a prior
 _BY_CLASS: dict[str, type[Generator]] = {}  # every subclass, by which those that nobody registered are found
 
 
@@ -72,6 +73,12 @@ class Generator(nn.Module):
         self.closing = conv3x3(sizes.width, sizes.width)
         self.contrast = Contrast() if sizes.features else None
         self.output = DetailBranch(sizes) if sizes.detail else CoarseOutput(sizes)
+        if sizes.prior:
+            if not sizes.features:
+                raise ValueError("the prior is made of evidence conditions: maps have none")
+            drawn = self.output.output if isinstance(self.output, DetailBranch) else self.output
+            with torch.no_grad():
+                drawn.weight.mul_(QUIET)
 
     def body(self, features: Tensor, conditions: Tensor) -> Tensor:
         """Features (B, C, h, w) of the stem, modulated by processed conditions (B, n * Q, h, w)."""
@@ -93,9 +100,13 @@ class Generator(nn.Module):
         if any(side % stride for side in size):
             raise ValueError(f"image size {tuple(size)} is no multiple of the stem's stride {stride}")
         processed = self.condition_network(conditions, images)
-        stem = self.stem(images)  # (B, C, h, w)
+        grey = torch.full_like(images, 0.5)
+        stem = self.stem(images if self.sizes.image == "whole" else grey)  # (B, C, h, w)
         features = F.leaky_relu(stem + self.closing(self.body(stem, processed)), SLOPE)
-        logits: Tensor = self.output(images, features, conditions)
+        seen = grey if self.sizes.image == "none" else images
+        logits: Tensor = self.output(seen, features, conditions)
+        if self.sizes.prior:
+            logits = logits + projections(conditions, (size[0], size[1]))
         return logits if self.contrast is None else self.contrast(logits)
 
     def forward(self, images: Tensor, conditions: Tensor | Sequence[Tensor]) -> Tensor:

@@ -19,7 +19,7 @@ from lightning_fabric import Fabric
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from gan_lib.core.capture import INPUT, Capture, evaluation_mode
+from gan_lib.core.capture import INPUT, Capture, evaluation_mode, frozen
 from gan_lib.core.inputs import layout_for, weight_of
 from gan_lib.core.masking import Fill, blend, filling
 from gan_lib.core.options import Decay, Share, options
@@ -28,7 +28,7 @@ from gan_lib.core.runtime import make_fabric
 from gan_lib.core.storage import tensor_bytes
 from gan_lib.data import ImageSplit
 from gan_lib.data.mosaics import Mosaic, mosaic
-from gan_lib.gan.conditions import FeatureMaker, pooled
+from gan_lib.gan.conditions import FeatureMaker, Features, pooled
 from gan_lib.gan.generators import Generator, ProjectionDiscriminator
 from gan_lib.gan.objectives import (
     Adversarial,
@@ -39,7 +39,7 @@ from gan_lib.gan.objectives import (
     saturation_loss,
     total_variation,
 )
-from gan_lib.gan.training.loop import GANState, Schedule, frozen, train_gan
+from gan_lib.gan.training.loop import GANState, Schedule, train_gan
 
 
 @options
@@ -132,14 +132,14 @@ def partners(classes: Tensor) -> Tensor:
     return torch.where(differs.any(1), ahead.argmin(1), -1)
 
 
-class _Trainer:
-    """The objective of one batch, for training and for the criterion."""
+class CNNTask:
+    """One CNN with its images: what is asked about them, and the objective of a batch."""
 
     def __init__(
-        self, state: GANState, maker: FeatureMaker, images: ImageSplit, options: ContrastiveOptions
+        self, maker: FeatureMaker, images: ImageSplit, options: ContrastiveOptions, fabric: Fabric
     ) -> None:
-        self.state, self.maker, self.images = state, maker, images
-        self.options, self.fabric = options, state.fabric
+        self.maker, self.images = maker, images
+        self.options, self.fabric = options, fabric
         # A folder's images come class by class, so which ones are held out is drawn: the last of these.
         self.order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
         seen = [
@@ -149,8 +149,10 @@ class _Trainer:
         ]
         # What the CNN predicts and sees: (N,), (N, D).
         self.classes, self.embeddings = (torch.cat(column) for column in zip(*seen, strict=True))
-        first = images.batch(self.order[:256]).images.to(self.fabric.device)
-        state.generator.prepare(maker(first).activations)
+
+    def first(self, count: int = 256) -> Features:
+        """What the CNN makes of the first images of the order."""
+        return self.maker(self.images.batch(self.order[:count]).images.to(self.fabric.device))
 
     def task(self, rows: Tensor, step: int, mosaics: bool = True) -> Task:
         """The images at some places of the order, or at every ``mosaic_every``-th step mosaics of them."""
@@ -171,15 +173,21 @@ class _Trainer:
                 return Task(joined, classes[asked], classes[other], originals[asked], parts)
         return Task(pictures, classes, torch.full_like(classes, -1), originals, 1)
 
+    def drawn(self, generator: nn.Module, task: Task) -> Tensor:
+        """Logits (B, 1, H, W) of a generator's maps."""
+        conditions = self.maker(task.pictures, task.classes).activations
+        with self.fabric.autocast():
+            return generator.logits(task.pictures, conditions).float()  # type: ignore[operator]
+
     def objective(
         self, generator: nn.Module, task: Task, seed: int, fill: str
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Losses by name, and the explained images (B, 3, H, W); the seed decides the masks' areas."""
-        options = self.options
-        conditions = self.maker(task.pictures, task.classes).activations
-        with self.fabric.autocast():
-            logits = generator.logits(task.pictures, conditions).float()  # type: ignore[operator]
-        maps = logits.sigmoid()  # (B, 1, H, W)
+        return self.losses(self.drawn(generator, task), task, seed, fill)
+
+    def losses(self, logits: Tensor, task: Task, seed: int, fill: str) -> tuple[dict[str, Tensor], Tensor]:
+        """The same of the logits (B, 1, H, W) of maps."""
+        options, maps = self.options, logits.sigmoid()  # (B, 1, H, W)
         low, high = (limit / task.parts for limit in options.area)
         masks = self._masks(logits, maps, task.parts, seed)
         hidden = filling(task.pictures, fill)
@@ -227,25 +235,36 @@ class _Trainer:
             + losses["saturation"]
         )
 
-    def step(self, rows: Tensor) -> dict[str, float]:
-        """One update of the generator and, when it is due, of the discriminator."""
-        state, step = self.state, self.state.step
-        task = self.task(rows, step)
-        losses, shown = self.objective(state.generator, task, step, self.options.fill(step))
-        total = self.weighted(losses)
-        return state.update(losses, total, (task.pictures, task.classes), (shown, task.classes))
-
     @torch.no_grad()
-    def criterion(self, rows: Tensor) -> float:
-        """The averaged generator's objective, over all fills, on rows that it is not trained on."""
-        generator, fills = self.state.average.module, self.options.fills
-        totals = []
+    def criterion(self, generator: nn.Module, rows: Tensor) -> float:
+        """A generator's objective, over all fills, on rows that it is not trained on."""
+        fills, totals = self.options.fills, []
         for index, part in enumerate(rows.split(64)):
             task = self.task(part, 0, mosaics=False)
             for fill in fills:
                 losses, _ = self.objective(generator, task, index, fill)
                 totals.append(self.weighted(losses) * len(part))
         return float(torch.stack(totals).sum() / (len(rows) * len(fills)))
+
+
+class _Trainer:
+    """The steps of a training for one CNN."""
+
+    def __init__(self, state: GANState, cnn: CNNTask) -> None:
+        self.state, self.cnn = state, cnn
+        state.generator.prepare(cnn.first().activations)
+
+    def step(self, rows: Tensor) -> dict[str, float]:
+        """One update of the generator and, when it is due, of the discriminator."""
+        state, step = self.state, self.state.step
+        task = self.cnn.task(rows, step)
+        losses, shown = self.cnn.objective(state.generator, task, step, self.cnn.options.fill(step))
+        total = self.cnn.weighted(losses)
+        return state.update(losses, total, (task.pictures, task.classes), (shown, task.classes))
+
+    def criterion(self, rows: Tensor) -> float:
+        """The averaged generator's objective on rows that it is not trained on."""
+        return self.cnn.criterion(self.state.average.module, rows)
 
 
 def train_contrastive(
@@ -288,10 +307,10 @@ def train_contrastive(
     home = weight_of(maker.cnn).device
     try:
         state = GANState(generator, discriminator, options, fabric)
-        trainer = _Trainer(state, maker.to(fabric.device), images, options)
+        trainer = _Trainer(state, CNNTask(maker.to(fabric.device), images, options, fabric))
         held_out = torch.arange(count, len(images))
         # What the CNN makes of the images tells this CNN and these images from others.
-        identity = hashlib.sha256(tensor_bytes(trainer.embeddings)).hexdigest()
+        identity = hashlib.sha256(tensor_bytes(trainer.cnn.embeddings)).hexdigest()
         every = options.validate_every
         return train_gan(
             state, trainer.step, count, folder, identity, lambda: trainer.criterion(held_out), every

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from gan_lib.core.capture import frozen
 from gan_lib.core.options import Decay, Seed, Share, options
 from gan_lib.core.runtime import progress
 from gan_lib.core.storage import atomic_path, load_checkpoint, save_checkpoint
@@ -266,16 +266,3 @@ def _batches(count: int, options: Schedule) -> Iterator[tuple[int, Tensor]]:
 def _write(log: list[dict[Any, Any]], path: Path) -> None:
     with atomic_path(path) as temporary:  # a kill here loses no row
         pd.DataFrame(log).to_csv(temporary, index=False)
-
-
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """Within the block gradients flow through the module but not into its parameters."""
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
