@@ -80,7 +80,7 @@ def versions() -> dict[str, str]:
 class PeakMemory:
     """The memory of this process and of all that it started, watched within a block: ``peak.gib`` at its end.
 
-    It is the highest sum of proportional set sizes seen, every two seconds (asking costs some time): memory
+    It is the highest sum of proportional set sizes seen, every four seconds (asking costs some time): memory
     that several processes share counts once. Where the system does not tell them, resident sizes are added
     up.
     """
@@ -101,7 +101,7 @@ class PeakMemory:
         own, over = psutil.Process(), False
         while not over:
             self.gib = max(self.gib, sum(map(_memory, [own, *own.children(recursive=True)])) / 2**30)
-            over = self._end.wait(2.0)
+            over = self._end.wait(4.0)
 
 
 def _memory(process: psutil.Process) -> int:

@@ -12,13 +12,14 @@ from functools import partial
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import delayed
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from gan_lib.core.runtime import progress, threads
 from gan_lib.explainers import Explainer, GeneratorExplainer
 from gan_lib.metrics import judge
-from gan_lib.workbench.jobs import Run, Trained, TrainingPlan, train_all
+from gan_lib.workbench.jobs import Run, Trained, TrainingPlan, processes, train_all
 from gan_lib.workbench.samples import Sample
 from gan_lib.workbench.subject import Subject
 
@@ -99,8 +100,9 @@ class Cohort(Mapping[int, Subject]):
 
     def _side_by_side(self, calls: Sequence[Callable[[], T]]) -> list[T]:
         machine = self.first.machine
-        parallel = Parallel(n_jobs=max(1, min(machine.workers, len(calls))), return_as="generator")
-        made = parallel(delayed(_on_threads)(machine.job_threads, call) for call in calls)
+        made = processes(machine, len(calls))(
+            delayed(_on_threads)(machine.job_threads, call) for call in calls
+        )
         return list(progress(made, "CNNs", len(calls)))
 
     def _trained(self, plans: Sequence[TrainingPlan]) -> dict[Run, Trained]:
@@ -228,5 +230,6 @@ def judge_sample(
 
 
 def _on_threads(count: int, call: Callable[[], T]) -> T:
-    with threads(count):
+    """NumPy's sums depend on the number of threads as well: they are the same here and in a worker."""
+    with threads(count), threadpool_limits(count, "blas"):
         return call()

@@ -1,4 +1,4 @@
-"""Run notebooks headless, one after the other, and file their figures when they have succeeded."""
+"""Run notebooks headless, two at a time, and file their figures when they have succeeded."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,14 +29,17 @@ from gan_lib.core.storage import read_json, write_json
 from gan_lib.figures.save import check_manifest, merge_manifest, read_manifest
 from gan_lib.workbench.cells import AtCell, watched
 from gan_lib.workbench.claims import claims_file
+from gan_lib.workbench.jobs import SHARE
 from gan_lib.workbench.named import check_named, fingerprints, importable, make_importable
 from gan_lib.workbench.outside import outside_code
 from gan_lib.workbench.places import DATA, FIGURES, SWEPT, Places, python_path
 from gan_lib.workbench.recipes import Profile, ProfileError
+from gan_lib.workbench.schedule import Kernels, in_turn
 from gan_lib.workbench.values import plain
 
 EXECUTION_TIMEOUT = 6 * 3600  # seconds a cell may take
 START_TIMEOUT = 120
+AT_ONCE = 2  # notebooks; what one computes alone on a core, another fills up
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,10 @@ def run_notebooks(
     a staging folder and moved into place only when the whole notebook has succeeded. Notebooks, and the
     workers that they start, can import what lies beside the profile, in the project or in the current folder.
 
+    Where the recipe has several workers, two notebooks run at a time and share them: results are the same and
+    come in the same order. A notebook waits for all before it, unless its metadata name those that it reads
+    from, ``{"gan_lib": {"after": ["02_gan_training"]}}``.
+
     Args:
         profile: name of a profile, or the path of its YAML file; ``changes`` by dotted name.
         places: folders.
@@ -107,28 +116,71 @@ def run_notebooks(
         missing = {"profile", "changes"} - papermill.inspect_notebook(str(notebook)).keys()
         if missing:
             raise ProfileError(f"{notebook.name}: its parameters cell lacks {', '.join(sorted(missing))}")
-    runs = places.data / "runs" / loaded.name
+    tasks = _tasks(notebooks, loaded, places)
+    known = {} if force else {own.name: own.files for own in tasks if own.files is not None}
+    waiting = [own for own in tasks if own.name not in known]
+    workers = loaded.recipe.machine.workers
+    at_once = min(AT_ONCE, workers, len(waiting)) or 1
     environment = PASSIVE | (PINNED if loaded.recipe.machine.reproducible else {})
-    environment |= {"PYTHONPATH": python_path(importable(places))}
-    decides = {**loaded.recipe.flat(), **fingerprints(loaded.recipe, places)}
+    environment |= {"PYTHONPATH": python_path(importable(places)), SHARE: str(workers // at_once)}
+    is_file = profile.endswith((".yaml", ".yml"))  # its path as the notebook's folder sees it
+
+    def run(kernels: Kernels, task: _Task) -> Result:
+        def tell(number: int, total: int, heading: str) -> None:
+            kernels.check()
+            at_cell(number, total, heading if at_once == 1 else f"{task.name}: {heading}")
+
+        report(task.number, len(tasks), task.name)
+        seen = os.path.relpath(profile, task.notebook.parent) if is_file else profile
+        parameters = {"profile": seen, "changes": changes}
+        result = _run_one(task, parameters, places, environment, tell, kernels)
+        write_json(task.status, {"key": task.key, **asdict(result)})
+        return result
+
+    needed = {own.name: own.after - known.keys() for own in waiting}
+    with ThreadPoolExecutor(at_once) as pool, Kernels() as kernels:
+        made = in_turn(waiting, needed, partial(run, kernels), _is_failed, pool, at_once)
+        for task in tasks:
+            is_known = task.name in known
+            result = Result(task.name, "unchanged", files=known[task.name]) if is_known else next(made)
+            yield result
+            if _is_failed(result):
+                return
+
+
+def _is_failed(result: Result) -> bool:
+    return result.state == "failed"
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A notebook to be run, and what is known of its last run."""
+
+    number: int
+    notebook: Path
+    name: str
+    status: Path  # file of its last result, beside which it is kept as it was executed
+    key: str  # of all that decides its result
+    files: tuple[str, ...] | None  # of its last run, if it need not run again
+    after: frozenset[str]  # names of those asked for that are to be done before
+
+
+def _tasks(notebooks: Sequence[Path], loaded: Profile, places: Places) -> list[_Task]:
+    runs, decides = places.data / "runs" / loaded.name, loaded.recipe.flat()
+    decides |= fingerprints(loaded.recipe, places)
+    tasks: list[_Task] = []
     for number, notebook in enumerate(notebooks, start=1):
         name = notebook_name(notebook, places.notebooks)
         claims = claims_file(places, name)
         claimed = claims.read_text() if claims.is_file() else ""
         status, key = runs / f"{name}.json", _key(notebook, {**decides, "claims": claimed})
-        done = _unchanged(status, key, places.figures)
-        if done is not None and not force:
-            yield Result(name, "unchanged", files=done)
-            continue
-        report(number, len(notebooks), name)
-        is_file = profile.endswith((".yaml", ".yml"))  # its path as the notebook's folder sees it
-        seen = os.path.relpath(profile, notebook.parent) if is_file else profile
-        parameters = {"profile": seen, "changes": changes}
-        result = _run_one(notebook, name, parameters, places, runs, environment, at_cell)
-        write_json(status, {"key": key, **asdict(result)})
-        yield result
-        if result.state == "failed":
-            return
+        before = {own.name for own in tasks}
+        about = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("gan_lib", {})
+        after = frozenset(before.intersection(about.get("after", before)))
+        tasks.append(
+            _Task(number, notebook, name, status, key, _unchanged(status, key, places.figures), after)
+        )
+    return tasks
 
 
 def _key(notebook: Path, parameters: Mapping[str, Any]) -> str:
@@ -157,88 +209,75 @@ def _unchanged(status: Path, key: str, figures: Path) -> tuple[str, ...] | None:
 
 
 def _run_one(
-    notebook: Path,
-    name: str,
+    task: _Task,
     parameters: Mapping[str, Any],
     places: Places,
-    runs: Path,
     environment: Mapping[str, str],
     at_cell: AtCell,
+    kernels: Kernels,
 ) -> Result:
     start = time.perf_counter()
-    output = runs / f"{name}.ipynb"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(prefix=f".{notebook.stem}-", dir=runs) as staging,
-        PeakMemory() as peak,
-        _environment(
-            **{
-                DATA: str(places.data.resolve()),
-                FIGURES: str(Path(staging).resolve()),
-                SWEPT: str(places.figures.resolve()),
-                **environment,
-            }
-        ),
-    ):
-        error = _execute(notebook, output, dict(parameters), at_cell)
+    folder, stem = task.status.parent, task.notebook.stem
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{stem}-", dir=folder) as staging, PeakMemory() as peak:
+        environment = {
+            DATA: str(places.data.resolve()),
+            FIGURES: str(Path(staging).resolve()),
+            SWEPT: str(places.figures.resolve()),
+            **environment,
+        }
+        with _kernel(environment) as kernel, kernels.running(kernel):
+            error = _execute(task.notebook, folder / f"{stem}.ipynb", dict(parameters), at_cell, kernel)
         files = () if error else _publish(Path(staging), places.figures)
-    seconds = round(time.perf_counter() - start, 1)
-    return Result(name, "failed" if error else "completed", seconds, round(peak.gib, 2), files, error)
+    seconds, memory = round(time.perf_counter() - start, 1), round(peak.gib, 2)
+    return Result(task.name, "failed" if error else "completed", seconds, memory, files, error)
 
 
-def _execute(notebook: Path, output: Path, parameters: dict[str, Any], at_cell: AtCell) -> str:
+def _execute(
+    notebook: Path, output: Path, parameters: dict[str, Any], at_cell: AtCell, kernel: AsyncKernelManager
+) -> str:
     """Run one notebook in a fresh kernel; the failing cell and the error, or an empty string."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     total = sum(cell["cell_type"] == "code" for cell in cells)
-    with _kernel() as kernel:
-        try:
-            papermill.execute_notebook(
-                str(notebook),
-                str(output),
-                parameters=parameters,
-                cwd=str(notebook.parent),
-                kernel_name="python3",
-                km=kernel,
-                progress_bar=False,
-                store_widget_state=False,
-                coalesce_streams=True,
-                execution_timeout=EXECUTION_TIMEOUT,
-                start_timeout=START_TIMEOUT,
-                on_cell_start=watched(total, at_cell),
-            )
-        except PapermillExecutionError as error:
-            source = textwrap.indent(error.source, "    ")
-            return f"{notebook.name}, cell {error.cell_index}:\n{source}\n{error.ename}: {error.evalue}"
-        except Exception as error:  # a dead kernel or a time-out: whatever it is, the run has failed
-            return f"{notebook.name}: {type(error).__name__}: {error}"
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(output),
+            parameters=parameters,
+            cwd=str(notebook.parent),
+            kernel_name="python3",
+            km=kernel,
+            progress_bar=False,
+            store_widget_state=False,
+            coalesce_streams=True,
+            execution_timeout=EXECUTION_TIMEOUT,
+            start_timeout=START_TIMEOUT,
+            on_cell_start=watched(total, at_cell),
+        )
+    except PapermillExecutionError as error:
+        source = textwrap.indent(error.source, "    ")
+        return f"{notebook.name}, cell {error.cell_index}:\n{source}\n{error.ename}: {error.evalue}"
+    except Exception as error:  # a dead kernel or a time-out: whatever it is, the run has failed
+        return f"{notebook.name}: {type(error).__name__}: {error}"
     return ""
 
 
 @contextmanager
-def _kernel() -> Iterator[AsyncKernelManager]:
+def _kernel(environment: Mapping[str, str]) -> Iterator[AsyncKernelManager]:
     """A kernel of this very Python, reached over Unix sockets: no port can be taken by another run."""
-    with tempfile.TemporaryDirectory(prefix="gan-lib-") as folder, _environment(GAN_LIB_HEADLESS="1"):
+    with tempfile.TemporaryDirectory(prefix="gan-lib-") as folder:
         kernel = AsyncKernelManager(
             kernel_name="python3", transport="ipc", connection_file=os.path.join(folder, "kernel.json")
         )
         assert kernel.kernel_spec is not None
         kernel.kernel_spec.argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        own = {"GAN_LIB_HEADLESS": "1", **environment}
+        kernel.kernel_spec.env = {name: value.replace("$", "$$") for name, value in own.items()}  # a template
         try:
             yield kernel
         finally:
             if kernel.has_kernel:
                 run_sync(kernel.shutdown_kernel)(now=True)
-
-
-@contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _publish(staging: Path, figures: Path) -> tuple[str, ...]:

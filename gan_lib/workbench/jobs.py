@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,6 +40,8 @@ from gan_lib.gan.training import (
 from gan_lib.workbench.outside import code_of
 from gan_lib.workbench.recipes import Recipe
 from gan_lib.workbench.sections import MachineRecipe
+
+SHARE = "GAN_LIB_WORKERS"  # environment variable: how many of the recipe's workers a notebook may use
 
 
 @dataclass(frozen=True)
@@ -187,15 +190,20 @@ def run_job(job: Job, store: ArtifactStore, machine: MachineRecipe) -> Path:
     return store.get("generator", job.code, job.made_from(), make)
 
 
+def processes(machine: MachineRecipe, jobs: int) -> Parallel:
+    """Processes for jobs side by side: as many as the recipe says, or this notebook's share of them where
+    several run at once; with one, jobs are done here."""
+    share = int(os.environ.get(SHARE, machine.workers))
+    return Parallel(n_jobs=max(1, min(machine.workers, share, jobs)), return_as="generator")
+
+
 def train_all(jobs: Sequence[Job], store: ArtifactStore, machine: MachineRecipe) -> list[TrainedGenerator]:
     """Generators of many jobs, trained side by side; what the store has is not trained again.
 
     Small networks gain from processes on a CPU, whose cores they cannot fill one by one. Each job has its
     own threads, so that the weights do not depend on how many jobs are left.
     """
-    workers = max(1, min(machine.workers, len(jobs)))
-    parallel = Parallel(n_jobs=workers, return_as="generator")
-    folders = parallel(delayed(run_job)(job, store, machine) for job in jobs)
+    folders = processes(machine, len(jobs))(delayed(run_job)(job, store, machine) for job in jobs)
     return [
         TrainedGenerator(load_generator(folder), pd.read_csv(folder / "log.csv"), folder.name)
         for folder in progress(folders, "training generators", len(jobs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -18,9 +19,15 @@ from gan_lib.gan.conditions import FeatureMaker
 from gan_lib.metrics.curves import Probe
 
 
+@cache
+def made(seed):
+    """Made once: initialising it takes longer than all that is asked of it."""
+    return make_classifier("slim_vgg", ["a", "b", "c"], seed=seed).eval()
+
+
 @pytest.fixture
 def cnn():
-    return make_classifier("slim_vgg", ["a", "b", "c"], seed=1).eval()
+    return copy.deepcopy(made(1))
 
 
 @pytest.fixture
@@ -36,11 +43,11 @@ def optimizer_step(cnn, pictures):
 
 
 def other_state(cnn, pictures):
-    cnn.load_state_dict(make_classifier("slim_vgg", ["a", "b", "c"], seed=2).state_dict())
+    cnn.load_state_dict(made(2).state_dict())
 
 
 def assigned_state(cnn, pictures):
-    cnn.load_state_dict(make_classifier("slim_vgg", ["a", "b", "c"], seed=2).state_dict(), assign=True)
+    cnn.load_state_dict(copy.deepcopy(made(2).state_dict()), assign=True)
 
 
 def written_to_data(cnn, pictures):
