@@ -51,7 +51,7 @@ def evidence_maps(activation: Tensor, evidence: Tensor, salience: bool = False) 
         (B, E, H, W), or (B, E + 3, H, W) with ``salience``, which no permutation and no positive scale or
         shift of the channels changes.
     """
-    size, places = activation.shape[-2:], evidence.shape[-2:]
+    size, places = _places(activation), _places(evidence)
     channels = standardised(activation.float().flatten(2))  # (B, C, N)
     coarse, known = channels, evidence.float()  # at the coarser of both sizes
     if size[0] > places[0]:
@@ -186,7 +186,7 @@ class EvidenceMaker(FeatureMaker):
     def conditions(
         self, activations: Sequence[Tensor], evidence: Tensor, size: tuple[int, int]
     ) -> tuple[Tensor, ...]:
-        finest = [side // FINEST for side in size]
+        finest = (size[0] // FINEST, size[1] // FINEST)
         maps = [evidence_maps(_at_most(own, finest), evidence, self.salience) for own in activations]
         shape = standardised(evidence.float().flatten(2)).unflatten(2, evidence.shape[-2:])  # (B, 2, h, w)
         share = evidence[:, -1:].float().exp()  # (B, 1, h, w), the class's probability at a place
@@ -229,6 +229,10 @@ def first_order(scores: Tensor, effects: Tensor) -> Tensor:
     return scores[:, None, None] + count * (effects - mean)
 
 
-def _at_most(activation: Tensor, size: Sequence[int]) -> Tensor:
+def _places(maps: Tensor) -> tuple[int, int]:
+    return maps.shape[-2], maps.shape[-1]
+
+
+def _at_most(activation: Tensor, size: tuple[int, int]) -> Tensor:
     """An activation (B, C, H, W), pooled to a size (h, w) where it is larger."""
     return F.adaptive_avg_pool2d(activation, size) if activation.shape[-2] > size[0] else activation

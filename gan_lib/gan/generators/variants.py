@@ -106,6 +106,7 @@ class Generator(nn.Module):
         seen = grey if self.sizes.image == "none" else images
         logits: Tensor = self.output(seen, features, conditions)
         if self.sizes.prior:
+            assert not isinstance(conditions, Tensor)
             logits = logits + projections(conditions, (size[0], size[1]))
         return logits if self.contrast is None else self.contrast(logits)
 

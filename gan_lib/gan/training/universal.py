@@ -126,9 +126,10 @@ class _Trainer:
         count = max(2, 256 // len(pool))
         first = [own.first(count).activations for own in pool]
         state.generator.prepare([values(column) for column in zip(*first, strict=True)])
-        self.forgetful = [
-            _forgetful(own.maker, options) if options.likeness_weight > 0 else [] for own in pool
-        ]
+        self.forgetful: list[list[EvidenceMaker]] = [[] for _ in pool]
+        for own, copies in zip(pool, self.forgetful, strict=True):
+            assert isinstance(own.maker, EvidenceMaker)
+            copies += _forgetful(own.maker, options) if options.likeness_weight > 0 else []
 
     def member(self, step: int) -> int:
         """Whose turn it is: each once a round, in an order that follows from the seed."""
