@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gan_lib.core.grad_cam import default_layer, grad_cam
+from gan_lib.core.capture import frozen
+from gan_lib.core.grad_cam import default_layer, grad_cam, layers_with_places
 from gan_lib.core.layouts import layout_of
 
 
@@ -170,3 +171,39 @@ def test_attention_is_no_map():
             return self.head((attention[:, 0] @ row)[:, 0])
 
     assert default_layer(Attending(), torch.rand(1, 3, 32, 32)) == "turned"
+
+
+class Mixed(nn.Module):
+    """Two convolutions, and two blocks that work with channels last; their outputs are those of their layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Sequential(nn.Conv2d(3, 6, 4, 4), nn.ReLU())
+        self.local = nn.Conv2d(6, 6, 3, padding=1)
+        self.blocks = nn.Sequential(*(nn.Sequential(nn.Linear(6, 6), nn.GELU()) for _ in range(2)))
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        places = self.local(self.stem(images)).permute(0, 2, 3, 1)  # (B, h, w, 6)
+        return self.head(self.blocks(places).mean((1, 2)))
+
+
+def test_layers_with_places_of_a_cnn_are_its_convolutions(tiny_net, images):
+    assert layers_with_places(tiny_net, images[:1]) == ["features.0", "features.2", "features.5"]
+
+
+def test_layers_with_places_go_on_behind_the_last_convolution():
+    """Each output once, by the outermost module that gives it; up to the last that the scores depend on."""
+    layers = layers_with_places(Mixed(), torch.rand(1, 3, 24, 32))
+    assert layers == ["stem.0", "stem", "local", "blocks.0.0", "blocks.0", "blocks.1.0", "blocks"]
+
+
+def test_frozen_parameters_get_no_gradient_and_are_as_they_were(tiny_net, images):
+    tiny_net.head.bias.requires_grad_(False)
+    given = images.clone().requires_grad_()
+    with frozen(tiny_net):
+        tiny_net(given).sum().backward()
+    assert given.grad is not None
+    assert all(own.grad is None for own in tiny_net.parameters())
+    assert [own.requires_grad for own in tiny_net.head.parameters()] == [True, False]
