@@ -11,6 +11,7 @@ from gan_lib.metrics.base import PerImage, intervals_by, stated, summarise, summ
 from gan_lib.metrics.boxes import best_alphas, box_scores, evidence_boxes, map_boxes
 from gan_lib.metrics.curves import Probe, area_under, perturbation_curves
 from gan_lib.metrics.faithfulness import average_drop, class_probability, increase_in_confidence
+from gan_lib.metrics.grid import Grids, confident_grids, grid_scores, separate_scores, separated
 from gan_lib.metrics.localisation import (
     dice,
     dice_at_area,
@@ -35,6 +36,7 @@ from gan_lib.metrics.similarity import (
 )
 
 __all__ = [
+    "Grids",
     "MEASURES",
     "Measure",
     "PerImage",
@@ -49,10 +51,12 @@ __all__ = [
     "class_similarity",
     "dice",
     "dice_at_area",
+    "confident_grids",
     "differences",
     "distinct_values",
     "entropy",
     "evidence_boxes",
+    "grid_scores",
     "headings",
     "increase_in_confidence",
     "intervals_by",
@@ -71,6 +75,8 @@ __all__ = [
     "road_score",
     "sanity_checks",
     "sanity_scores",
+    "separate_scores",
+    "separated",
     "similarity_scores",
     "stated",
     "structural_similarity",
