@@ -1,8 +1,9 @@
-"""Grad-CAM of many layers in one forward and one backward pass (Selvaraju et al., ICCV 2017)."""
+"""Grad-CAM of many layers in one forward and one backward pass (Selvaraju et al., ICCV 2017), and what it and
+other class activation maps are made of: activations and gradients of layers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from gan_lib.core.capture import (
     module_calls,
     numbered,
 )
-from gan_lib.core.inputs import layout_for
+from gan_lib.core.inputs import as_input, layout_for
 from gan_lib.core.layouts import Layout, layout_of
 from gan_lib.core.maps import min_max, upsample
 from gan_lib.core.targets import Target, resolve_target
@@ -48,6 +49,32 @@ class GradCAMs:
         return torch.cat([min_max(upsample(raw, size)) for raw in self.raw.values()], dim=1)
 
 
+@dataclass(frozen=True)
+class LayerActivations:
+    """Activations of some layers, all as channels first.
+
+    Attributes:
+        activations: per layer, in the order asked for, (B, C, H_l, W_l) in float32, without a graph.
+        logits: (B, K) of the same forward pass.
+    """
+
+    activations: dict[str, Tensor]
+    logits: Tensor
+
+
+@dataclass(frozen=True)
+class LayerGradients(LayerActivations):
+    """Activations with the gradients of one class's logit.
+
+    Attributes:
+        gradients: per layer, of the activations' shapes.
+        target: (B,) the class.
+    """
+
+    gradients: dict[str, Tensor]
+    target: Tensor
+
+
 def grad_cam(
     cnn: nn.Module,
     images: Tensor,
@@ -60,8 +87,49 @@ def grad_cam(
         cams.raw["layer4"]        # (B, 1, H_l, W_l)
         cams.maps((224, 224))     # (B, 2, 224, 224) in [0, 1]
 
+    Equal to Captum's ``LayerGradCam(relu_attributions=True)``, at the cost of one pass for all. Arguments and
+    errors as for :func:`layer_gradients`.
+    """
+    found = layer_gradients(cnn, images, layers, target)
+    raw = {}
+    for layer, activation in found.activations.items():
+        weights = found.gradients[layer].mean((2, 3))  # (B, C)
+        raw[layer] = weighted_sum(weights, activation).relu()  # (B, 1, H_l, W_l)
+    return GradCAMs(raw, found.logits, found.target)
+
+
+def weighted_sum(weights: Tensor, activation: Tensor) -> Tensor:
+    """Maps (B, 1, H, W), the sum over the channels of an activation (B, C, H, W), by weights (B, C)."""
+    return torch.einsum("bc,bchw->bhw", weights, activation)[:, None]
+
+
+def layer_activations(cnn: nn.Module, images: Tensor, layers: Sequence[str]) -> LayerActivations:
+    """Activations of layers in one forward pass, whatever their layout; no gradient is needed.
+
+        layer_activations(cnn, images, ["layer4"]).activations["layer4"]  # (B, C, H_l, W_l)
+
+    Arguments and errors as for :func:`layer_gradients`, apart from those about gradients.
+    """
+    given = as_input(cnn, images)  # before the block: it may ask the CNN which memory layout it takes
+    with torch.no_grad(), evaluation_mode(cnn), Capture(cnn, layers) as captured:
+        logits = cnn(given)  # (B, K)
+        kept = {layer: captured[layer] for layer in layers}
+    layouts = _layouts(cnn, images, kept)
+    placed = {layer: layouts[layer].places(own).float() for layer, own in kept.items()}
+    return LayerActivations(placed, logits)
+
+
+def layer_gradients(
+    cnn: nn.Module, images: Tensor, layers: Sequence[str], target: Target = None
+) -> LayerGradients:
+    """Activations of layers, and the gradients ``dy_c / dA`` of a class's logit, in one forward and one
+    backward pass: what class activation maps are made of.
+
+        found = layer_gradients(cnn, images, ["layer4"])
+        found.activations["layer4"], found.gradients["layer4"]  # (B, C, H_l, W_l) each
+
     Works with frozen parameters, inside ``no_grad`` and in any mode; leaves modes, ``param.grad`` and hooks
-    as they were. Equal to Captum's ``LayerGradCam(relu_attributions=True)``, at the cost of one pass for all.
+    as they were.
 
     Args:
         cnn: from images (B, 3, H, W) to logits (B, K).
@@ -76,42 +144,45 @@ def grad_cam(
             depend on, or one of whose tokens they depend on the class's alone.
     """
     if torch.is_inference_mode_enabled():
-        raise RuntimeError("Grad-CAM needs gradients, which torch.inference_mode forbids; use torch.no_grad")
+        raise RuntimeError("gradients are asked for, which torch.inference_mode forbids; use torch.no_grad")
     if not layers:
-        raise ValueError("Grad-CAM needs at least one layer")
+        raise ValueError("gradients are asked for of at least one layer")
     given = images.detach().contiguous(memory_format=layout_for(cnn, images))
     with torch.enable_grad(), evaluation_mode(cnn), Capture(cnn, layers) as captured:
-        inputs = given.requires_grad_()
-        logits = cnn(inputs)  # (B, K)
+        logits = cnn(given.requires_grad_())  # (B, K)
         chosen = resolve_target(logits, target)  # (B,)
         score = logits.gather(1, chosen[:, None]).sum()  # images do not mix in eval mode
-        activations = [captured[layer] for layer in layers]  # L times (B, C, H_l, W_l)
-        gradients: Sequence[Tensor | None] = [None] * len(layers)
+        kept = {layer: captured[layer] for layer in layers}  # L times (B, C, H_l, W_l)
+        found: Sequence[Tensor | None] = [None] * len(kept)
         if score.requires_grad:
-            gradients = torch.autograd.grad(score, activations, allow_unused=True)
-    raw = {}
-    size = (images.shape[-2], images.shape[-1])
-    is_tokens = any(activation.ndim == 3 for activation in activations)
-    grid = patches(cnn, images[:1]) if is_tokens and len(images) else None
-    for layer, activation, gradient in zip(layers, activations, gradients, strict=True):
-        layout = (
-            Layout("channels first", (activation.shape[2], activation.shape[3]))
-            if activation.ndim == 4 and isinstance(find_layer(cnn, layer)[0], MAPS)
-            else layout_of(activation, size, layer, len(images), grid)
-        )
+            found = torch.autograd.grad(score, list(kept.values()), allow_unused=True)
+    layouts, activations, gradients = _layouts(cnn, images, kept), {}, {}
+    for (layer, activation), gradient in zip(kept.items(), found, strict=True):
+        layout = layouts[layer]
         if gradient is None:
             check_gradient(cnn, images[:1])
             raise ValueError(f"the logits do not depend on layer {layer!r}")
-        own = layout.places(gradient).float()  # (B, C, H_l, W_l)
-        if layout.extra and len(own) and not own.any():
+        gradients[layer] = layout.places(gradient).float()  # (B, C, H_l, W_l)
+        if layout.extra and len(images) and not gradients[layer].any():
             raise ValueError(
                 f"the logits do not depend on the places of layer {layer!r}, but on its other tokens alone: "
                 "choose an earlier layer, one before the last attention"
             )
-        weights = own.mean((2, 3))  # (B, C)
-        weighted = torch.einsum("bc,bchw->bhw", weights, layout.places(activation.detach()).float())
-        raw[layer] = weighted.relu()[:, None]  # (B, 1, H_l, W_l)
-    return GradCAMs(raw, logits.detach(), chosen)
+        activations[layer] = layout.places(activation.detach()).float()  # (B, C, H_l, W_l)
+    return LayerGradients(activations, logits.detach(), gradients, chosen)
+
+
+def _layouts(cnn: nn.Module, images: Tensor, kept: Mapping[str, Tensor]) -> dict[str, Layout]:
+    """How the activations of some layers, of images (B, 3, H, W), hold their places."""
+    size = (images.shape[-2], images.shape[-1])
+    is_tokens = any(activation.ndim == 3 for activation in kept.values())
+    grid = patches(cnn, images[:1]) if is_tokens and len(images) else None
+    return {
+        layer: Layout("channels first", (activation.shape[2], activation.shape[3]))
+        if activation.ndim == 4 and isinstance(find_layer(cnn, layer)[0], MAPS)
+        else layout_of(activation, size, layer, len(images), grid)
+        for layer, activation in kept.items()
+    }
 
 
 def default_layer(cnn: nn.Module, example: Tensor) -> str:
