@@ -21,8 +21,8 @@ from .data import ImageData as ImageData
 from .data import ImageSplit as ImageSplit
 from .data import digits_in_scenes as digits_in_scenes
 from .data import image_folder as image_folder
-from .explainers import METHODS as METHODS
 from .explainers import LRP as LRP
+from .explainers import METHODS as METHODS
 from .explainers import RISE as RISE
 from .explainers import ContrastiveExplainer as ContrastiveExplainer
 from .explainers import DeepLift as DeepLift

@@ -21,7 +21,7 @@ from zennit.composites import LayerMapComposite
 from zennit.core import Composite
 from zennit.layer import Sum
 
-from gan_lib.classifiers.copies import bring_up_to_date, example_size, follow, reproduces, traced_copy
+from gan_lib.classifiers.copies import bring_up_to_date, follow, reproduces, traced_copy
 from gan_lib.core.maps import min_max
 from gan_lib.explainers.base import Target
 from gan_lib.explainers.gradients import GradientExplainer
@@ -59,7 +59,7 @@ class LRP(GradientExplainer):
 
     def raw(self, images: Tensor, target: Tensor) -> Tensor:
         if self._net is None:
-            self._net = _copied(self.cnn)
+            self._net = _copied(self.cnn, (images.shape[-2], images.shape[-1]))
         net, rules = self._net, _rules(self._net)
         with rules.context(net):
             score = net(images).gather(1, target[:, None]).sum()
@@ -69,12 +69,12 @@ class LRP(GradientExplainer):
         return min_max(self.attributions(images, target).float().sum(1, keepdim=True).relu())
 
 
-def _copied(cnn: nn.Module) -> fx.GraphModule:
-    """A copy for relevance, which follows the CNN's weights."""
+def _copied(cnn: nn.Module, size: tuple[int, int]) -> fx.GraphModule:
+    """A copy for relevance of images of a size, which follows the CNN's weights."""
     bring_up_to_date(cnn)
     with torch.inference_mode(False), torch.no_grad():
         made, exact = relevance_copy(cnn), copy.deepcopy(cnn).double()  # what differs is no rounding
-        if not reproduces(relevance_copy(exact), exact, example_size(cnn)):
+        if not reproduces(relevance_copy(exact), exact, size):
             raise ValueError(f"LRP: {type(cnn).__name__} gives other scores as a graph of its layers")
     follow(made, cnn, relevance_copy)
     return made

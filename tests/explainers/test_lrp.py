@@ -54,6 +54,15 @@ def test_three_layers_by_hand():
     assert maps.flatten().tolist() == pytest.approx([1, 0])
 
 
+def test_by_z_plus_only_what_adds_to_a_convolution_has_relevance():
+    """a = 1.5 and 1; 2 a - 1 a of two places makes 2, all of which is the first place's."""
+    both = nn.Conv2d(1, 1, (1, 2), bias=False)
+    both.weight = nn.Parameter(torch.tensor([2.0, -1.0]).view(1, 1, 1, 2))
+    net = nn.Sequential(convolution([1.0, 1.0, 0.0]), both, nn.ReLU(), nn.Flatten(), linear([3.0])).eval()
+    made = LRP(net).attributions(PICTURE, 0).sum(1).flatten()
+    assert made.tolist() == pytest.approx([6, 0], abs=1e-4)
+
+
 class Around(nn.Module):
     """a = r + g, and a + 2 b of what a way around it made, in functions alone."""
 

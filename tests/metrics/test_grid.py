@@ -73,6 +73,8 @@ def test_images_that_are_classified_wrongly_or_unsurely_make_no_grid(colours):
     pictures, labels = colours
     with pytest.raises(ValueError, match="4 classes; 3 are classified surely"):
         confident_grids(Shades(), pictures, labels.where(labels != 3, 0), side=2)
+    with pytest.raises(ValueError, match="4 classes; 0 are"):
+        confident_grids(Shades(), pictures, (labels + 1) % 4, side=2, least=0)
     with pytest.raises(ValueError, match="9 classes; 4 are"):
         confident_grids(Shades(), pictures, labels, side=3)
     with pytest.raises(ValueError, match="4 classes; 0 are"):
