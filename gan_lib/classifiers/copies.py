@@ -78,7 +78,7 @@ def folded(cnn: nn.Module, size: tuple[int, int] | None = None) -> nn.Module | N
     try:
         with torch.inference_mode(False), torch.no_grad():  # weights to be used anywhere
             copied = _fused(cnn)
-            same = _reproduces(copied, cnn, size or example_size(cnn))
+            same = reproduces(copied, cnn, size or example_size(cnn))
     except Exception:  # whatever a CNN's own code does not bear: it runs as it is
         return None
     return follow(copied, cnn, _fused) if same else None
@@ -91,22 +91,33 @@ class _Tracer(fx.Tracer):
         return isinstance(m, FOLDED) or super().is_leaf_module(m, module_qualified_name)
 
 
-def _fused(cnn: nn.Module) -> nn.Module:
+def traced_copy(cnn: nn.Module) -> fx.GraphModule:
+    """A copy in eval mode as a graph of layers and functions, in which none with weights runs twice.
+
+    Raises:
+        NotImplementedError: a scripted CNN, or a convolution or normalisation that runs more than once.
+        Exception: whatever torch.fx says of a CNN that it cannot trace.
+    """
     if any(isinstance(own, torch.jit.ScriptModule) for own in cnn.modules()):
-        raise NotImplementedError("a scripted CNN has no layers to be folded")
+        raise NotImplementedError("a scripted CNN shows none of its layers")
     copied, tracer = copy.deepcopy(cnn).eval(), _Tracer()
     graph = tracer.trace(copied)
     traced = fx.GraphModule(tracer.root, graph)
     layers = [traced.get_submodule(str(node.target)) for node in graph.nodes if node.op == "call_module"]
     ran = [id(layer) for layer in layers if isinstance(layer, FOLDED)]
     if len(set(ran)) < len(ran):
-        raise NotImplementedError("a layer that runs twice cannot be folded for both")
+        raise NotImplementedError("a layer with weights runs twice")
+    return traced
+
+
+def _fused(cnn: nn.Module) -> nn.Module:
+    traced = traced_copy(cnn)
     fused: nn.Module = fuse(traced, inplace=True, no_trace=True)
     fused.output = meaning_of(cnn)  # type: ignore[assignment]
     return fused.to(memory_format=torch.channels_last).eval()
 
 
-def _reproduces(copied: nn.Module, cnn: nn.Module, size: tuple[int, int]) -> bool:
+def reproduces(copied: nn.Module, cnn: nn.Module, size: tuple[int, int]) -> bool:
     """Whether a copy gives a CNN's scores for two noisy pictures, dark and light, within a thousandth of what
     these differ by over classes and pictures."""
     noise = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))

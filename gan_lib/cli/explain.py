@@ -24,7 +24,8 @@ USUAL, BESIDE = "contrastive_lsft", "grad_cam"  # the method by default, and the
 # Named in the help, which must be there before the registry is.
 METHODS = (
     "saliency, input_x_gradient, integrated_gradients, smoothgrad, deep_lift, gradient_shap, "
-    "guided_backprop, grad_cam, evidence_projection, guided_grad_cam, occlusion, feature_ablation, "
+    "expected_gradients, lrp, guided_backprop, grad_cam, evidence_projection, grad_cam_plus_plus, layer_cam, "
+    "xgrad_cam, eigen_cam, score_cam, guided_grad_cam, occlusion, feature_ablation, rise, "
     "guided_feature_inversion, guided_feature_inversion_step_1, edges, random, lsft, gsft, contrastive_lsft, "
     "contrastive_gsft, universal_lsft, universal_gsft"
 )

@@ -21,7 +21,7 @@ from gan_lib.core.capture import (
     module_calls,
     numbered,
 )
-from gan_lib.core.inputs import layout_for
+from gan_lib.core.inputs import as_input, layout_for
 from gan_lib.core.layouts import Layout, layout_of
 from gan_lib.core.maps import min_max, upsample
 from gan_lib.core.targets import Target, resolve_target
@@ -111,7 +111,7 @@ def layer_activations(cnn: nn.Module, images: Tensor, layers: Sequence[str]) -> 
 
     Arguments and errors as for :func:`layer_gradients`, apart from those about gradients.
     """
-    given = images.detach().contiguous(memory_format=layout_for(cnn, images))
+    given = as_input(cnn, images)  # before the block: it may ask the CNN which memory layout it takes
     with torch.no_grad(), evaluation_mode(cnn), Capture(cnn, layers) as captured:
         logits = cnn(given)  # (B, K)
         kept = {layer: captured[layer] for layer in layers}

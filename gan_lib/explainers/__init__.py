@@ -5,7 +5,8 @@ Each is a :class:`captum.attr.Attribution` whose ``attribute(inputs, target=None
 """
 
 from gan_lib.explainers.base import Explainer
-from gan_lib.explainers.baselines import GradCAM, LinearReadout
+from gan_lib.explainers.baselines import LinearReadout
+from gan_lib.explainers.cams import CAM, EigenCAM, GradCAM, GradCAMPlusPlus, LayerCAM, ScoreCAM, XGradCAM
 from gan_lib.explainers.controls import Edges, RandomMap
 from gan_lib.explainers.evidence import EvidenceProjection
 from gan_lib.explainers.explanation import Explanation
@@ -17,6 +18,7 @@ from gan_lib.explainers.gan import (
 )
 from gan_lib.explainers.gradients import (
     DeepLift,
+    ExpectedGradients,
     GradientExplainer,
     GradientShap,
     GuidedBackprop,
@@ -27,20 +29,25 @@ from gan_lib.explainers.gradients import (
     SmoothGrad,
 )
 from gan_lib.explainers.inversion import GuidedFeatureInversion
-from gan_lib.explainers.perturbations import FeatureAblation, Occlusion, PerturbationExplainer
+from gan_lib.explainers.lrp import LRP
+from gan_lib.explainers.perturbations import RISE, FeatureAblation, Occlusion, PerturbationExplainer
 from gan_lib.explainers.registry import METHODS, Method, make_explainer, methods_of
 
 __all__ = [
+    "CAM",
     "ContrastiveExplainer",
     "DeepLift",
     "Edges",
+    "EigenCAM",
     "EvidenceProjection",
+    "ExpectedGradients",
     "Explainer",
     "Explanation",
     "FeatureAblation",
     "GANExplainer",
     "GeneratorExplainer",
     "GradCAM",
+    "GradCAMPlusPlus",
     "GradientExplainer",
     "GradientShap",
     "GuidedBackprop",
@@ -48,15 +55,20 @@ __all__ = [
     "GuidedGradCAM",
     "InputXGradient",
     "IntegratedGradients",
+    "LRP",
+    "LayerCAM",
     "LinearReadout",
     "METHODS",
     "Method",
     "Occlusion",
     "PerturbationExplainer",
+    "RISE",
     "RandomMap",
     "Saliency",
+    "ScoreCAM",
     "SmoothGrad",
     "UniversalExplainer",
+    "XGradCAM",
     "make_explainer",
     "methods_of",
 ]

@@ -6,6 +6,8 @@ there is no evidence for it. No gradients are needed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from captum.attr import FeatureAblation as CaptumFeatureAblation
@@ -15,12 +17,14 @@ from torch import Tensor, nn
 
 from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.inputs import as_input
-from gan_lib.core.maps import min_max
+from gan_lib.core.maps import min_max, upsample
+from gan_lib.core.options import positive
 from gan_lib.core.outputs import probabilities
 from gan_lib.core.targets import resolve_target
 from gan_lib.explainers.base import Explainer, Target
 
 PARTS = ("grid", "superpixels")
+AT_ONCE = 64  # masked images in one pass
 
 
 class PerturbationExplainer(Explainer):
@@ -66,6 +70,64 @@ class Occlusion(PerturbationExplainer):
             target=target,
         )
         return made
+
+
+class RISE(PerturbationExplainer):
+    """Random masks, added up by the class's probability on what they show (Petsiuk et al., BMVC 2018).
+
+        maps = RISE(cnn, masks=2000).attribute(images)
+
+    ``S = sum_i p_c(x * M_i) M_i / (N keep)``, equation 6: a mask is a coarse grid of cells that are kept with
+    a probability, enlarged bilinearly and shifted by a part of a cell. They are drawn from the seed alone,
+    the same for all images.
+
+    Args:
+        cnn: the CNN to be explained.
+        masks: number N, each of which costs a forward pass.
+        cells: a side of the grid.
+        keep: probability of a cell to be shown.
+        seed: of the masks.
+
+    Raises:
+        ValueError: no mask or cell, or a probability outside 0..1, or at its ends.
+    """
+
+    def __init__(
+        self, cnn: nn.Module, masks: int = 2000, cells: int = 7, keep: float = 0.5, seed: int = 0
+    ) -> None:
+        super().__init__(cnn)
+        positive(masks=masks, cells=cells)
+        if not 0 < keep < 1:
+            raise ValueError(f"keep={keep} is a probability between 0 and 1: at either all masks are alike")
+        self.count, self.cells, self.keep, self.seed = masks, cells, keep, seed
+
+    def masks(self, size: tuple[int, int], at_once: int) -> Iterator[Tensor]:
+        """All masks of a size, a few at a time: (M, 1, H, W) in [0, 1], the same however many at once."""
+        generator = torch.Generator().manual_seed(self.seed)
+        grids = torch.rand(self.count, 1, self.cells, self.cells, generator=generator) < self.keep
+        height, width = (-(-side // self.cells) for side in size)  # of a cell, in pixels
+        large = (height * (self.cells + 1), width * (self.cells + 1))
+        limits = torch.tensor([height, width])
+        shifts = (torch.rand(self.count, 2, generator=generator) * limits).long()  # (N, 2)
+        for grid, shift in zip(grids.split(at_once), shifts.split(at_once), strict=True):
+            enlarged = upsample(grid.float(), large)
+            yield torch.stack(
+                [
+                    own[:, top : top + size[0], left : left + size[1]]
+                    for own, (top, left) in zip(enlarged, shift.tolist(), strict=True)
+                ]
+            )
+
+    def raw(self, images: Tensor, target: Tensor) -> Tensor:
+        total = images.new_zeros((len(images), 1, *images.shape[-2:]), dtype=torch.float32)
+        size, at_once = (images.shape[-2], images.shape[-1]), max(1, AT_ONCE // max(1, len(images)))
+        for made in self.masks(size, at_once):
+            masks = made.to(total)  # (M, 1, H, W)
+            shown = (images[:, None] * masks.to(images)).flatten(0, 1)  # (B M, 3, H, W)
+            asked = target.repeat_interleave(len(masks))[:, None]
+            found = self.probabilities(shown).gather(1, asked).view(len(images), -1)  # (B, M)
+            total += torch.einsum("bm,mchw->bchw", found.to(total), masks)
+        return total / (self.count * self.keep)
 
 
 class FeatureAblation(PerturbationExplainer):

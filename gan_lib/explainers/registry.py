@@ -23,12 +23,13 @@ from torch import nn
 
 from gan_lib.core.registry import Registry
 from gan_lib.explainers.base import Explainer
-from gan_lib.explainers.baselines import GradCAM
+from gan_lib.explainers.cams import EigenCAM, GradCAM, GradCAMPlusPlus, LayerCAM, ScoreCAM, XGradCAM
 from gan_lib.explainers.controls import Edges, RandomMap
 from gan_lib.explainers.evidence import EvidenceProjection
 from gan_lib.explainers.gan import GeneratorExplainer
 from gan_lib.explainers.gradients import (
     DeepLift,
+    ExpectedGradients,
     GradientShap,
     GuidedBackprop,
     GuidedGradCAM,
@@ -38,7 +39,8 @@ from gan_lib.explainers.gradients import (
     SmoothGrad,
 )
 from gan_lib.explainers.inversion import GuidedFeatureInversion
-from gan_lib.explainers.perturbations import FeatureAblation, Occlusion
+from gan_lib.explainers.lrp import LRP
+from gan_lib.explainers.perturbations import RISE, FeatureAblation, Occlusion
 
 Kind = Literal["baseline", "control", "trained"]
 
@@ -110,12 +112,20 @@ _BASELINES: dict[str, Callable[..., Explainer]] = {
     "smoothgrad": SmoothGrad,
     "deep_lift": DeepLift,
     "gradient_shap": GradientShap,
+    "expected_gradients": ExpectedGradients,
+    "lrp": LRP,
     "guided_backprop": GuidedBackprop,
     "grad_cam": GradCAM,
     "evidence_projection": EvidenceProjection,
+    "grad_cam_plus_plus": GradCAMPlusPlus,
+    "layer_cam": LayerCAM,
+    "xgrad_cam": XGradCAM,
+    "eigen_cam": EigenCAM,
+    "score_cam": ScoreCAM,
     "guided_grad_cam": GuidedGradCAM,
     "occlusion": Occlusion,
     "feature_ablation": FeatureAblation,
+    "rise": RISE,
     "guided_feature_inversion": GuidedFeatureInversion,
     "guided_feature_inversion_step_1": partial(GuidedFeatureInversion, discriminative=False),
 }

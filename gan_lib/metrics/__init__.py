@@ -12,6 +12,7 @@ from gan_lib.metrics.boxes import best_alphas, box_scores, evidence_boxes, map_b
 from gan_lib.metrics.counterfactuals import average_precision, differing
 from gan_lib.metrics.curves import Probe, area_under, perturbation_curves
 from gan_lib.metrics.faithfulness import average_drop, class_probability, increase_in_confidence
+from gan_lib.metrics.grid import Grids, confident_grids, grid_scores, separate_scores, separated
 from gan_lib.metrics.localisation import (
     dice,
     dice_at_area,
@@ -37,6 +38,7 @@ from gan_lib.metrics.similarity import (
 )
 
 __all__ = [
+    "Grids",
     "MEASURES",
     "Measure",
     "PerImage",
@@ -52,6 +54,7 @@ __all__ = [
     "class_similarity",
     "dice",
     "dice_at_area",
+    "confident_grids",
     "differences",
     "differing",
     "discrete_entropy",
@@ -59,6 +62,7 @@ __all__ = [
     "efficient_sanity_scores",
     "entropy",
     "evidence_boxes",
+    "grid_scores",
     "headings",
     "increase_in_confidence",
     "intervals_by",
@@ -77,6 +81,8 @@ __all__ = [
     "road_score",
     "sanity_checks",
     "sanity_scores",
+    "separate_scores",
+    "separated",
     "similarity_scores",
     "smooth_sanity_scores",
     "smoothed",

@@ -34,6 +34,9 @@ OPTIONS = {
     "integrated_gradients": {"steps": 4},
     "smoothgrad": {"samples": 2},
     "gradient_shap": {"samples": 2},
+    "expected_gradients": {"samples": 2},
+    "score_cam": {"channels": 8},
+    "rise": {"masks": 64},
     "guided_feature_inversion": {
         "first": InversionOptions(iterations=2),
         "second": InversionOptions(iterations=2),
