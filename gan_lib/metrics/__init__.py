@@ -23,7 +23,7 @@ from gan_lib.metrics.localisation import (
 )
 from gan_lib.metrics.measures import MEASURES, Measure, headings
 from gan_lib.metrics.pairs import differences, verdicts, win_shares, wins_against
-from gan_lib.metrics.quality import adcc, discrete_entropy, entropy, max_sensitivity
+from gan_lib.metrics.quality import adcc, arcc, discrete_entropy, entropy, max_sensitivity
 from gan_lib.metrics.road import road_curves, road_score
 from gan_lib.metrics.sanity import pooled, sanity_checks, sanity_scores
 from gan_lib.metrics.sanity_forms import efficient_sanity_scores, smooth_sanity_scores, smoothed
@@ -45,6 +45,7 @@ __all__ = [
     "Probe",
     "adcc",
     "agreement",
+    "arcc",
     "area_under",
     "average_drop",
     "average_precision",

@@ -58,14 +58,37 @@ def adcc(maps: Tensor, maps_of_shown: Tensor, before: Tensor, after: Tensor) -> 
         maps, maps_of_shown: (B, 1, H, W) in [0, 1], of the images and of the images under these maps.
         before, after: (B,) probability of the class on either; NaN where there was none before.
     """
-    alike = correlation(maps.flatten(1), maps_of_shown.flatten(1))
-    coherency = ((alike + 1) / 2).nan_to_num(0.0).to(before)
-    simplicity = 1 - maps.mean((1, 2, 3)).to(before)
     kept = 1 - (before - after).clamp(min=0) / before
-    parts = torch.stack([coherency, simplicity, kept])  # (3, B)
-    harmonic = 3 / (1 / parts.clamp(min=1e-12)).sum(0)
-    scores = torch.where((parts > 0).all(0), harmonic, 0.0)
-    return torch.where(before > 0, scores, torch.nan)
+    return torch.where(before > 0, _harmonic(maps, maps_of_shown, kept), torch.nan)
+
+
+def arcc(maps: Tensor, maps_of_shown: Tensor, road: tuple[Tensor, Tensor]) -> Tensor:
+    """ARCC ("How to Evaluate and Refine your CAM", arXiv 2605.14641), 0..1: ADCC with ROAD for the drop.
+
+    The harmonic mean of *coherency* and of 1 - *complexity*, as in :func:`adcc`, and of ROAD: the probability
+    without the least relevant pixels, less that without the most relevant ones, averaged over shares and cut
+    off at 0. So an author's code in pytorch-grad-cam has it, with shares of 0.2, 0.4, 0.6 and 0.8.
+
+    It is not among the registered measures, since it asks for ROAD once more; :func:`gan_lib.metrics.judge`
+    takes it, where it is given shares for ROAD, after
+
+        MEASURES.register("arcc", Measure(arcc, "ARCC"))
+
+    Args:
+        maps, maps_of_shown: as for :func:`adcc`.
+        road: two (B, S), as :func:`gan_lib.metrics.road_curves` gives them.
+    """
+    highest_gone, lowest_gone = road
+    return _harmonic(maps, maps_of_shown, (lowest_gone - highest_gone).mean(1).clamp(0, 1))
+
+
+def _harmonic(maps: Tensor, maps_of_shown: Tensor, faithful: Tensor) -> Tensor:
+    """Harmonic mean (B,) of coherency, 1 - complexity and a third number (B,), 0 where one of them is."""
+    alike = correlation(maps.flatten(1), maps_of_shown.flatten(1))
+    coherency = ((alike + 1) / 2).nan_to_num(0.0).to(faithful)
+    simplicity = 1 - maps.mean((1, 2, 3)).to(faithful)
+    parts = torch.stack([coherency, simplicity, faithful])  # (3, B)
+    return torch.where((parts > 0).all(0), 3 / (1 / parts.clamp(min=1e-12)).sum(0), 0.0)
 
 
 def max_sensitivity(explain: Callable[[Tensor, Tensor], Tensor], images: Tensor, target: Tensor) -> Tensor:
