@@ -138,12 +138,36 @@ def test_methods_on_a_model_in_one_piece(form):
             FeatureMaker(cnn, (16, 16))
 
 
-def test_quantised_layers_have_no_gradient_and_say_so():
-    net = Net().eval()
-    made = torch.ao.quantization.quantize_dynamic(net, {nn.Linear}, dtype=torch.qint8)
-    cnn = wrap(made, **PLAIN)
+def dynamically_quantised() -> nn.Module:
+    return torch.ao.quantization.quantize_dynamic(Net().eval(), {nn.Linear}, dtype=torch.qint8)
+
+
+def statically_quantised() -> nn.Module:
+    """Every layer in int8, calibrated on the images."""
+    net = torch.ao.quantization.QuantWrapper(Net()).eval()
+    net.qconfig = torch.ao.quantization.get_default_qconfig(torch.backends.quantized.engine)
+    prepared = torch.ao.quantization.prepare(net)
+    prepared(IMAGES)
+    return torch.ao.quantization.convert(prepared)
+
+
+@pytest.mark.parametrize("make", [dynamically_quantised, statically_quantised])
+def test_quantised_layers_have_no_gradient_and_say_so(make):
+    with warnings.catch_warnings(action="ignore"):
+        made = make()
+        cnn = wrap(made, **PLAIN)
+    target = torch.tensor([0, 1, 2])
+    asked = class_probability(cnn, IMAGES, target)
+    torch.testing.assert_close(asked, made(IMAGES).softmax(1)[target, target])
     assert maps(cnn, "occlusion").any()
-    for method in ("saliency", "guided_backprop", "deep_lift", "grad_cam", "smoothgrad"):
+    for method in (
+        "saliency",
+        "guided_backprop",
+        "deep_lift",
+        "grad_cam",
+        "smoothgrad",
+        "evidence_projection",
+    ):
         with pytest.raises(ValueError, match="have no gradient: its layers are quantised"):
             maps(cnn, method)
 
