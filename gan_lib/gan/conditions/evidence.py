@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_lib.core.capture import Capture, evaluation_mode, find_layer, frozen, replaced_activation, spread
-from gan_lib.core.grad_cam import default_layer, layers_with_places, layouts_of
+from gan_lib.core.grad_cam import check_gradient, default_layer, layers_with_places, layouts_of
 from gan_lib.core.inputs import weight_of
 from gan_lib.core.options import positive
 from gan_lib.core.outputs import meaning_of
@@ -170,7 +170,14 @@ class EvidenceMaker(FeatureMaker):
             explained = resolve_target(logits, target)  # (B,)
             own = logits.gather(1, explained[:, None])[:, 0]  # (B,)
             scores = torch.stack([own, certainty(logits, own, meaning_of(self.cnn))])  # (2, B)
-            gradients = [torch.autograd.grad(score.sum(), leaf, retain_graph=True)[0] for score in scores]
+            found = [
+                torch.autograd.grad(score.sum(), leaf, retain_graph=True, allow_unused=True)[0]
+                for score in (scores if scores.requires_grad else ())
+            ]
+        gradients = [own for own in found if own is not None]
+        if len(gradients) < len(scores):
+            check_gradient(net, given[:1])
+            raise ValueError(f"the scores do not depend on layer {self.last!r}, the last with places")
         kept = {name: captured[name].detach() for name in names} | {self.last: leaf.detach()}
         layouts = layouts_of(net, given, kept)
         last = layouts[self.last]
