@@ -19,7 +19,7 @@ from gan_lib.gan.conditions import FeatureMaker
 from gan_lib.metrics import class_probability, judge
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "image_size": 16}
-SIGNED = ("saliency", "guided_backprop", "deep_lift", "grad_cam", "occlusion")
+SIGNED = ("saliency", "guided_backprop", "deep_lift", "grad_cam", "occlusion", "evidence_projection")
 IMAGES = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(5))
 
 
