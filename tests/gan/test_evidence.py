@@ -18,7 +18,7 @@ def square(*values):
     return torch.tensor(values).view(1, 1, 2, 2)
 
 
-EVIDENCE = square(3.0, 3.0, 1.0, 1.0)  # standardised: 1, 1, -1, -1
+EVIDENCE = square(6.0, 6.0, 2.0, 2.0)  # standardised: 1, 1, -1, -1
 
 
 def test_standardised_by_hand():
