@@ -123,6 +123,21 @@ def test_the_criterion_is_that_of_the_watched_cnns(pool, tmp_path):
     pd.testing.assert_frame_equal(log.drop(columns="criterion"), own.drop(columns="criterion"))
 
 
+def test_an_epoch_is_of_the_largest_set_and_smaller_ones_begin_again(pool, tmp_path, monkeypatch):
+    """60 and 30 images, 8 held out of each, all others in one step: rows 0..51, of the smaller set modulo 22."""
+    small = Member(pool[1].maker, pool[1].images.subset(range(30)))
+    seen, one_task = {}, CNNTask.task
+
+    def task(self, rows, step, mosaics=True):
+        if mosaics:
+            seen[len(self.images)] = sorted(rows.tolist())
+        return one_task(self, rows, step, mosaics)
+
+    monkeypatch.setattr(CNNTask, "task", task)
+    trained([pool[0], small], tmp_path, replace(OPTIONS, batch_size=64, max_steps=2))
+    assert seen == {60: list(range(52)), 30: sorted(row % 22 for row in range(52))}
+
+
 def test_a_killed_training_goes_on(pool, tmp_path, monkeypatch):
     whole, log = trained(pool, tmp_path / "whole")
     one_step, calls = universal._Trainer.step, []
