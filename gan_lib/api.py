@@ -134,7 +134,8 @@ def explainer(method: str, cnn: nn.Module, pretrained: Path | None = None, **opt
         home = shipped / "universal" / ("small" if min(image_size(cnn, shipped)) <= SMALL else "photographs")
     there = sorted(path.parent.name for path in home.glob("*/explainer.json"))
     if own.kind == "trained" and METHODS.name(method).replace("_", "-") not in there:
-        told = f"trained for it are {', '.join(there)}" if there else "gan_lib.train_explainer trains one"
+        trains = "gan.training.train_universal" if own.travels else "train_explainer"
+        told = f"trained for it are {', '.join(there)}" if there else f"gan_lib.{trains} trains one"
         raise KeyError(f"no {method} is trained for this CNN; {told}")
     return make_explainer(method, cnn, pretrained=home, **options)
 

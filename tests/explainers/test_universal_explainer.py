@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torchvision import models
 
+from gan_lib import api
 from gan_lib.core.maps import min_max
 from gan_lib.explainers import EvidenceProjection, GeneratorExplainer, UniversalExplainer, make_explainer
 from gan_lib.gan.conditions import EvidenceMaker
@@ -120,3 +121,15 @@ def test_the_projection_lies_on_the_asked_class():
     assert left[..., :14].min() == 1
     assert left[..., 18:].max() == 0
     torch.testing.assert_close(explainer.attribute(picture, 1), left.flip(3))
+
+
+def test_the_front_door_looks_for_them_by_the_size_of_the_images(tiny_net, generator, tmp_path):
+    small = api.wrap(tiny_net, mean=(0.0,) * 3, std=(1.0,) * 3, image_size=32)
+    large = api.wrap(tiny_net, mean=(0.0,) * 3, std=(1.0,) * 3, image_size=128)
+    made = UniversalExplainer(small, (32, 32), generator, 2)
+    made.save(tmp_path / "universal" / "small" / "universal-lsft")
+    assert api.explainer("universal-lsft", small, tmp_path).name == "universal_lsft"
+    with pytest.raises(
+        KeyError, match=r"no universal-lsft is trained .*gan\.training\.train_universal trains"
+    ):
+        api.explainer("universal-lsft", large, tmp_path)
