@@ -1,4 +1,4 @@
-"""Explanations from evidence conditions alone: no training, no weights, no backward pass."""
+"""Explanations from evidence conditions alone: nothing is trained."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ class EvidenceProjection(Explainer):
     """Where the CNN's layers go with its evidence for the class: the mean of their evidence projections.
 
         maps = EvidenceProjection(cnn).attribute(images)    # one forward pass
+
+    A CNN that does not end in a linear layer on pooled features costs a backward pass through its head, too.
 
     The evidence is the class's logit and log-probability at every place of the last features; a layer's
     projection adds up its channels by their covariance with it

@@ -20,6 +20,7 @@ from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from gan_lib.classifiers import randomised
+from gan_lib.core.inputs import weight_of
 from gan_lib.core.options import options
 from gan_lib.core.runtime import make_fabric
 from gan_lib.core.storage import tensor_bytes
@@ -102,18 +103,21 @@ def train_universal(
     counts = [len(own.images) - options.held_out for own in (*pool, *watched)]
     if min(counts) < 2 or options.held_out < 2:
         raise ValueError(f"{min(counts) + options.held_out} images, {options.held_out} held out: too few")
-    state = GANState(generator, discriminator, options, fabric)
-    asked, judged = (
-        [CNNTask(own.maker.to(fabric.device), own.images, options, fabric) for own in members]
-        for members in (pool, watched)
-    )
-    trainer = _Trainer(state, asked, judged or asked, options)
-    seen = [tensor_bytes(own.embeddings) for own in (*asked, *judged)]
-    identity = hashlib.sha256(b"".join(seen)).hexdigest()
-    every = options.validate_every
-    return train_gan(
-        state, trainer.step, max(counts[: len(pool)]), folder, identity, trainer.criterion, every
-    )
+    homes = [(own.maker, weight_of(own.maker.cnn).device) for own in (*pool, *watched)]
+    try:
+        state = GANState(generator, discriminator, options, fabric)
+        asked, judged = (
+            [CNNTask(own.maker.to(fabric.device), own.images, options, fabric) for own in members]
+            for members in (pool, watched)
+        )
+        trainer = _Trainer(state, asked, judged or asked, options)
+        seen = [tensor_bytes(own.embeddings) for own in (*asked, *judged)]
+        identity = hashlib.sha256(b"".join(seen)).hexdigest()
+        count, every = max(counts[: len(pool)]), options.validate_every
+        return train_gan(state, trainer.step, count, folder, identity, trainer.criterion, every)
+    finally:
+        for maker, home in homes:
+            maker.to(home)
 
 
 class _Trainer:
@@ -176,8 +180,7 @@ def values(activations: Sequence[Tensor]) -> Tensor:
 
 def _forgetful(maker: EvidenceMaker, options: UniversalOptions) -> list[EvidenceMaker]:
     """Copies of a CNN that have forgotten their last layers, behind the same layers' conditions."""
-    device = next(maker.cnn.parameters()).device
-    example = torch.zeros(1, 3, *maker.image_size, device=device)
+    example = torch.zeros(1, 3, *maker.image_size).to(weight_of(maker.cnn))
     copies = []
     for number in range(options.forgetful):
         seed = 1_000_003 * options.seed + number
