@@ -18,6 +18,7 @@ from gan_lib.core.grad_cam import (
     weighted_sum,
 )
 from gan_lib.core.maps import min_max, upsample
+from gan_lib.core.options import positive
 from gan_lib.core.targets import resolve_target
 from gan_lib.explainers.base import Explainer, Target
 from gan_lib.metrics.faithfulness import class_probability
@@ -121,9 +122,7 @@ class EigenCAM(CAM):
 
     def combined(self, images: Tensor, layer: str, target: Target) -> Tensor:
         found = layer_activations(self.cnn, images, [layer])
-        resolve_target(
-            found.logits, target
-        )  # it is asked about no class, and refuses a wrong one all the same
+        resolve_target(found.logits, target)  # of no class, it refuses a wrong one all the same
         activation = found.activations[layer]
         left, values, _ = torch.linalg.svd(activation.flatten(2).transpose(1, 2), full_matrices=False)
         component = (left[:, :, 0] * values[:, :1]).unflatten(1, activation.shape[2:])  # (B, h, w)
@@ -141,11 +140,13 @@ class ScoreCAM(CAM):
     Args:
         cnn, layer: as for Grad-CAM.
         channels: of an image, so many that vary most over its places; the others have no weight. By default
-            all, each of which costs a forward pass.
+            all, each of which costs a forward pass; fewer than one raises ``ValueError``.
     """
 
     def __init__(self, cnn: nn.Module, layer: str | None = None, channels: int | None = None) -> None:
         super().__init__(cnn, layer)
+        if channels is not None:
+            positive(channels=channels)
         self.channels = channels
 
     def combined(self, images: Tensor, layer: str, target: Target) -> Tensor:

@@ -209,3 +209,8 @@ def test_activations_and_gradients_of_layers(tiny_net, images):
     before = images.clone()
     layer_activations(nn.Sequential(nn.ReLU(inplace=True), tiny_net), images - 0.5, ["1.features.0"])
     assert torch.equal(images, before)
+
+
+def test_score_cam_of_no_channel_is_refused(tiny_net):
+    with pytest.raises(ValueError, match="channels must be at least 1, not 0"):
+        ScoreCAM(tiny_net, channels=0)
