@@ -5,7 +5,7 @@ from gan_lib.classifiers.files import load_classifier, save_classifier
 from gan_lib.classifiers.fit import FitOptions, accuracy, fit, predictions
 from gan_lib.classifiers.randomise import randomised
 from gan_lib.classifiers.wrap import Classifier
-from gan_lib.classifiers.zoo import classifier_names, make_classifier
+from gan_lib.classifiers.zoo import classifier_names, is_small, make_classifier
 
 __all__ = [
     "Classifier",
@@ -14,6 +14,7 @@ __all__ = [
     "classifier_names",
     "fit",
     "folded",
+    "is_small",
     "load_classifier",
     "make_classifier",
     "predictions",

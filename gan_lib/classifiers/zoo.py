@@ -23,6 +23,7 @@ from gan_lib.classifiers.factories import is_factory, located, made_by_factory
 from gan_lib.classifiers.forms import probe_outputs
 from gan_lib.classifiers.matching import best_match, checked_values
 from gan_lib.classifiers.published import is_torchvisions, names_torchvisions, published
+from gan_lib.classifiers.varied import is_varied, varied
 from gan_lib.classifiers.weights import State, read_weights
 from gan_lib.classifiers.wrap import Classifier, ModelCard
 from gan_lib.core.outputs import SINGLE, check_meaning, guessed_meaning, label_names
@@ -77,8 +78,18 @@ SLIM: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
+def is_small(name: str) -> bool:
+    """Whether a CNN is one of this package's, which begin without weights: slim, or drawn at random."""
+    return name in SLIM or is_varied(name)
+
+
+def _small(name: str, num_classes: int) -> nn.Module:
+    return SLIM[name](num_classes) if name in SLIM else varied(name, num_classes)
+
+
 def classifier_names() -> tuple[str, ...]:
-    """Names that :func:`make_classifier` knows: the slim CNNs and torchvision's classification models."""
+    """Names that :func:`make_classifier` knows: the slim CNNs and torchvision's classification models. There
+    are also ``varied_0``, ``varied_1`` and so on (:mod:`gan_lib.classifiers.varied`)."""
     return (*SLIM, *models.list_models(module=models))
 
 
@@ -195,10 +206,10 @@ def _count(outputs: Tensor) -> int:
 def build(card: ModelCard) -> Classifier:
     """A classifier from its card, with random weights."""
     name, count = card.architecture, 1 if card.output in SINGLE else len(card.class_names)
-    if name in SLIM or is_factory(name):
+    if is_small(name) or is_factory(name):
         if card.head != "linear":
             raise ValueError(f"{name} has its own head; the {card.head!r} head is for torchvision's CNNs")
-        return Classifier(SLIM[name](count) if name in SLIM else made_by_factory(name, count), card)
+        return Classifier(_small(name, count) if is_small(name) else made_by_factory(name, count), card)
     model = _torchvision_model(card)
     if count != IMAGENET_CLASSES or card.head != "linear":
         model = _with_head(model, name, count, card.head)
@@ -223,15 +234,15 @@ def _torchvision_model(card: ModelCard) -> nn.Module:
 def filled(card: ModelCard, states: Mapping[str, State], source: object) -> Classifier:
     """A classifier from its card, with the state that one of the kind had, in float32.
 
-    Slim CNNs are not initialised first: torchvision's VGG draws the weights of a head of 120 million, which
+    Small CNNs are not initialised first: torchvision's VGG draws the weights of a head of 120 million, which
     is then replaced.
 
     Raises:
         ValueError: a state that does not fit.
     """
-    if card.architecture in SLIM:
+    if is_small(card.architecture):
         with torch.device("meta"):
-            backbone = SLIM[card.architecture](len(card.class_names))
+            backbone = _small(card.architecture, len(card.class_names))
         classifier = Classifier(backbone, card)
     else:
         classifier = build(card)
@@ -240,7 +251,7 @@ def filled(card: ModelCard, states: Mapping[str, State], source: object) -> Clas
     if not found.fits:
         raise ValueError(f"{source} does not fit {card.architecture}: {found.told(len(card.class_names))}")
     state = checked_values(found.state, own, source)
-    classifier.backbone.load_state_dict(state, assign=card.architecture in SLIM)
+    classifier.backbone.load_state_dict(state, assign=is_small(card.architecture))
     return classifier
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from gan_lib.classifiers import FitOptions, classifier_names
+from gan_lib.classifiers import FitOptions, classifier_names, is_small
 from gan_lib.core.masking import Fill
 from gan_lib.core.options import one_of, options
 from gan_lib.core.outputs import Meaning
@@ -30,10 +30,14 @@ def _architecture(name: str) -> str:
     """A CNN's name as it was given, if there is one, or a factory's that may be there when it is made."""
     where, colon, made = name.rpartition(":")
     modules = where.split(".")
-    if name in classifier_names() or (
-        colon
-        and made.isidentifier()
-        and (where.endswith(".py") or all(own.isidentifier() for own in modules))
+    if (
+        name in classifier_names()
+        or is_small(name)
+        or (
+            colon
+            and made.isidentifier()
+            and (where.endswith(".py") or all(own.isidentifier() for own in modules))
+        )
     ):
         return name
     near = difflib.get_close_matches(name.lower().replace("-", "_"), classifier_names(), n=3, cutoff=0.5)

@@ -18,9 +18,9 @@ from gan_lib.core.capture import Capture, evaluation_mode, find_layer, frozen, r
 from gan_lib.core.grad_cam import check_gradient, default_layer, layers_with_places, layouts_of
 from gan_lib.core.inputs import weight_of
 from gan_lib.core.options import positive
-from gan_lib.core.outputs import meaning_of
+from gan_lib.core.outputs import EXCLUSIVE, meaning_of
 from gan_lib.core.targets import Target, resolve_target
-from gan_lib.gan.conditions.features import FeatureMaker, Features, certainty, noise, pooled
+from gan_lib.gan.conditions.features import FeatureMaker, Features, noise, of_classes, pooled
 
 FINEST = 4  # activations are read at an image's side over this, or at their own size where that is smaller
 TINY = 1e-6
@@ -83,6 +83,9 @@ class EvidenceMaker(FeatureMaker):
 
         maker = EvidenceMaker(cnn, (224, 224), count=4)
         maker(images, target=3).activations    # of 4 layers (B, 2, H_l, W_l), and the evidence (B, 3, h, w)
+
+    The evidence at a place is the class's logit there, and what the place does to the class's log-odds: by
+    how much its logit exceeds those of its rivals, each as likely as the CNN thinks it in this image.
 
     Any CNN gives the same number of conditions with the same channels; one with fewer layers gives some of
     them twice. Where the CNN's last layer is not a linear one on pooled features, the evidence at a place is
@@ -168,8 +171,7 @@ class EvidenceMaker(FeatureMaker):
             with replaced_activation(net, self.last, begin):
                 logits = net(given)  # (B, K)
             explained = resolve_target(logits, target)  # (B,)
-            own = logits.gather(1, explained[:, None])[:, 0]  # (B,)
-            scores = torch.stack([own, certainty(logits, own, meaning_of(self.cnn))])  # (2, B)
+            scores = torch.stack([of_classes(logits, explained), self._odds(logits, explained)])  # (2, B)
             found = [
                 torch.autograd.grad(score.sum(), leaf, retain_graph=True, allow_unused=True)[0]
                 for score in (scores if scores.requires_grad else ())
@@ -184,11 +186,40 @@ class EvidenceMaker(FeatureMaker):
         features = last.places(kept[self.last])  # (B, C, h, w)
         effects = [(last.places(gradient) * features).sum(1) for gradient in gradients]  # (B, h, w) each
         evidence = torch.stack([first_order(*pair) for pair in zip(scores.detach(), effects, strict=True)], 1)
-        evidence[:, 1].clamp_(max=0)
         activations = [layouts[name].places(kept[name]) for name in self.layers]
         size = (images.shape[-2], images.shape[-1])
         conditions = self.conditions(activations, evidence, size)
         return Features(conditions, logits.detach(), pooled(features), explained)
+
+    @property
+    def seen(self) -> str:
+        """The input of the CNN's last layer, or the last features where these are not what it sees."""
+        return super().seen if self.has_places else self.last
+
+    def embedding(self, seen: Tensor, given: Tensor) -> Tensor:
+        """What the CNN's last layer sees of images ``given``, or their last features' mean: (B, D)."""
+        if self.has_places:
+            return super().embedding(seen, given)
+        return pooled(layouts_of(self.net, given, {self.last: seen})[self.last].places(seen))
+
+    def evidence(self, features: Tensor, explained: Tensor, logits: Tensor) -> Tensor:
+        """The class's logit and its log-odds (B, 2, h, w), were the last features (B, C, h, w) everywhere as
+        they are at a place; the log-odds to the first order."""
+        placed = self.placed_logits(features)  # (B, K, h, w)
+        own = of_classes(placed, explained)  # (B, h, w)
+        lead = own
+        if meaning_of(self.cnn) in EXCLUSIVE:
+            rivals = logits.scatter(1, explained[:, None], -torch.inf).softmax(1)  # (B, K)
+            lead = own - torch.einsum("bk,bkhw->bhw", rivals, placed)
+        odds = self._odds(logits, explained)  # (B,)
+        return torch.stack([own, odds[:, None, None] + lead - lead.mean((1, 2), keepdim=True)], dim=1)
+
+    def _odds(self, logits: Tensor, explained: Tensor) -> Tensor:
+        """The log-odds (B,) of classes (B,) by logits (B, K): ``log p / (1 - p)``."""
+        own = of_classes(logits, explained)
+        if meaning_of(self.cnn) not in EXCLUSIVE:
+            return own
+        return own - logits.scatter(1, explained[:, None], -torch.inf).logsumexp(1)
 
     def conditions(
         self, activations: Sequence[Tensor], evidence: Tensor, size: tuple[int, int]
@@ -196,7 +227,7 @@ class EvidenceMaker(FeatureMaker):
         finest = (size[0] // FINEST, size[1] // FINEST)
         maps = [evidence_maps(_at_most(own, finest), evidence, self.salience) for own in activations]
         shape = standardised(evidence.float().flatten(2)).unflatten(2, evidence.shape[-2:])  # (B, 2, h, w)
-        share = evidence[:, -1:].float().exp()  # (B, 1, h, w), the class's probability at a place
+        share = evidence[:, -1:].float().sigmoid()  # (B, 1, h, w), against the rivals, were all as the place
         return (*maps, torch.cat([shape, share], 1))
 
 

@@ -156,7 +156,9 @@ class FeatureMaker:
         with torch.no_grad(), evaluation_mode(self.net), Capture(self.net, names) as captured:
             self.net(example)
             means, seen = (pooled(captured[name]) for name in names)  # (1, C), (1, D)
-        return means.shape == seen.shape and torch.allclose(means, seen, rtol=1e-3, atol=1e-4)
+        if means.shape != seen.shape:
+            return False
+        return bool((means - seen).abs().amax() <= 1e-3 * seen.abs().amax())
 
     def __call__(self, images: Tensor, target: int | Sequence[int] | Tensor | None = None) -> Features:
         """Features of images (B, 3, H, W); ``target`` is ``None`` for the predicted class.
@@ -164,13 +166,13 @@ class FeatureMaker:
         Raises:
             ValueError: a wrong number of targets.
         """
-        names = [*self.layers, self.last, self.head + INPUT]
+        names = [*self.layers, self.last, self.seen]
         given, size = self._given(images), (images.shape[-2], images.shape[-1])
         with torch.no_grad(), evaluation_mode(self.net), Capture(self.net, names) as captured:
             logits = self.net(given)  # (B, K)
             explained = resolve_target(logits, target)  # (B,)
-            evidence = self.evidence(captured[self.last], explained)
-            embedding = pooled(captured[self.head + INPUT])  # (B, D)
+            evidence = self.evidence(captured[self.last], explained, logits)
+            embedding = self.embedding(captured[self.seen], given)  # (B, D)
             conditions = self.conditions([captured[layer] for layer in self.layers], evidence, size)
         return Features(conditions, logits, embedding, explained)
 
@@ -187,12 +189,22 @@ class FeatureMaker:
             self.net.to(wanted)
         return as_input(self.net, images)
 
+    @property
+    def seen(self) -> str:
+        """What is captured for :meth:`embedding`: the input of the CNN's last layer."""
+        return self.head + INPUT
+
+    def embedding(self, seen: Tensor, given: Tensor) -> Tensor:
+        """What the CNN's last layer sees of images ``given``, (B, D), from what was captured."""
+        return pooled(seen)
+
     def embeddings(self, images: Tensor, batch_size: int = 128) -> Tensor:
         """What the CNN's last layer sees of images (N, 3, H, W), in batches: (N, D) float32 on the CPU."""
         return torch.cat([self(some).embedding.float().cpu() for some in images.split(batch_size)])
 
-    def evidence(self, features: Tensor, explained: Tensor) -> Tensor:
-        """The evidence for classes (B,) at every place of the last features (B, C, h, w).
+    def evidence(self, features: Tensor, explained: Tensor, logits: Tensor) -> Tensor:
+        """The evidence for classes (B,) at every place of the last features (B, C, h, w) of images whose
+        logits are (B, K).
 
         The CNN's last layer, applied to the features of one place as if they were everywhere, gives logits
         there. Channels: the class's logit, whose mean is the CNN's with global average pooling, and its
@@ -200,27 +212,36 @@ class FeatureMaker:
         sees something else than pooled features, the evidence is the class's row of weights, (B, D, 1, 1). Of
         a layer with one output, which speaks for one class and against another, it is those rows.
         """
-        head: Any = find_layer(self.net, self.head)[0]
-        weight, bias = head.weight.flatten(1), head.bias  # (K, D), (K,)
-        meaning = meaning_of(self.cnn)
         if not self.has_places:
-            rows = torch.cat([-weight, weight]) if meaning in SINGLE else weight
+            head: Any = find_layer(self.net, self.head)[0]
+            weight = head.weight.flatten(1)  # (K, D)
+            rows = torch.cat([-weight, weight]) if meaning_of(self.cnn) in SINGLE else weight
             return rows[explained][:, :, None, None]
-        logits = F.conv2d(features, weight[:, :, None, None], bias)  # (B, K, h, w)
-        if meaning in SINGLE:
-            known: Meaning = "regression" if meaning == "regression" else "binary"
-            span = getattr(getattr(self.cnn, "card", None), "span", None)
-            logits = (
-                scores_of(logits.flatten(), known, span).T.unflatten(1, logits[:, 0].shape).transpose(0, 1)
-            )
-        rows = torch.arange(len(logits), device=logits.device)
-        own = logits[rows, explained]  # (B, h, w)
-        return torch.stack([own, certainty(logits, own, meaning)], dim=1)
+        placed = self.placed_logits(features)  # (B, K, h, w)
+        own = of_classes(placed, explained)  # (B, h, w)
+        return torch.stack([own, certainty(placed, own, meaning_of(self.cnn))], dim=1)
+
+    def placed_logits(self, features: Tensor) -> Tensor:
+        """The last layer's logits (B, K, h, w) at every place of the last features (B, C, h, w)."""
+        head: Any = find_layer(self.net, self.head)[0]
+        weight, meaning = head.weight.flatten(1), meaning_of(self.cnn)  # (K, D)
+        logits = F.conv2d(features, weight[:, :, None, None], head.bias)  # (B, K, h, w)
+        if meaning not in SINGLE:
+            return logits
+        known: Meaning = "regression" if meaning == "regression" else "binary"
+        span = getattr(getattr(self.cnn, "card", None), "span", None)
+        both = scores_of(logits.flatten(), known, span)  # (B * h * w, 2)
+        return both.T.unflatten(1, logits[:, 0].shape).transpose(0, 1)
 
 
 def certainty(logits: Tensor, own: Tensor, meaning: Meaning) -> Tensor:
     """The log-probability (B, ...) of classes whose logits, of logits (B, K, ...), are (B, ...)."""
     return own - logits.logsumexp(1) if meaning in EXCLUSIVE else F.logsigmoid(own)
+
+
+def of_classes(logits: Tensor, classes: Tensor) -> Tensor:
+    """Of logits (B, K, ...) those (B, ...) of classes (B,)."""
+    return logits[torch.arange(len(logits), device=logits.device), classes]
 
 
 def noise(size: tuple[int, int]) -> Tensor:

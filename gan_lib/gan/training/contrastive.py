@@ -19,7 +19,7 @@ from lightning_fabric import Fabric
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from gan_lib.core.capture import INPUT, Capture, evaluation_mode, frozen
+from gan_lib.core.capture import Capture, evaluation_mode, frozen
 from gan_lib.core.inputs import layout_for, weight_of
 from gan_lib.core.masking import Fill, blend, filling
 from gan_lib.core.options import Decay, Share, options
@@ -28,7 +28,7 @@ from gan_lib.core.runtime import make_fabric
 from gan_lib.core.storage import tensor_bytes
 from gan_lib.data import ImageSplit
 from gan_lib.data.mosaics import Mosaic, mosaic
-from gan_lib.gan.conditions import FeatureMaker, Features, pooled
+from gan_lib.gan.conditions import FeatureMaker, Features
 from gan_lib.gan.generators import Generator, ProjectionDiscriminator
 from gan_lib.gan.objectives import (
     Adversarial,
@@ -192,12 +192,13 @@ class CNNTask:
         masks = self._masks(logits, maps, task.parts, seed)
         hidden = filling(task.pictures, fill)
         shown, rest = blend(task.pictures, hidden, masks), blend(task.pictures, hidden, 1 - masks)
-        cnn, head = self.maker.net, self.maker.head + INPUT
+        cnn, seen = self.maker.net, self.maker.seen
         both = torch.cat([shown, rest])
         both = both.contiguous(memory_format=layout_for(cnn, both))
-        with frozen(cnn), evaluation_mode(cnn), Capture(cnn, [head]) as captured, self.fabric.autocast():
+        with frozen(cnn), evaluation_mode(cnn), Capture(cnn, [seen]) as captured, self.fabric.autocast():
             shown_logits, rest_logits = cnn(both).float().chunk(2)  # (B, K)
-            shown_embedding, rest_embedding = pooled(captured[head]).float().chunk(2)  # (B, D)
+            embeddings = self.maker.embedding(captured[seen], both)  # (2B, D)
+            shown_embedding, rest_embedding = embeddings.float().chunk(2)  # (B, D)
         losses = {
             "contrastive": contrastive_loss(
                 *(shown_embedding, task.originals, rest_embedding, task.classes, task.other_classes),
