@@ -11,10 +11,12 @@ from gan_lib.workbench.cohort import Cohort
 from gan_lib.workbench.jobs import Trained
 from gan_lib.workbench.outside import import_outside
 from gan_lib.workbench.places import Places
+from gan_lib.workbench.pools import PoolOptions
 from gan_lib.workbench.recipes import Profile, ProfileError, Recipe, parsed_change
 from gan_lib.workbench.samples import Sample
 from gan_lib.workbench.subject import Subject
 from gan_lib.workbench.sweeps import EXPERIMENTS, SWEEPS, Sweep, run_sweep, sweep_table
+from gan_lib.workbench.universal import run_universal
 from gan_lib.workbench.unseen import UnseenOptions
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "Claim",
     "Cohort",
     "Places",
+    "PoolOptions",
     "Profile",
     "ProfileError",
     "Recipe",
@@ -38,6 +41,7 @@ __all__ = [
     "load_claims",
     "parsed_change",
     "run_sweep",
+    "run_universal",
     "sweep_table",
 ]
 

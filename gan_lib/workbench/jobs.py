@@ -18,7 +18,7 @@ from gan_lib.core.artifacts import ArtifactStore
 from gan_lib.core.runtime import Precision, make_fabric, progress, seeded, threads
 from gan_lib.data import ImageSplit
 from gan_lib.explainers import ContrastiveExplainer, GeneratorExplainer
-from gan_lib.gan.conditions import FeatureMaker, StoredConditions
+from gan_lib.gan.conditions import EvidenceMaker, FeatureMaker, StoredConditions, evidence_channels
 from gan_lib.gan.generators import (
     GENERATORS,
     Discriminator,
@@ -33,9 +33,12 @@ from gan_lib.gan.generators import (
 )
 from gan_lib.gan.training import (
     ContrastiveOptions,
+    Member,
     TrainingOptions,
+    UniversalOptions,
     train_contrastive,
     train_supervised,
+    train_universal,
 )
 from gan_lib.workbench.outside import code_of
 from gan_lib.workbench.recipes import Recipe
@@ -160,7 +163,46 @@ class ContrastiveJob:
         save_generator(generator, folder)
 
 
-Job = GeneratorJob | ContrastiveJob
+@dataclass(frozen=True)
+class UniversalJob:
+    """One generator to be trained on a pool of CNNs, a registered ``variant``."""
+
+    variant: str
+    sizes: Mapping[str, Any]  # those of GeneratorSizes that do not follow from the conditions
+    layers: int  # of each CNN, that the generator reads
+    discriminator: DiscriminatorSizes
+    pool: Sequence[tuple[TrainedClassifier, ImageSplit]]
+    options: UniversalOptions
+
+    code = "gan_lib.gan.training.universal"
+
+    def made_from(self) -> dict[str, Any]:
+        """All that decides the result, as JSON values."""
+        return {
+            "variant": self.variant,
+            "sizes": dict(self.sizes),
+            "layers": self.layers,
+            "discriminator": asdict(self.discriminator),
+            "pool": [[own.key, images.fingerprint] for own, images in self.pool],
+            "options": asdict(self.options),
+            **code_of(GENERATORS[self.variant]),
+        }
+
+    def train(self, folder: Path, device: str, precision: Precision) -> None:
+        """Train into a folder."""
+        pool = [
+            Member(EvidenceMaker(own.cnn, images.image_size, self.layers), images)
+            for own, images in self.pool
+        ]
+        torch.manual_seed(self.options.seed)
+        channels = evidence_channels(self.layers)
+        generator = make_generator(self.variant, **self.sizes, conditions=len(channels), features=channels)
+        critic, fabric = ProjectionDiscriminator(1, self.discriminator), make_fabric(device, precision)
+        train_universal(generator, pool, folder, self.options, fabric, discriminator=critic)
+        save_generator(generator, folder)
+
+
+Job = GeneratorJob | ContrastiveJob | UniversalJob
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,14 @@ from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 
 from gan_lib.core.options import Seed, options
 from gan_lib.gan.generators import DiscriminatorSizes, GeneratorSizes
-from gan_lib.gan.training import ContrastiveOptions, TrainingOptions
+from gan_lib.gan.training import ContrastiveOptions, TrainingOptions, UniversalOptions
 from gan_lib.workbench.sections import (
     CNNRecipe,
     ConceptRecipe,
     ConfoundedRecipe,
     ContrastRecipe,
     DataRecipe,
+    EvidenceRecipe,
     ExplorerRecipe,
     FeatureRecipe,
     GANRecipe,
@@ -76,6 +77,8 @@ class Recipe:
     features: FeatureRecipe = FeatureRecipe()
     critic: DiscriminatorSizes = DiscriminatorSizes(width=16, stem_stride=8)
     contrastive: ContrastiveOptions = ContrastiveOptions()
+    evidence: EvidenceRecipe = EvidenceRecipe()
+    universal: UniversalOptions = UniversalOptions(max_steps=200, held_out=100)
     judge: JudgeRecipe = JudgeRecipe()
     relevance: RelevanceRecipe = RelevanceRecipe()
     concepts: ConceptRecipe = ConceptRecipe()

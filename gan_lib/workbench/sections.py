@@ -165,6 +165,14 @@ class FeatureRecipe:
 
 
 @options
+class EvidenceRecipe(FeatureRecipe):
+    """The universal generators, likewise, with what they see of the image and where they begin."""
+
+    image: Literal["whole", "fine", "none"] = "fine"
+    prior: bool = True
+
+
+@options
 class JudgeRecipe:
     """How explanations are compared."""
 

@@ -70,23 +70,27 @@ def seen_before(cell: str, asked: UnseenOptions) -> str:
     return "seen" if cnn and images else KNOWN[cnn, images]
 
 
-def cell_scores(cell: Subject, explainers: Explainers, sample: Sample) -> pd.DataFrame:
+def cell_scores(
+    cell: Subject, explainers: Explainers, sample: Sample, areas: Sequence[float] = AREAS, **settings: Any
+) -> pd.DataFrame:
     """Every measure of several explainers in a cell, image by image, and who wins against Grad-CAM.
 
-    A Grad-CAM, by any seed, must be among the explainers.
+    A Grad-CAM, by any seed, must be among the explainers; ``settings`` are further ones of
+    :func:`gan_lib.metrics.judge`.
 
     Returns:
         The scores of :func:`gan_lib.metrics.judge`, ``dice`` with Grad-CAM's map; ``won`` and ``lost`` (0 or
-        100), by the drop on black, and at a matched area of 10 %; and ``cell``, with which ``image`` begins.
+        100), by the drop on black, and at each of the matched ``areas``, by default 10 %; and ``cell``, with
+        which ``image`` begins.
     """
     maps = {
         key: own.to(cell.device).attribute(sample.images, target=sample.explained, batch_size=128)
         for key, own in explainers.items()
     }
     reference = next(own for (method, _), own in maps.items() if method == "Grad-CAM")
-    given: Any = {"reference": reference, "evidence": sample.masks, "areas": AREAS}
+    given: Any = {"reference": reference, "evidence": sample.masks, "areas": areas, **settings}
     scores, _ = judge(cell.cnn, sample.images, maps, sample.explained, **given)
-    for suffix in ("", *(f"@{100 * area:g}" for area in AREAS)):
+    for suffix in ("", *(f"@{100 * area:g}" for area in areas)):
         wins = wins_against(scores, f"drop_black{suffix}", "Grad-CAM")  # in the same order
         scores = scores.assign(**{f"won{suffix}": wins["won"], f"lost{suffix}": wins["lost"]})
     return scores.assign(cell=cell.name, image=cell.name + "/" + scores["image"].astype(str))

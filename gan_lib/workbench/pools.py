@@ -1,0 +1,168 @@
+"""The sweep over pools of CNNs: universal explainers, judged on architectures that none of them has met.
+
+One architecture after the other is left out: generators are trained on the others, and its CNNs are explained
+with zero steps. Another generator, trained on all, is what is shipped (``gan-lib ship --sweep``).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from gan_lib.core.options import options
+from gan_lib.explainers import Explainer, GradCAM, UniversalExplainer, make_explainer
+from gan_lib.gan.generators import Generator
+from gan_lib.workbench.bench import Workbench
+from gan_lib.workbench.jobs import TrainedGenerator, UniversalJob, train_all
+from gan_lib.workbench.recipes import ProfileError
+from gan_lib.workbench.subject import Subject
+from gan_lib.workbench.sweeps import Sweep
+
+Explainers = Mapping[tuple[str, int], Explainer]  # by method and seed
+Changes = dict[str, Any]  # of the recipe, by dotted name; a list of values stands for each of them
+RIVALS = ("Grad-CAM", "evidence_projection")  # that every universal explainer is compared with
+AT_ONCE = 32  # images
+SANITY_STAGES = 4  # of forgetting, of which the first is measured: the last quarter of the layers
+
+
+@options
+class PoolOptions:
+    """``options`` of the sweep's file.
+
+    Attributes:
+        pool: CNNs that generators are trained on, each with the images of its own data set: changes of the
+            recipe, in which lists are combined, all with all.
+        left_out: architectures that are left out in turn, each with others that are too much like it.
+        judged: on which CNNs of such an architecture its explainers are judged; likewise changes.
+        cheating: those that rely on a mark, on whose ``conflict`` images it must be found.
+        variants: of the generators.
+        images, test_images: for training, of each CNN; for the judgement, dealt out over an architecture's.
+        split: of the data that is judged.
+        sanity_images, wrong_images, marked_images: of each CNN for these checks.
+        areas: at which maps are compared; steps: of insertion and deletion curves.
+        measures: reported ones; tested: those of them in which differences are tested.
+        numbers: of training CNNs, whose effect is measured with the first architecture that is left out.
+        least_accuracy: what a CNN gets right of its training images, or it leaves the pool.
+    """
+
+    pool: tuple[Changes, ...]
+    left_out: dict[str, tuple[str, ...]]
+    judged: tuple[Changes, ...] = ({},)
+    cheating: tuple[Changes, ...] = ()
+    variants: tuple[str, ...] = ("lsft", "gsft")
+    images: int = 1000
+    test_images: int = 150
+    split: str = "test"
+    sanity_images: int = 15
+    wrong_images: int = 20
+    marked_images: int = 40
+    areas: tuple[float, ...] = (0.1, 0.2)
+    steps: int = 20
+    measures: tuple[str, ...] = ("drop_black", "won", "lost", "insertion - deletion")
+    tested: tuple[str, ...] = ("insertion - deletion",)
+    numbers: tuple[int, ...] = ()
+    least_accuracy: float = 0.5
+
+
+_OPTIONS = TypeAdapter(PoolOptions)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What a sweep trains on, and how."""
+
+    asked: PoolOptions
+    bench: Workbench
+    seeds: Sequence[int]
+    subjects: Sequence[Subject]
+    report: pd.DataFrame = field(repr=False)
+
+    @classmethod
+    def of(cls, sweep: Sweep, bench: Workbench) -> Pool:
+        """The pool of a sweep: its CNNs are trained, where they are not there.
+
+        Raises:
+            ProfileError: options that do not fit.
+        """
+        try:
+            asked = _OPTIONS.validate_python(sweep.options)
+        except ValidationError as error:
+            raise ProfileError(f"sweep {sweep.name!r}: {error}") from None
+        kept, rows = [], []
+        for changes in cells(asked.pool):
+            own = bench.subject(changes)
+            right = float(own.trained.history["accuracy"].iloc[-1]) if len(own.trained.history) else 1.0
+            row = {
+                "cnn": own.recipe.cnn.architecture,
+                "seed": own.recipe.cnn.seed,
+                "data set": own.recipe.data.name,
+            }
+            is_used = right >= asked.least_accuracy
+            rows.append({**row, "training accuracy": right, "test accuracy": own.accuracy, "used": is_used})
+            kept += [own] if is_used else []
+        return cls(asked, bench, sweep.seeds or bench.recipe.seeds, kept, pd.DataFrame(rows))
+
+    def without(self, architecture: str) -> list[Subject]:
+        """The CNNs that remain when an architecture, and what is much like it, is left out."""
+        out = {architecture, *self.asked.left_out.get(architecture, ())}
+        return [own for own in self.subjects if own.recipe.cnn.architecture not in out]
+
+    def cnn(self, architecture: str, seed: int, changes: Changes | None = None) -> Subject:
+        """A CNN of an architecture, as the pool has it but for changes; of a seed where it is trained."""
+        known = (own for own in cells(self.asked.pool) if own.get("cnn.architecture") == architecture)
+        base = {name: value for name, value in next(known, {}).items() if not name.startswith("data.")}
+        base |= {"cnn.architecture": architecture, **(changes or {})}
+        base.pop("cnn.seed", None)
+        return self.bench.subject(base if "cnn.weights" in base else {**base, "cnn.seed": seed})
+
+    def job(self, variant: str, subjects: Sequence[Subject], seed: int) -> UniversalJob:
+        """A generator to be trained on some of the CNNs."""
+        recipe = self.bench.recipe
+        sizes = asdict(recipe.evidence)
+        members = [(own.trained, own.draw(self.asked.images, "train").split) for own in subjects]
+        options = replace(recipe.universal, seed=seed)
+        return UniversalJob(variant, sizes, sizes.pop("layers"), recipe.critic, members, options)
+
+    def trained(self, jobs: Sequence[UniversalJob]) -> list[TrainedGenerator]:
+        """Generators, trained side by side or from the store."""
+        return train_all(jobs, self.subjects[0].jobs_store, self.subjects[0].machine)
+
+
+def cells(grids: Sequence[Changes]) -> Iterator[Changes]:
+    """Every combination of the values that are lists, of each of some grids in turn.
+
+    ``[{"a": [1, 2], "b": 3}]`` gives ``{"a": 1, "b": 3}`` and ``{"a": 2, "b": 3}``.
+    """
+    for grid in grids:
+        values = [own if isinstance(own, list | tuple) else [own] for own in grid.values()]
+        for chosen in itertools.product(*values):
+            yield dict(zip(grid, chosen, strict=True))
+
+
+def explainers_of(
+    subject: Subject, generators: Mapping[tuple[str, int], Generator], seed: int
+) -> dict[tuple[str, int], Explainer]:
+    """Grad-CAM, the untrained projection and a seed's universal explainers of a subject's CNN, by method and
+    seed; ``generators`` are by variant and seed."""
+    layers = subject.recipe.evidence.layers
+    made: dict[tuple[str, int], Explainer] = {
+        ("Grad-CAM", seed): GradCAM(subject.cnn, subject.target_layer),
+        ("evidence_projection", seed): make_explainer("evidence_projection", subject.cnn, layers=layers),
+    }
+    for (variant, own), generator in generators.items():
+        if own == seed:
+            explainer = UniversalExplainer(subject.cnn, subject.image_size, generator, layers)
+            made[f"universal_{variant}", seed] = explainer.to(subject.device)
+    return made
+
+
+def order(count: int, seed: int) -> list[int]:
+    """An order of so many things, by a seed."""
+    own: list[int] = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
+    return own
