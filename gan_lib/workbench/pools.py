@@ -7,24 +7,28 @@ with zero steps. Another generator, trained on all, is what is shipped (``gan-li
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 import torch
+from joblib import delayed
 from pydantic import TypeAdapter, ValidationError
 
 from gan_lib.core.options import options
+from gan_lib.core.runtime import progress
 from gan_lib.explainers import Explainer, GradCAM, UniversalExplainer, make_explainer
 from gan_lib.gan.generators import Generator
 from gan_lib.workbench.bench import Workbench
-from gan_lib.workbench.jobs import TrainedGenerator, UniversalJob, train_all
+from gan_lib.workbench.jobs import TrainedGenerator, UniversalJob, processes, train_all
 from gan_lib.workbench.recipes import ProfileError
-from gan_lib.workbench.subject import Subject
+from gan_lib.workbench.subject import Subject, subject_again
 from gan_lib.workbench.sweeps import Sweep
 
 Explainers = Mapping[tuple[str, int], Explainer]  # by method and seed
+Judged = Mapping[tuple[str, int, int], Subject]  # by left-out architecture, number of the cell and seed
 Changes = dict[str, Any]  # of the recipe, by dotted name; a list of values stands for each of them
 RIVALS = ("Grad-CAM", "evidence_projection")  # that every universal explainer is compared with
 AT_ONCE = 32  # images
@@ -91,12 +95,13 @@ class Pool:
             ProfileError: options that do not fit.
         """
         try:
-            asked = _OPTIONS.validate_python(sweep.options)
+            asked = _OPTIONS.validate_json(json.dumps(sweep.options))
         except ValidationError as error:
             raise ProfileError(f"sweep {sweep.name!r}: {error}") from None
         kept, rows = [], []
-        for changes in cells(asked.pool):
-            own = bench.subject(changes)
+        for own in side_by_side(bench, list(cells(asked.pool))):
+            if isinstance(own, str):
+                raise ProfileError(f"sweep {sweep.name!r}: a CNN of its pool cannot be had: {own}")
             right = float(own.trained.history["accuracy"].iloc[-1]) if len(own.trained.history) else 1.0
             row = {
                 "cnn": own.recipe.cnn.architecture,
@@ -113,13 +118,32 @@ class Pool:
         out = {architecture, *self.asked.left_out.get(architecture, ())}
         return [own for own in self.subjects if own.recipe.cnn.architecture not in out]
 
-    def cnn(self, architecture: str, seed: int, changes: Changes | None = None) -> Subject:
-        """A CNN of an architecture, as the pool has it but for changes; of a seed where it is trained."""
+    def changes(self, architecture: str, seed: int, changes: Changes | None = None) -> Changes:
+        """What makes a CNN of an architecture, as the pool has it but for changes; of a seed where it is
+        trained."""
         known = (own for own in cells(self.asked.pool) if own.get("cnn.architecture") == architecture)
         base = {name: value for name, value in next(known, {}).items() if not name.startswith("data.")}
         base |= {"cnn.architecture": architecture, **(changes or {})}
         base.pop("cnn.seed", None)
-        return self.bench.subject(base if "cnn.weights" in base else {**base, "cnn.seed": seed})
+        return base if "cnn.weights" in base else {**base, "cnn.seed": seed}
+
+    def judged(self) -> tuple[Judged, pd.DataFrame]:
+        """The CNNs that are judged, and a row about each whose data are not at hand, with ``why``. What is not
+        trained yet is trained side by side."""
+        asked = [
+            ((name, number, seed), self.changes(name, seed, changes))
+            for name in self.asked.left_out
+            for number, changes in enumerate(cells(self.asked.judged))
+            for seed in self.seeds
+        ]
+        made = side_by_side(self.bench, [changes for _, changes in asked])
+        there = {key: own for (key, _), own in zip(asked, made, strict=True) if isinstance(own, Subject)}
+        lacking = [
+            {"unseen": key[0], **changes, "why": own}
+            for (key, changes), own in zip(asked, made, strict=True)
+            if isinstance(own, str)
+        ]
+        return there, pd.DataFrame(lacking, columns=None if lacking else ["unseen", "why"])
 
     def job(self, variant: str, subjects: Sequence[Subject], seed: int) -> UniversalJob:
         """A generator to be trained on some of the CNNs."""
@@ -132,6 +156,23 @@ class Pool:
     def trained(self, jobs: Sequence[UniversalJob]) -> list[TrainedGenerator]:
         """Generators, trained side by side or from the store."""
         return train_all(jobs, self.subjects[0].jobs_store, self.subjects[0].machine)
+
+
+def side_by_side(bench: Workbench, every: Sequence[Changes]) -> list[Subject | str]:
+    """Subjects by changes of the recipe, or why one cannot be had, where its data are not at hand; CNNs are
+    trained in processes side by side."""
+    given = [(bench.recipe.changed(own), bench.profile.name, bench.places, bench.store.root) for own in every]
+    made = processes(bench.recipe.machine, len(given))(delayed(_why_not)(*own) for own in given)
+    reasons = list(progress(made, "CNNs", len(given)))
+    return [why or bench.subject(own) for own, why in zip(every, reasons, strict=True)]
+
+
+def _why_not(*given: Any) -> str:
+    try:
+        subject_again(*given)
+    except FileNotFoundError as error:
+        return str(error).split("):")[0]
+    return ""
 
 
 def cells(grids: Sequence[Changes]) -> Iterator[Changes]:

@@ -102,7 +102,7 @@ class Subject:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Made anew where it is unpickled, in a worker process: all that it holds is in the store."""
-        return _subject_again, (self.recipe, self._profile, self.places, self.store.root)
+        return subject_again, (self.recipe, self._profile, self.places, self.store.root)
 
     def _made(
         self, kind: str, module: str, made_from: Mapping[str, Any], make: Callable[[Path], object]
@@ -347,6 +347,7 @@ class Subject:
         return ConceptBank.load(self._made("concepts", "gan_lib.concepts", made_from, make))
 
 
-def _subject_again(recipe: Recipe, profile: str, places: Places, root: Path) -> Subject:
+def subject_again(recipe: Recipe, profile: str, places: Places, root: Path) -> Subject:
+    """A subject from what is the same in every process; arguments and errors as for :class:`Subject`."""
     fabric = make_fabric(recipe.machine.device, recipe.machine.precision)
     return Subject(recipe, profile, places, ArtifactStore(root), fabric)

@@ -18,7 +18,7 @@ from gan_lib.metrics import differences, summarise
 from gan_lib.metrics.localisation import mass_inside
 from gan_lib.workbench import checks
 from gan_lib.workbench.bench import Workbench
-from gan_lib.workbench.pools import RIVALS, Explainers, Pool, PoolOptions, cells, explainers_of, order
+from gan_lib.workbench.pools import RIVALS, Explainers, Judged, Pool, PoolOptions, cells, explainers_of, order
 from gan_lib.workbench.recipes import ProfileError
 from gan_lib.workbench.samples import Sample
 from gan_lib.workbench.subject import Subject
@@ -35,21 +35,22 @@ def run_universal(sweep: Sweep, bench: Workbench) -> Tables:
     does.
 
     Returns:
-        ``pool``; ``results`` by architecture and data set, ``unseen`` over all of them; ``tests``, paired
-        differences from Grad-CAM and the untrained projection with Holm's correction; ``sanity``, ``marks``,
+        ``pool``; ``missing_data``; ``results`` by architecture and data set, ``unseen`` over all of them;
+        ``tests``, paired differences from Grad-CAM and the untrained projection with Holm's correction; ``sanity``, ``marks``,
         ``wrong_cnn``; ``numbers`` of training CNNs.
 
     Raises:
         ProfileError: options that do not fit.
     """
     pool = Pool.of(sweep, bench)
+    there, missing = pool.judged()
     asked, runs = pool.asked, list(itertools.product(pool.asked.left_out, pool.asked.variants, pool.seeds))
     made = pool.trained([pool.job(variant, pool.without(name), seed) for name, variant, seed in runs])
     generators = {run: own.generator for run, own in zip(runs, made, strict=True)}
     scores, sanity, marks, wrong = [], [], [], []
     for name in asked.left_out:
         own = {(variant, seed): generators[name, variant, seed] for variant, seed in _each(pool)}
-        for subject, seed, sample, is_first in _judged(pool, name):
+        for subject, seed, sample, is_first in _judged(pool, name, there):
             explainers = explainers_of(subject, own, seed)
             labels: dict[str, Any] = {
                 "unseen": name,
@@ -62,7 +63,7 @@ def run_universal(sweep: Sweep, bench: Workbench) -> Tables:
                 sanity.append(_redrawn(pool, subject, explainers, sample).assign(**labels, seed=seed))
                 wrong.append(_of_another(pool, name, subject, explainers, seed, sample).assign(**labels))
         for changes, seed in itertools.product(cells(asked.cheating), pool.seeds):
-            subject = pool.cnn(name, seed, changes)
+            subject = bench.subject(pool.changes(name, seed, changes))
             found = _on_marks(pool, subject, explainers_of(subject, own, seed))
             marks.append(found.assign(unseen=name, seed=seed, cnn=subject.trained.key))
     every = pd.concat(scores, ignore_index=True)
@@ -70,13 +71,14 @@ def run_universal(sweep: Sweep, bench: Workbench) -> Tables:
     marked = "Share of the highest pixels' mass on the mark that a cheating CNN relies on"
     return {
         "pool": (pool.report, "CNNs that the generators are trained on"),
+        "missing_data": (missing, "CNNs whose data are not at hand"),
         "results": (_summaries(every, ["unseen", "data set"], asked.measures), f"{sweep.title}, by cell"),
         "unseen": (_summaries(every, ["unseen"], asked.measures), sweep.title),
         "tests": (_tests(every, asked), f"{sweep.title}: paired differences"),
         **_table("sanity", sanity, ["rank"], redrawn),
         **_table("marks", marks, ["top mass"], marked),
         **_another_table(wrong),
-        **_numbers(pool),
+        **_numbers(pool, there),
     }
 
 
@@ -89,15 +91,16 @@ def _each(pool: Pool) -> list[tuple[str, int]]:
     return list(itertools.product(pool.asked.variants, pool.seeds))
 
 
-def _judged(pool: Pool, name: str) -> Iterator[tuple[Subject, int, Sample, bool]]:
+def _judged(pool: Pool, name: str, there: Judged) -> Iterator[tuple[Subject, int, Sample, bool]]:
     """The CNNs of an architecture that are judged, each with its seed and images of their data, which are
     dealt out over the seeds; and whether the data are the first of those it is judged on."""
     asked, count = pool.asked, len(pool.seeds)
     parts = [asked.test_images // count + (place < asked.test_images % count) for place in range(count)]
-    for number, changes in enumerate(cells(asked.judged)):
-        for place, seed in enumerate(pool.seeds):
-            subject = pool.cnn(name, seed, changes)
-            yield subject, seed, subject.draw(parts[place], asked.split, skip=sum(parts[:place])), number == 0
+    for (architecture, number, seed), subject in there.items():
+        if architecture == name:
+            place = pool.seeds.index(seed)
+            sample = subject.draw(parts[place], asked.split, skip=sum(parts[:place]))
+            yield subject, seed, sample, number == 0
 
 
 def _redrawn(pool: Pool, subject: Subject, explainers: Explainers, sample: Sample) -> pd.DataFrame:
@@ -132,13 +135,13 @@ def _of_another(
     asked, names = pool.asked, list(pool.asked.left_out)
     kinds: tuple[str | None, ...] = (None, "quarters")
     if asked.cheating:
-        other = pool.cnn(name, seed, next(cells(asked.cheating)))
+        other = pool.bench.subject(pool.changes(name, seed, next(cells(asked.cheating))))
         marked = other.draw(asked.wrong_images, "conflict")
         with torch.no_grad():
             predicted = subject.cnn(marked.images).argmax(1)
         sample, kinds = replace(marked, explained=predicted), (None,)
     else:
-        other = pool.cnn(names[(names.index(name) + 1) % len(names)], seed)
+        other = pool.bench.subject(pool.changes(names[(names.index(name) + 1) % len(names)], seed))
         sample = sample[: asked.wrong_images]
     tables = [
         checks.wrong_cnn(subject.cnn, sample, explainers, {seed: other.cnn}, kind, steps=asked.steps).assign(
@@ -193,19 +196,19 @@ def _another_table(parts: Sequence[pd.DataFrame]) -> Tables:
     return {"wrong_cnn": (made, "What is lost when another CNN is looked at: own map - other's")}
 
 
-def _numbers(pool: Pool) -> Tables:
+def _numbers(pool: Pool, there: Judged) -> Tables:
     """What the first variant's explainers are worth on the first left-out architecture, by the number of CNNs
     that they are trained on; which ones, is drawn by the seed."""
     asked, name = pool.asked, next(iter(pool.asked.left_out))
     if not asked.numbers:
         return {}
-    there, variant = pool.without(name), asked.variants[0]
-    runs = [(number, seed) for number in asked.numbers if number <= len(there) for seed in pool.seeds]
-    chosen = [[there[own] for own in order(len(there), seed)[:number]] for number, seed in runs]
+    known, variant = pool.without(name), asked.variants[0]
+    runs = [(number, seed) for number in asked.numbers if number <= len(known) for seed in pool.seeds]
+    chosen = [[known[own] for own in order(len(known), seed)[:number]] for number, seed in runs]
     made = pool.trained([pool.job(variant, own, seed) for own, (_, seed) in zip(chosen, runs, strict=True)])
     tables = []
     for (number, seed), own in zip(runs, made, strict=True):
-        for subject, of, sample, _ in _judged(pool, name):
+        for subject, of, sample, _ in _judged(pool, name, there):
             if of == seed:
                 explainers = explainers_of(subject, {(variant, seed): own.generator}, seed)
                 found = cell_scores(subject, explainers, sample, asked.areas, steps=asked.steps)

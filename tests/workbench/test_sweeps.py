@@ -13,6 +13,7 @@ from gan_lib.cli import app
 from gan_lib.figures import check_manifest
 from gan_lib.workbench import Places, ProfileError, Recipe, Sample, Sweep, run_sweep, sweep_table
 from gan_lib.workbench.places import SWEPT
+from gan_lib.workbench.pools import Pool, PoolOptions, cells, order
 from gan_lib.workbench.sweeps import settings_of
 from gan_lib.workbench.unseen import UnseenOptions, _share, _with_targets, cell_scores, seen_before
 
@@ -238,3 +239,109 @@ def test_cell_scores(tiny_net, scenes):
     assert means.loc["all", "won"] == pytest.approx(100 * hurt)
     assert means.loc["Grad-CAM", ["won", "lost"]].tolist() == [0, 0]
     assert means.loc["all", ["won@10", "lost@10"]].tolist() == [0, 0], "both are flat: the same pixels"
+
+
+POOLS = """
+title: Universal
+profile: tiny
+runner: universal
+seeds: [0, 3]
+options:
+  pool:
+    - {cnn.architecture: [slim_vgg, slim_resnet], cnn.seed: [0, 3]}
+    - {cnn.architecture: slim_resnet, data.name: confounded_digits}
+    - {cnn.architecture: varied_7}
+  left_out: {slim_vgg: [], slim_resnet: [varied_7]}
+  judged: [{data.name: [digits_in_scenes, plain_digits, not_at_hand]}]
+  cheating: [{data.name: confounded_digits}]
+  images: 12
+  test_images: 8
+  sanity_images: 2
+  wrong_images: 4
+  marked_images: 3
+  steps: 2
+  numbers: [1, 2, 64]
+  variants: [lsft]
+  least_accuracy: 0
+"""
+
+
+def test_universal_explainers_of_cnns_that_they_have_not_met(tmp_path, places):
+    changes = {"universal.held_out": 4, "universal.max_steps": 2, "universal.batch_size": 4}
+    paths = run_sweep(Sweep.load(write(tmp_path, POOLS, "pools"), changes), places)
+    tables = {path.stem: pd.read_csv(path) for path in paths}
+    assert set(tables["missing_data"]["data.name"]) == {"not_at_hand"}
+    assert set(tables) == {
+        "missing_data",
+        "pool",
+        "results",
+        "unseen",
+        "tests",
+        "sanity",
+        "marks",
+        "wrong_cnn",
+        "numbers",
+    }
+    assert tables["pool"]["cnn"].tolist() == [*["slim_vgg"] * 2, *["slim_resnet"] * 3, "varied_7"]
+    methods = {"Grad-CAM", "evidence_projection", "universal_lsft"}
+    for name in ("results", "unseen", "sanity", "marks", "numbers"):
+        assert set(tables[name]["method"]) == methods, name
+        assert (tables[name]["low"] <= tables[name]["high"]).all() or tables[name]["low"].isna().any()
+    results = tables["results"].query("measure == 'drop_black' and method == 'Grad-CAM'")
+    assert results[["unseen", "data set", "n"]].values.tolist() == [
+        *(["slim_vgg", name, 8] for name in ("digits_in_scenes", "plain_digits")),
+        *(["slim_resnet", name, 8] for name in ("digits_in_scenes", "plain_digits")),
+    ]
+    assert tables["unseen"].query("measure == 'won' and method == 'Grad-CAM'")["mean"].tolist() == [0, 0]
+    assert tables["numbers"]["CNNs"].unique().tolist() == [1, 2]
+    tests = tables["tests"]
+    assert tests[["unseen", "method", "against"]].values.tolist() == [
+        [name, "universal_lsft", rival]
+        for name in ("slim_vgg", "slim_resnet")
+        for rival in ("Grad-CAM", "evidence_projection")
+    ]
+    mine = tables["unseen"].query("measure == 'insertion - deletion' and unseen == 'slim_vgg'")
+    mean = mine.set_index("method")["mean"]
+    assert tests["mean"][0] == pytest.approx(mean["universal_lsft"] - mean["Grad-CAM"], abs=1e-4)
+    assert tables["wrong_cnn"]["pictures"].unique().tolist() == ["alone"]
+
+
+def test_what_is_like_a_left_out_cnn_leaves_the_pool_with_it():
+    names = ["slim_vgg", "slim_resnet", "varied_7", "varied_8"]
+    subjects = [SimpleNamespace(recipe=Recipe().changed({"cnn.architecture": name})) for name in names]
+    asked = PoolOptions(pool=(), left_out={"slim_resnet": ("varied_7",), "slim_vgg": ()})
+    pool = Pool(asked, None, [0], subjects, None)
+    assert [own.recipe.cnn.architecture for own in pool.without("slim_resnet")] == ["slim_vgg", "varied_8"]
+    assert [own.recipe.cnn.architecture for own in pool.without("slim_vgg")] == names[1:]
+
+
+def test_a_left_out_cnn_is_as_the_pool_has_it():
+    grids = (
+        {"cnn.architecture": ["slim_vgg", "slim_resnet"], "cnn.seed": [0, 1], "cnn.epochs": 3},
+        {"cnn.architecture": "mobilenet_v2", "cnn.weights": "a.safetensors", "data.name": "photographs"},
+    )
+    pool = Pool(PoolOptions(pool=grids, left_out={}), None, [0], [], None)
+    assert len(list(cells(grids))) == 5
+    assert pool.changes("slim_resnet", 5, {"data.name": "mnist"}) == {
+        "cnn.architecture": "slim_resnet",
+        "cnn.epochs": 3,
+        "data.name": "mnist",
+        "cnn.seed": 5,
+    }
+    given = {"cnn.architecture": "mobilenet_v2", "cnn.weights": "a.safetensors"}
+    assert pool.changes("mobilenet_v2", 5) == given, "its weights are given: no seed"
+    assert pool.changes("vgg16", 2) == {"cnn.architecture": "vgg16", "cnn.seed": 2}
+
+
+def test_smaller_pools_are_parts_of_larger_ones():
+    assert sorted(order(5, 3)) == [0, 1, 2, 3, 4]
+    assert order(5, 3) == order(5, 3) != order(5, 4)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"), [("  imags: 6", "imags"), ("  pool: 3", "pool"), ("  left_out: [a]", "left_out")]
+)
+def test_pools_that_do_not_fit(tmp_path, places, line, message):
+    text = POOLS.replace("  images: 12", line) if "imags" in line else POOLS + line + "\n"
+    with pytest.raises(ProfileError, match=message):
+        run_sweep(Sweep.load(write(tmp_path, text, "odd")), places)

@@ -49,6 +49,7 @@ class GeneratorSizes:
     features: tuple[PositiveInt, ...] = ()
     image: Literal["whole", "fine", "none"] = "whole"
     prior: bool = False
+    contrast: tuple[float, float] = (3.0, -3.0)
 
     def __post_init__(self) -> None:
         if self.features and len(self.features) != self.conditions:

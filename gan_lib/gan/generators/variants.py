@@ -71,7 +71,7 @@ class Generator(nn.Module):
         self.stem = stem_conv(3, sizes.width, sizes.stem_stride)
         self.condition_network = (FeatureConditions if sizes.features else MapConditions)(sizes, self.shared)
         self.closing = conv3x3(sizes.width, sizes.width)
-        self.contrast = Contrast() if sizes.features else None
+        self.contrast = Contrast(*sizes.contrast) if sizes.features else None
         self.output = DetailBranch(sizes) if sizes.detail else CoarseOutput(sizes)
         if sizes.prior:
             if not sizes.features:
@@ -231,8 +231,9 @@ def make_generator(variant: str, **sizes: Any) -> Generator:
     """
     # The exact name of a class first: GENERATORS takes ``LSFT`` for ``lsft``.
     kind = _BY_CLASS.get(variant) or GENERATORS[variant]
-    if "features" in sizes:
-        sizes["features"] = tuple(sizes["features"])  # JSON knows lists only
+    sizes |= {
+        name: tuple(sizes[name]) for name in ("features", "contrast") if name in sizes
+    }  # JSON has lists
     return kind(GeneratorSizes(**sizes))
 
 
