@@ -128,8 +128,10 @@ class Pool:
         return base if "cnn.weights" in base else {**base, "cnn.seed": seed}
 
     def judged(self) -> tuple[Judged, pd.DataFrame]:
-        """The CNNs that are judged, and a row about each whose data are not at hand, with ``why``. What is not
-        trained yet is trained side by side."""
+        """The CNNs that are judged, and a row about each whose data are not at hand, with ``why``.
+
+        What is not trained yet is trained side by side.
+        """
         asked = [
             ((name, number, seed), self.changes(name, seed, changes))
             for name in self.asked.left_out

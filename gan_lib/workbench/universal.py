@@ -36,8 +36,8 @@ def run_universal(sweep: Sweep, bench: Workbench) -> Tables:
 
     Returns:
         ``pool``; ``missing_data``; ``results`` by architecture and data set, ``unseen`` over all of them;
-        ``tests``, paired differences from Grad-CAM and the untrained projection with Holm's correction; ``sanity``, ``marks``,
-        ``wrong_cnn``; ``numbers`` of training CNNs.
+        ``tests``, paired differences from Grad-CAM and the untrained projection with Holm's correction;
+        ``sanity``, ``marks``, ``wrong_cnn``; ``numbers`` of training CNNs.
 
     Raises:
         ProfileError: options that do not fit.
