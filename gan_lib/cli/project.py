@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,7 +19,7 @@ from gan_lib.cli.base import Changes, Outside, Root, app, import_outside
 from gan_lib.cli.problems import InputError, given
 
 if TYPE_CHECKING:
-    from gan_lib.workbench import Places
+    from gan_lib.workbench import Places, Sweep
     from gan_lib.workbench.driver import Result
 
 # What a user can mend, as the workbench tells it: told in one line, with exit code 2.
@@ -83,13 +84,12 @@ def sweep(
     root: Root = Path(),
 ) -> None:
     """Train and judge every setting of a sweep; tables go to figures/FILE."""
-    from gan_lib.workbench import Places, Sweep, parsed_change, run_sweep
+    from gan_lib.workbench import Places, parsed_change, run_sweep
 
     places = Places.of(root.resolve())
-    path = Path(file) if file.endswith((".yaml", ".yml")) else places.notebooks / "sweeps" / f"{file}.yaml"
     with _problems():
         import_outside(outside or ())
-        own = Sweep.load(path, dict(parsed_change(text) for text in changes or []))
+        own = _sweep_of(file, places, dict(parsed_change(text) for text in changes or []))
         for table in run_sweep(own, places):
             typer.echo(f"{table.relative_to(places.figures)}")
 
@@ -100,14 +100,24 @@ def ship(
     weights: Annotated[
         str | None, typer.Option(help="Torchvision's name of the CNN's weights, named instead of shipped.")
     ] = None,
+    sweep: Annotated[str | None, typer.Option(help="A sweep of the runner universal.")] = None,
     root: Root = Path(),
 ) -> None:
-    """Put the explainers that a profile has trained, those of the first seed, into data/pretrained."""
+    """Put the explainers that a profile has trained, those of the first seed, into data/pretrained.
+
+    With --sweep: those for any CNN, trained on all CNNs of a sweep's pool.
+    """
     from gan_lib.workbench import Places, Workbench
     from gan_lib.workbench.ship import ship as ship_explainers
+    from gan_lib.workbench.ship import ship_universal
 
     places = Places.of(root.resolve())
     with _problems():
+        if sweep is not None:
+            own = _sweep_of(sweep, places, {})
+            folder, methods = ship_universal(own, Workbench("ship", own.profile, own.changes, places))
+            typer.echo(f"{folder.relative_to(places.data)}: {', '.join(methods)}")
+            return
         folder, methods = ship_explainers(Workbench("ship", profile, places=places).subject(), weights)
         typer.echo(f"{folder.relative_to(places.data)}: {', '.join(methods)}")
 
@@ -133,6 +143,14 @@ def reference(
                 f"{card['data']['name']}/{own['architecture']}/{own['seed']}: "
                 f"accuracy {card['accuracy']['test']:.3f}{mark}, {card['weights']}"
             )
+
+
+def _sweep_of(file: str, places: Places, changes: Mapping[str, Any]) -> Sweep:
+    """A sweep by its name in ``notebooks/sweeps``, or by its file."""
+    from gan_lib.workbench import Sweep
+
+    is_file = file.endswith((".yaml", ".yml"))
+    return Sweep.load(Path(file) if is_file else places.notebooks / "sweeps" / f"{file}.yaml", changes)
 
 
 def _names(given: str) -> list[str]:

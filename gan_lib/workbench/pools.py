@@ -10,7 +10,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -53,6 +53,7 @@ class PoolOptions:
         measures: reported ones; tested: those of them in which differences are tested.
         numbers: of training CNNs, whose effect is measured with the first architecture that is left out.
         least_accuracy: what a CNN gets right of its training images, or it leaves the pool.
+        kept_as: the kind of images that generators of the whole pool are shipped for.
     """
 
     pool: tuple[Changes, ...]
@@ -72,6 +73,7 @@ class PoolOptions:
     tested: tuple[str, ...] = ("insertion - deletion",)
     numbers: tuple[int, ...] = ()
     least_accuracy: float = 0.5
+    kept_as: Literal["small", "photographs"] = "small"
 
 
 _OPTIONS = TypeAdapter(PoolOptions)

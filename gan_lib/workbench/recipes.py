@@ -78,7 +78,9 @@ class Recipe:
     critic: DiscriminatorSizes = DiscriminatorSizes(width=16, stem_stride=8)
     contrastive: ContrastiveOptions = ContrastiveOptions()
     evidence: EvidenceRecipe = EvidenceRecipe()
-    universal: UniversalOptions = UniversalOptions(max_steps=200, held_out=100)
+    universal: UniversalOptions = UniversalOptions(
+        max_steps=200, held_out=64, validate_every=100, area=(0.25, 0.5), ranked_area=(0.02, 0.5)
+    )
     judge: JudgeRecipe = JudgeRecipe()
     relevance: RelevanceRecipe = RelevanceRecipe()
     concepts: ConceptRecipe = ConceptRecipe()

@@ -168,8 +168,10 @@ class FeatureRecipe:
 class EvidenceRecipe(FeatureRecipe):
     """The universal generators, likewise, with what they see of the image and where they begin."""
 
+    layers: PositiveInt = 7
     image: Literal["whole", "fine", "none"] = "fine"
     prior: bool = True
+    contrast: tuple[float, float] = (2.0, -0.4)
 
 
 @options

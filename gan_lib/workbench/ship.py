@@ -8,7 +8,11 @@ from pathlib import Path
 from gan_lib.classifiers import Classifier, make_classifier, save_classifier
 from gan_lib.classifiers.factories import folder_name
 from gan_lib.core.storage import write_json
+from gan_lib.explainers import UniversalExplainer
+from gan_lib.workbench.bench import Workbench
+from gan_lib.workbench.pools import Pool
 from gan_lib.workbench.subject import Subject
+from gan_lib.workbench.sweeps import Sweep
 
 
 def ship(subject: Subject, torchvision_weights: str | None = None) -> tuple[Path, list[str]]:
@@ -44,3 +48,25 @@ def ship(subject: Subject, torchvision_weights: str | None = None) -> tuple[Path
     for method, explainer in own.items():
         explainer.save(home / method, about)
     return home, list(own)
+
+
+def ship_universal(sweep: Sweep, bench: Workbench) -> tuple[Path, list[str]]:
+    """Train generators on all CNNs of a sweep's pool, and write them to ``data/pretrained/universal``.
+
+    Returns:
+        The folder, and the names of the explainers: one of each variant, of the first seed.
+
+    Raises:
+        ProfileError: a sweep of no pool.
+    """
+    pool = Pool.of(sweep, bench)
+    variants, seed, home = pool.asked.variants, pool.seeds[0], bench.places.data / "pretrained" / "universal"
+    made = pool.trained([pool.job(variant, pool.subjects, seed) for variant in variants])
+    first, names = pool.subjects[0], []
+    about = {"recipe": bench.recipe.flat(), "pool": pool.report.to_dict("records")}
+    for variant, own in zip(variants, made, strict=True):
+        layers = bench.recipe.evidence.layers
+        explainer = UniversalExplainer(first.cnn, first.image_size, own.generator, layers)
+        names.append(f"universal-{variant}")
+        explainer.save(home / pool.asked.kept_as / names[-1], about)
+    return home / pool.asked.kept_as, names
