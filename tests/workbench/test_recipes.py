@@ -230,6 +230,7 @@ def has_count(value):
 # Where 0 says something: none of them, the first of them, not at all.
 ZERO_WILL_DO = {
     *("seed", "seeds", "cnn.epochs", "data.validation_images", "generator.detail", "features.detail"),
+    *("evidence.detail", "universal.warmup_steps"),
     *("supervised.warmup_steps", "contrastive.warmup_steps", "judge.explained_again", "judge.noisy_images"),
     *("relevance.planted_place", "concepts.noise_copies", "concepts.shown", "contrasting.pair"),
     *("inversion.second.halved_every", "inversion.settled_images", "explorer.rival"),
