@@ -35,7 +35,7 @@ from gan_lib.core.targets import Target, resolve_target
 from gan_lib.data import ImageSplit
 from gan_lib.data import read_images as pictures_at
 from gan_lib.data.values import check_range
-from gan_lib.explainers import METHODS, ContrastiveExplainer, Explainer, make_explainer
+from gan_lib.explainers import METHODS, ContrastiveExplainer, Explainer, UniversalExplainer, make_explainer
 from gan_lib.metrics import headings, judge, sanity_checks, stated, summarise
 from gan_lib.workbench import Places, Profile, Recipe
 from gan_lib.workbench.explain import resolve_class
@@ -159,7 +159,7 @@ def explain(
             brought to the size that the CNN takes.
         target: the predicted classes by default; one class, by number or name, or one per image.
         method: one of :data:`gan_lib.METHODS`, with its options, or an explainer. By default the shipped
-            contrastive LSFT where it was trained for this CNN, else Grad-CAM.
+            universal LSFT, which explains any CNN; where its evidence cannot be had, Grad-CAM.
 
     Returns:
         A :class:`gan_lib.Explanation`; of several methods a dict of them by name.
@@ -173,7 +173,8 @@ def explain(
     asked = _class_numbers(cnn, target)
     if isinstance(method, Sequence) and not isinstance(method, str):
         return {own.name: own.explain(pictures, asked) for own in _made(method, cnn, **options)}
-    (one,) = [_usual(cnn, **options)] if method is None else _made([method], cnn, **options)
+    size = (pictures.shape[-2], pictures.shape[-1])
+    (one,) = [_usual(cnn, size, **options)] if method is None else _made([method], cnn, **options)
     return one.explain(pictures, asked)
 
 
@@ -192,10 +193,11 @@ def _made(methods: Sequence[str | Explainer], cnn: nn.Module, **options: Any) ->
     return every
 
 
-def _usual(cnn: nn.Module, **options: Any) -> Explainer:
-    """The shipped generator that fits a CNN, else Grad-CAM."""
+def _usual(cnn: nn.Module, size: tuple[int, int], **options: Any) -> Explainer:
+    """The shipped generator for any CNN, else Grad-CAM."""
     try:
-        return explainer("contrastive_lsft", cnn, **options)
+        made = explainer("universal_lsft", cnn, **options)
+        return made.prepare(size) if isinstance(made, UniversalExplainer) else made
     except (KeyError, ValueError, FileNotFoundError):
         return explainer("grad_cam", cnn, **options)
 

@@ -3,7 +3,7 @@
 from gan_lib.classifiers.copies import folded
 from gan_lib.classifiers.files import load_classifier, save_classifier
 from gan_lib.classifiers.fit import FitOptions, accuracy, fit, predictions
-from gan_lib.classifiers.randomise import randomised
+from gan_lib.classifiers.randomise import randomised, relabelled
 from gan_lib.classifiers.wrap import Classifier
 from gan_lib.classifiers.zoo import classifier_names, is_small, make_classifier
 
@@ -19,5 +19,6 @@ __all__ = [
     "make_classifier",
     "predictions",
     "randomised",
+    "relabelled",
     "save_classifier",
 ]

@@ -77,3 +77,38 @@ def _draw_anew(module: nn.Module, name: str) -> None:
         any(torch.equal(own, new) for new in after if new.shape == own.shape) for own in before
     ):
         raise ValueError(f"the weights of layer {name!r} stay as they were when it is drawn anew")
+
+
+def relabelled(cnn: nn.Module, first: str, norm: str, second: str, seed: int = 0) -> nn.Module:
+    """A copy of a CNN that is the same function, though the channels between two convolutions are in another
+    order and of another size: what is said of it must be the same.
+
+        other = relabelled(cnn, "backbone.features.0", "backbone.features.1", "backbone.features.4")
+
+    Args:
+        cnn: left as it is.
+        first, norm, second: a convolution, its batch normalisation, and the convolution that sees nothing but
+            the normalised channels, rectified or pooled.
+        seed: of the order, and of the sizes, 0.1 to 10 times the old ones.
+
+    Raises:
+        TypeError: layers of other kinds.
+    """
+    copied = copy.deepcopy(cnn)
+    convolution, normalisation, reader = (copied.get_submodule(name) for name in (first, norm, second))
+    if not isinstance(normalisation, nn.BatchNorm2d):
+        raise TypeError(f"{norm} is no batch normalisation")
+    if not (isinstance(convolution, nn.Conv2d) and isinstance(reader, nn.Conv2d)):
+        raise TypeError(f"{first} and {second} are no two convolutions")
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(convolution.out_channels, generator=generator)
+    sizes = 10 ** (2 * torch.rand(len(order), generator=generator) - 1).to(reader.weight)
+    with torch.no_grad():
+        for module in (convolution, normalisation):
+            for own in (*module.parameters(), *module.buffers()):
+                if own.ndim:
+                    own.copy_(own[order])
+        for own in normalisation.parameters():  # weight and bias
+            own.mul_(sizes)
+        reader.weight.copy_(reader.weight[:, order] / sizes[:, None, None])
+    return copied

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gan_lib.workbench.explain import Counts
     from gan_lib.workbench.explained import ExplanationFolder
 
-USUAL, BESIDE = "contrastive_lsft", "grad_cam"  # the method by default, and the one beside others
+USUAL, BESIDE = "universal_lsft", "grad_cam"  # the method by default, and the one beside others
 # Named in the help, which must be there before the registry is.
 METHODS = (
     "saliency, input_x_gradient, integrated_gradients, smoothgrad, deep_lift, gradient_shap, "
@@ -71,8 +71,7 @@ def explain(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Repeatable; {BESIDE} is added. By default {USUAL} where it was trained for the CNN. "
-            f"There are {METHODS}."
+            help=f"Repeatable; {BESIDE} is added. By default {USUAL}, for any CNN. There are {METHODS}."
         ),
     ] = None,
     target: Annotated[
@@ -221,7 +220,8 @@ def _explainers(
     made: dict[str, Explainer] = {}
     for name in dict.fromkeys([*asked, BESIDE]):
         try:
-            made[name] = api.explainer(name, cnn, pretrained).to(cnn.mean.device)
+            own = api.explainer(name, cnn, pretrained).to(cnn.mean.device)
+            made[name] = own.prepare(size) if isinstance(own, api.UniversalExplainer) else own
         except (KeyError, ValueError) as error:
             if name in methods:
                 raise
@@ -229,8 +229,8 @@ def _explainers(
             continue
         trained_at = size if api.METHODS[name].travels else getattr(made[name], "image_size", size)
         if tuple(trained_at) != size:
-            own, now = ("x".join(map(str, sides)) for sides in (trained_at, size))
-            _warn(f"{name} was trained at {own} pixels and explains at the CNN's {now}")
+            before, now = ("x".join(map(str, sides)) for sides in (trained_at, size))
+            _warn(f"{name} was trained at {before} pixels and explains at the CNN's {now}")
     if not made:
         raise InputError("no method is left that explains this CNN: name one by --method")
     return made

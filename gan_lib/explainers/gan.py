@@ -257,6 +257,12 @@ class UniversalExplainer(GeneratorExplainer):
     def settings(self) -> dict[str, Any]:
         return {"count": self.makers.count, "salience": self.makers.salience}
 
+    def prepare(self, size: tuple[int, int]) -> Self:
+        """Find out how the CNN's layers are read for images of a height and width, which is else done at the
+        first ones; where none has places, ``ValueError`` is raised."""
+        self.makers.of(size)
+        return self
+
     def conditions(self, images: Tensor, target: Target) -> Sequence[Tensor]:
         return self.makers(images, target).activations
 

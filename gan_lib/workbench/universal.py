@@ -35,9 +35,9 @@ def run_universal(sweep: Sweep, bench: Workbench) -> Tables:
     does.
 
     Returns:
-        ``pool``; ``missing_data``; ``results`` by architecture and data set, ``unseen`` over all of them;
-        ``tests``, paired differences from Grad-CAM and the untrained projection with Holm's correction;
-        ``sanity``, ``marks``, ``wrong_cnn``; ``numbers`` of training CNNs.
+        ``pool``; ``missing_data``; ``results`` by architecture and data set, ``unseen`` by architecture,
+        ``overall`` over all of them; ``tests``, paired differences from Grad-CAM and the untrained projection
+        with Holm's correction; ``sanity``, ``marks``, ``wrong_cnn``; ``numbers`` of training CNNs.
 
     Raises:
         ProfileError: options that do not fit.
@@ -73,7 +73,8 @@ def run_universal(sweep: Sweep, bench: Workbench) -> Tables:
         "pool": (pool.report, "CNNs that the generators are trained on"),
         "missing_data": (missing, "CNNs whose data are not at hand"),
         "results": (_summaries(every, ["unseen", "data set"], asked.measures), f"{sweep.title}, by cell"),
-        "unseen": (_summaries(every, ["unseen"], asked.measures), sweep.title),
+        "unseen": (_summaries(every, ["unseen"], asked.measures), f"{sweep.title}, by architecture"),
+        "overall": (_overall(every, asked.measures), sweep.title),
         "tests": (_tests(every, asked), f"{sweep.title}: paired differences"),
         **_table("sanity", sanity, ["rank"], redrawn),
         **_table("marks", marks, ["top mass"], marked),
@@ -164,6 +165,14 @@ def _summaries(scores: pd.DataFrame, by: Sequence[str], measures: Sequence[str])
         parts.append(summarise(kept).assign(**labels))
     made = pd.concat(parts, ignore_index=True)
     return made[[*by, *made.columns.drop(list(by))]]
+
+
+def _overall(scores: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
+    """Means with intervals over all architectures, data sets, CNNs and images."""
+    every = _summaries(
+        scores.assign(of="all", image=scores["unseen"] + "/" + scores["image"]), ["of"], measures
+    )
+    return every.drop(columns="of")
 
 
 def _tests(scores: pd.DataFrame, asked: PoolOptions) -> pd.DataFrame:

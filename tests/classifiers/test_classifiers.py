@@ -15,6 +15,7 @@ from gan_lib.classifiers import (
     make_classifier,
     predictions,
     randomised,
+    relabelled,
     save_classifier,
 )
 from gan_lib.core.storage import save_tensors
@@ -223,3 +224,22 @@ def test_a_slim_cnn_is_read_without_being_initialised(architecture, number_forma
 
     with pytest.raises(ValueError, match="tensors are missing"):
         filled(made.card, {"": missing}, "a file")
+
+
+def test_a_relabelled_cnn_is_the_same_function():
+    torch.manual_seed(0)
+    cnn = make_classifier("slim_vgg", ["one", "two"])
+    images = torch.rand(8, 3, 64, 64)
+    cnn(images)  # statistics of the normalisations
+    layers = [f"backbone.features.{place}" for place in (0, 1, 4)]
+    other = relabelled(cnn.eval(), *layers, seed=1)
+    torch.testing.assert_close(other(images), cnn(images), rtol=1e-4, atol=1e-5)
+    before, after = (own.get_submodule(layers[1]).weight for own in (cnn, other))
+    assert not torch.allclose(before, after)
+    assert (after.abs() / before.abs().mean()).max() > 2, "channels differ in size"
+    again = relabelled(cnn, *layers, seed=1)
+    assert torch.equal(again.get_submodule(layers[2]).weight, other.get_submodule(layers[2]).weight)
+    with pytest.raises(TypeError, match=r"features\.2 is no batch normalisation"):
+        relabelled(cnn, layers[0], "backbone.features.2", layers[2])
+    with pytest.raises(TypeError, match="no two convolutions"):
+        relabelled(cnn, layers[1], layers[1], layers[2])
