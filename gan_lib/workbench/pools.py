@@ -53,7 +53,7 @@ class PoolOptions:
         measures: reported ones; tested: those of them in which differences are tested.
         numbers: of training CNNs, whose effect is measured with the first architecture that is left out.
         least_accuracy: what a CNN gets right of its training images, or it leaves the pool.
-        kept_as: the kind of images that generators of the whole pool are shipped for.
+        shipped: variants that are trained on the whole pool to be shipped; kept_as: for which kind of images.
     """
 
     pool: tuple[Changes, ...]
@@ -73,6 +73,7 @@ class PoolOptions:
     tested: tuple[str, ...] = ("insertion - deletion",)
     numbers: tuple[int, ...] = ()
     least_accuracy: float = 0.5
+    shipped: tuple[str, ...] = ("lsft", "gsft")
     kept_as: Literal["small", "photographs"] = "small"
 
 
@@ -153,7 +154,10 @@ class Pool:
         """A generator to be trained on some of the CNNs."""
         recipe = self.bench.recipe
         sizes = asdict(recipe.evidence)
-        members = [(own.trained, own.draw(self.asked.images, "train").split) for own in subjects]
+        members = []
+        for own in subjects:
+            images = own.data["train"]  # what the CNN predicts for them, training finds out
+            members.append((own.trained, images.subset(images.sample(self.asked.images, recipe.seed))))
         options = replace(recipe.universal, seed=seed)
         return UniversalJob(variant, sizes, sizes.pop("layers"), recipe.critic, members, options)
 

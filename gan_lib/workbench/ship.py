@@ -60,7 +60,7 @@ def ship_universal(sweep: Sweep, bench: Workbench) -> tuple[Path, list[str]]:
         ProfileError: a sweep of no pool.
     """
     pool = Pool.of(sweep, bench)
-    variants, seed, home = pool.asked.variants, pool.seeds[0], bench.places.data / "pretrained" / "universal"
+    variants, seed, home = pool.asked.shipped, pool.seeds[0], bench.places.data / "pretrained" / "universal"
     made = pool.trained([pool.job(variant, pool.subjects, seed) for variant in variants])
     first, names = pool.subjects[0], []
     about = {"recipe": bench.recipe.flat(), "pool": pool.report.to_dict("records")}

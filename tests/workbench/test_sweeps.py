@@ -9,11 +9,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from gan_lib.classifiers import make_classifier
 from gan_lib.cli import app
+from gan_lib.core.storage import read_json
+from gan_lib.explainers import GeneratorExplainer
 from gan_lib.figures import check_manifest
-from gan_lib.workbench import Places, ProfileError, Recipe, Sample, Sweep, run_sweep, sweep_table
+from gan_lib.workbench import Places, ProfileError, Recipe, Sample, Sweep, Workbench, run_sweep, sweep_table
 from gan_lib.workbench.places import SWEPT
 from gan_lib.workbench.pools import Pool, PoolOptions, cells, order
+from gan_lib.workbench.ship import ship_universal
 from gan_lib.workbench.sweeps import settings_of
 from gan_lib.workbench.unseen import UnseenOptions, _share, _with_targets, cell_scores, seen_before
 
@@ -272,6 +276,7 @@ def test_universal_explainers_of_cnns_that_they_have_not_met(tmp_path, places):
     tables = {path.stem: pd.read_csv(path) for path in paths}
     assert set(tables["missing_data"]["data.name"]) == {"not_at_hand"}
     assert set(tables) == {
+        "overall",
         "missing_data",
         "pool",
         "results",
@@ -345,3 +350,30 @@ def test_pools_that_do_not_fit(tmp_path, places, line, message):
     text = POOLS.replace("  images: 12", line) if "imags" in line else POOLS + line + "\n"
     with pytest.raises(ProfileError, match=message):
         run_sweep(Sweep.load(write(tmp_path, text, "odd")), places)
+
+
+def test_explainers_for_any_cnn_are_shipped(tmp_path, places):
+    """Of all CNNs of the pool, in a project of its own: what ``explain`` then takes by default."""
+    own = Places.of(places.root, places.figures, tmp_path / "data")
+    text = POOLS.replace("variants: [lsft]", "shipped: [lsft, gsft]").replace(
+        "slim_vgg, slim_resnet", "slim_vgg"
+    )
+    path = write(tmp_path, text.replace("seeds: [0, 3]", "seeds: [0]"), "pools")
+    sweep = Sweep.load(path, {"universal.held_out": 4, "universal.max_steps": 1, "universal.batch_size": 4})
+    bench = Workbench("ship", sweep.profile, sweep.changes, own)
+    folder, names = ship_universal(sweep, bench)
+    assert (folder, names) == (
+        tmp_path / "data/pretrained/universal/small",
+        ["universal-lsft", "universal-gsft"],
+    )
+    about = read_json(folder / "universal-lsft" / "explainer.json")
+    assert [row["cnn"] for row in about["trained_on"]["pool"]] == [
+        "slim_vgg",
+        "slim_vgg",
+        "slim_resnet",
+        "varied_7",
+    ]
+    cnn = make_classifier("varied_3", ["one", "two"]).eval()
+    explainer = GeneratorExplainer.from_pretrained(folder / "universal-gsft", cnn)
+    assert explainer.makers.count == bench.recipe.evidence.layers
+    assert explainer.attribute(torch.rand(2, 3, 48, 64)).shape == (2, 1, 48, 64)
