@@ -41,6 +41,7 @@ browser: $(DEV)
 pretrained: $(RUN)
 	$(BIN)/gan-lib run --only 02,03
 	$(BIN)/gan-lib ship
+	$(BIN)/gan-lib ship --sweep universal
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
