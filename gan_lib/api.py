@@ -36,13 +36,13 @@ from gan_lib.data import ImageSplit
 from gan_lib.data import read_images as pictures_at
 from gan_lib.data.values import check_range
 from gan_lib.explainers import METHODS, ContrastiveExplainer, Explainer, UniversalExplainer, make_explainer
+from gan_lib.explainers.gan import universal_home
 from gan_lib.metrics import headings, judge, sanity_checks, stated, summarise
 from gan_lib.workbench import Places, Profile, Recipe
 from gan_lib.workbench.explain import resolve_class
 from gan_lib.workbench.jobs import train_by_contrast
 from gan_lib.workbench.places import comes_with
 
-SMALL = 96  # pixels a side, up to which images are explained by generators that were trained on small ones
 COMPARED = ("drop_black@10", "drop_blur@10")  # drops at 10 % of the image: maps that show all have none
 
 
@@ -131,7 +131,7 @@ def explainer(method: str, cnn: nn.Module, pretrained: Path | None = None, **opt
     shipped, own = pretrained or _shipped(), METHODS[method]
     home = shipped / (folder_name(cnn.card.architecture) if isinstance(cnn, Classifier) else "-")
     if own.travels:
-        home = shipped / "universal" / ("small" if min(image_size(cnn, shipped)) <= SMALL else "photographs")
+        home = universal_home(shipped, image_size(cnn, shipped))
     there = sorted(path.parent.name for path in home.glob("*/explainer.json"))
     if own.kind == "trained" and METHODS.name(method).replace("_", "-") not in there:
         trains = "gan.training.train_universal" if own.travels else "train_explainer"

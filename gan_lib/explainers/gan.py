@@ -26,6 +26,7 @@ from gan_lib.gan.conditions import (
 from gan_lib.gan.generators import Generator, generator_recipe, load_generator, save_generator
 
 CHECKPOINT = "explainer.json"
+SMALL = 96  # up to this side, in pixels, images are small
 SAME_CNN = 0.5  # largest distance from the logits of the CNN that an explainer was trained on, relative
 
 
@@ -273,6 +274,11 @@ class UniversalExplainer(GeneratorExplainer):
         if nearest == size:
             return super().drawn(images, conditions)
         return upsample(super().drawn(upsample(images, nearest), conditions), size)
+
+
+def universal_home(pretrained: Path, size: tuple[int, int]) -> Path:
+    """The folder of the shipped explainers for any CNN that takes images of a height and width."""
+    return pretrained / "universal" / ("small" if min(size) <= SMALL else "photographs")
 
 
 def _multiple(side: int, stride: int) -> int:

@@ -14,6 +14,7 @@ from gan_lib.classifiers import Classifier, load_classifier
 from gan_lib.core.capture import layers_in_order
 from gan_lib.core.storage import read_json, tensor_bytes
 from gan_lib.explainers import METHODS, Explainer, GeneratorExplainer, make_explainer, methods_of
+from gan_lib.explainers.gan import universal_home
 
 KEPT = 24  # explainers in memory
 PLAIN_SIZE = (64, 64)
@@ -87,7 +88,7 @@ class Models:
 
     def methods(self, name: str) -> list[str]:
         """What can explain a CNN: trained explainers first, then all registered baselines and controls."""
-        return [*self._trained(name), *methods_of("baseline", "control")]
+        return [*self._fitting(name), *methods_of("baseline", "control")]
 
     def layers(self, name: str) -> list[str]:
         """A CNN's convolutions in the order in which they run."""
@@ -101,7 +102,7 @@ class Models:
             FileNotFoundError: weights that are not there.
             ValueError: an explainer that does not fit the CNN.
         """
-        cnn, folder = self.cnn(name), self._trained(name).get(method)
+        cnn, folder = self.cnn(name), self._fitting(name).get(method)
         options = {"layer": layer} if layer and layered(method) else {}
         key = (name, method, *options.values(), self._cnns[name][0], folder and _files(folder))
         if key not in self._explainers:
@@ -120,6 +121,12 @@ class Models:
             seed, method, profile = path.parent, path.parents[1], path.parents[3]
             found[f"{method.name.replace('-', '_')} ({profile.name}, seed {seed.name})"] = path.parent
         return first | found
+
+    def _fitting(self, name: str) -> dict[str, Path]:
+        """The same, and behind them those for any CNN."""
+        travels = universal_home(self.pretrained, self.size(name)).glob("*/explainer.json")
+        by_name = {path.parent.name.replace("-", "_"): path.parent for path in sorted(travels, reverse=True)}
+        return self._trained(name) | by_name
 
 
 def _files(folder: Path) -> tuple[Any, ...]:
