@@ -182,8 +182,9 @@ class JudgeRecipe:
         *("grad_cam", "guided_grad_cam", "saliency", "smoothgrad", "input_x_gradient"),
         *("integrated_gradients", "gradient_shap", "deep_lift", "guided_backprop", "occlusion"),
         *("feature_ablation", "guided_feature_inversion", "guided_feature_inversion_step_1"),
+        "evidence_projection",
     )
-    trained: Methods = ("lsft", "gsft", "contrastive_lsft", "contrastive_gsft")
+    trained: Methods = ("lsft", "gsft", "contrastive_lsft", "contrastive_gsft", "universal_lsft")
     settings: dict[str, dict[str, Any]] = field(  # arguments of methods
         default_factory=lambda: {
             "integrated_gradients": {"steps": 20},

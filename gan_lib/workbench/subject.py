@@ -35,7 +35,8 @@ from gan_lib.core.capture import layers_in_order
 from gan_lib.core.runtime import instructions, make_fabric, threads
 from gan_lib.core.storage import read_json
 from gan_lib.data import ImageData, ImageSplit, load_data
-from gan_lib.explainers import ContrastiveExplainer, GANExplainer, GeneratorExplainer
+from gan_lib.explainers import METHODS, ContrastiveExplainer, GANExplainer, GeneratorExplainer
+from gan_lib.explainers.gan import universal_home
 from gan_lib.figures.labels import class_titles
 from gan_lib.gan.conditions import (
     ConditionMaker,
@@ -321,8 +322,10 @@ class Subject:
         return found
 
     def shipped(self, method: str) -> GeneratorExplainer | None:
-        """A method's shipped explainer, if there is one that fits this CNN."""
+        """A method's shipped explainer, if there is one that fits this CNN, or any."""
         home = self.places.pretrained / folder_name(self.architecture)
+        if METHODS[method].travels:
+            home = universal_home(self.places.pretrained, self.image_size)
         return self._fitting(home / method.replace("_", "-"))
 
     def _fitting(self, folder: Path) -> GeneratorExplainer | None:
