@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from gan_lib import api
-from gan_lib.classifiers import load_classifier
-from gan_lib.data import digits_in_scenes
+from gan_lib.classifiers import load_classifier, randomised, relabelled
+from gan_lib.data import confounded_digits, digits_in_scenes
 from gan_lib.data.folders import read_image
 from gan_lib.explainers import (
     ContrastiveExplainer,
@@ -19,6 +19,7 @@ from gan_lib.explainers import (
     methods_of,
 )
 from gan_lib.metrics import dice_at_area, judge, mass_inside, pointing_game
+from gan_lib.metrics.similarity import rank_correlation
 
 PRETRAINED = Path(__file__).parent.parent.parent / "data" / "pretrained"
 METHODS = {
@@ -107,3 +108,34 @@ def test_every_method_on_photographs(test_data, untrained_methods):
     means = scores.groupby("method")[["insertion - deletion", "road"]].mean()
     assert means.notna().all().all()
     assert means.loc["grad_cam", "insertion - deletion"] > means.loc["random", "insertion - deletion"]
+
+
+@pytest.mark.parametrize("variant", ["lsft", "gsft"])
+@pytest.mark.parametrize("architecture", ["slim_vgg", "slim_resnet", "slim_mobilenet"])
+def test_any_cnn(fresh, architecture, variant):
+    """Honest: the digit. Cheating: the mark. Drawn anew: another map."""
+    home = PRETRAINED / "reference"
+    honest = load_classifier(home / "digits_in_scenes" / architecture / "0").requires_grad_(False)
+    explainer = api.explainer(f"universal-{variant}", honest, PRETRAINED)
+    maps = explainer.attribute(fresh.images)
+    reference = api.explainer("grad_cam", honest).attribute(fresh.images)
+    better = dice_at_area(maps, fresh.masks).mean() - dice_at_area(reference, fresh.masks).mean()
+    assert better > 0.05
+    _, forgetful = next(randomised(honest, fresh.images[:1], stages=4))
+    again = explainer.on(forgetful.requires_grad_(False)).attribute(fresh.images)
+    assert rank_correlation(maps, again).mean() < 0.4
+
+    cheating = load_classifier(home / "confounded_digits" / architecture / "0").requires_grad_(False)
+    marked = confounded_digits(train=10, test=10, seed=4321).splits["conflict"].batch(range(10))
+    found = api.explainer(f"universal-{variant}", cheating, PRETRAINED).attribute(marked.images)
+    assert mass_inside(found, marked.marks, top=True).nanmean() > 0.5
+
+
+def test_relabelled_channels_change_nothing(fresh):
+    cnn = load_classifier(PRETRAINED / "reference/digits_in_scenes/slim_vgg/0").requires_grad_(False)
+    other = relabelled(cnn, *(f"backbone.features.{place}" for place in (0, 1, 4)))
+    images = fresh.images[:8]
+    first, second = (
+        api.explainer("universal-lsft", own, PRETRAINED).attribute(images) for own in (cnn, other)
+    )
+    torch.testing.assert_close(first, second, atol=1e-3, rtol=0)

@@ -24,8 +24,9 @@ from gan_lib.explainers import (
     Explainer,
     GANExplainer,
     GeneratorExplainer,
+    UniversalExplainer,
 )
-from gan_lib.gan.conditions import ConditionMaker, FeatureMaker
+from gan_lib.gan.conditions import ConditionMaker, FeatureMaker, evidence_channels
 from gan_lib.gan.generators import make_generator
 from gan_lib.workbench.explain import Counts, explain_images, find_photos, resolve_class
 from gan_lib.workbench.explained import ExplanationFolder
@@ -48,6 +49,9 @@ def root(tmp_path_factory):
         ContrastiveExplainer(maker, generator).save(folder / f"contrastive-{variant}", {"images": 3})
     generator = make_generator("lsft", conditions=8, condition_hidden=8, **SMALL)
     GANExplainer(ConditionMaker(cnn, (64, 64)), generator).save(folder / "lsft")
+    channels = evidence_channels(2)
+    generator = make_generator("lsft", conditions=3, features=channels, prior=True, **SMALL)
+    UniversalExplainer(cnn, (64, 64), generator, 2).save(folder.parent / "universal/small/universal-lsft")
     return root
 
 
@@ -151,7 +155,7 @@ def test_a_folder_is_explained(root, pictures, tmp_path):
     assert "3 images explained, 1 skipped" in result.output
     assert "broken.png" in result.output
     rows = table(out)
-    assert [row["method"] for row in rows] == ["contrastive_lsft", "grad_cam"] * 3
+    assert [row["method"] for row in rows] == ["universal_lsft", "grad_cam"] * 3
     names = [row["image"].removeprefix(str(pictures)) for row in rows[::2]]
     assert names == ["/a.jpg", "/a.png", "/more/a.png"]
     for row in rows:
@@ -163,7 +167,7 @@ def test_a_folder_is_explained(root, pictures, tmp_path):
     for stem in ("a", "a_png", "more/a"):
         with Image.open(out / "inputs" / f"{stem}.png") as picture:
             assert picture.size == (64, 64)
-        for method in ("contrastive_lsft", "grad_cam"):
+        for method in ("universal_lsft", "grad_cam"):
             with Image.open(out / method / f"{stem}.png") as grey:
                 assert grey.mode == "L"
             with Image.open(out / method / f"{stem}_overlay.png") as coloured:
@@ -215,7 +219,7 @@ def test_names_do_not_collide(root, tmp_path):
     for name in ("a.png", "a_overlay.png", "a.bmp", "a_png.png"):
         Image.new("RGB", (64, 64), (9, 90, 200)).save(folder / name)
     assert explain(root, folder, "--out", tmp_path / "out").exit_code == 0
-    assert len([*(tmp_path / "out" / "contrastive_lsft").iterdir()]) == 4 * 3
+    assert len([*(tmp_path / "out" / "universal_lsft").iterdir()]) == 4 * 3
     assert len({row["name"] for row in table(tmp_path / "out")}) == 4
 
 
