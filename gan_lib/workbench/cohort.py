@@ -101,7 +101,7 @@ class Cohort(Mapping[int, Subject]):
     def _side_by_side(self, calls: Sequence[Callable[[], T]]) -> list[T]:
         machine = self.first.machine
         made = processes(machine, len(calls))(
-            delayed(_on_threads)(machine.job_threads, call) for call in calls
+            delayed(on_threads)(machine.job_threads, call) for call in calls
         )
         return list(progress(made, "CNNs", len(calls)))
 
@@ -229,7 +229,8 @@ def judge_sample(
     return Judged(scores, curves, maps)
 
 
-def _on_threads(count: int, call: Callable[[], T]) -> T:
-    """NumPy's sums depend on the number of threads as well: they are the same here and in a worker."""
+def on_threads(count: int, call: Callable[[], T]) -> T:
+    """What a call gives on so many threads: NumPy's sums depend on them as well, and so are the same here and
+    in a worker."""
     with threads(count), threadpool_limits(count, "blas"):
         return call()

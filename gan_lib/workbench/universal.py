@@ -7,23 +7,43 @@ with zero steps (:mod:`gan_lib.workbench.pools`).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import torch
+from joblib import delayed
 
+from gan_lib.core.runtime import progress
+from gan_lib.gan.generators import Generator
 from gan_lib.metrics import differences, summarise
 from gan_lib.metrics.localisation import mass_inside
 from gan_lib.workbench import checks
 from gan_lib.workbench.bench import Workbench
-from gan_lib.workbench.pools import RIVALS, Explainers, Judged, Pool, PoolOptions, cells, explainers_of, order
+from gan_lib.workbench.cohort import on_threads
+from gan_lib.workbench.jobs import processes
+from gan_lib.workbench.pools import (
+    RIVALS,
+    Changes,
+    Explainers,
+    Judged,
+    Pool,
+    PoolOptions,
+    cells,
+    explainers_of,
+    order,
+)
 from gan_lib.workbench.recipes import ProfileError
 from gan_lib.workbench.samples import Sample
 from gan_lib.workbench.subject import Subject
 from gan_lib.workbench.sweeps import SWEEPS, Sweep, Tables
 from gan_lib.workbench.unseen import cell_scores
+
+Call = Callable[[], dict[str, pd.DataFrame]]
+Generators = Mapping[tuple[str, int], Generator]  # by variant and seed
+KINDS = ("scores", "sanity", "marks", "wrong")  # of tables
 
 AT_ONCE = 32  # images
 SANITY_STAGES = 4  # of forgetting, of which the first is measured: the last quarter of the layers
@@ -47,25 +67,15 @@ def run_universal(sweep: Sweep, bench: Workbench) -> Tables:
     asked, runs = pool.asked, list(itertools.product(pool.asked.left_out, pool.asked.variants, pool.seeds))
     made = pool.trained([pool.job(variant, pool.without(name), seed) for name, variant, seed in runs])
     generators = {run: own.generator for run, own in zip(runs, made, strict=True)}
-    scores, sanity, marks, wrong = [], [], [], []
+    calls: list[Call] = []
     for name in asked.left_out:
         own = {(variant, seed): generators[name, variant, seed] for variant, seed in _each(pool)}
-        for subject, seed, sample, is_first in _judged(pool, name, there):
-            explainers = explainers_of(subject, own, seed)
-            labels: dict[str, Any] = {
-                "unseen": name,
-                "data set": subject.recipe.data.name,
-                "cnn": subject.trained.key,
-            }
-            found = cell_scores(subject, explainers, sample, asked.areas, steps=asked.steps)
-            scores.append(found.assign(**labels, seed=seed, image=f"{seed}/" + found["image"]))
-            if is_first:
-                sanity.append(_redrawn(pool, subject, explainers, sample).assign(**labels, seed=seed))
-                wrong.append(_of_another(pool, name, subject, explainers, seed, sample).assign(**labels))
+        calls += _judgements(pool, name, there, own, {"unseen": name})
         for changes, seed in itertools.product(cells(asked.cheating), pool.seeds):
-            subject = bench.subject(pool.changes(name, seed, changes))
-            found = _on_marks(pool, subject, explainers_of(subject, own, seed))
-            marks.append(found.assign(unseen=name, seed=seed, cnn=subject.trained.key))
+            cheating = bench.subject(pool.changes(name, seed, changes))
+            calls.append(partial(on_marks, asked, cheating, own, seed, {"unseen": name}))
+    found = _side_by_side(pool, calls)
+    scores, sanity, marks, wrong = ([own[kind] for own in found if kind in own] for kind in KINDS)
     every = pd.concat(scores, ignore_index=True)
     redrawn = "Rank correlation of maps after the last quarter of the layers is drawn anew"
     marked = "Share of the highest pixels' mass on the mark that a cheating CNN relies on"
@@ -83,69 +93,115 @@ def run_universal(sweep: Sweep, bench: Workbench) -> Tables:
     }
 
 
-def labels_of(subject: Subject) -> dict[str, Any]:
-    """How rows about a CNN are labelled."""
-    return {"data set": subject.recipe.data.name, "cnn": subject.trained.key}
-
-
 def _each(pool: Pool) -> list[tuple[str, int]]:
     return list(itertools.product(pool.asked.variants, pool.seeds))
 
 
-def _judged(pool: Pool, name: str, there: Judged) -> Iterator[tuple[Subject, int, Sample, bool]]:
-    """The CNNs of an architecture that are judged, each with its seed and images of their data, which are
-    dealt out over the seeds; and whether the data are the first of those it is judged on."""
+def _side_by_side(pool: Pool, calls: Sequence[Call]) -> list[dict[str, pd.DataFrame]]:
+    """What calls give, made in processes side by side."""
+    machine = pool.bench.recipe.machine
+    made = processes(machine, len(calls))(delayed(on_threads)(machine.job_threads, call) for call in calls)
+    return list(progress(made, "CNNs judged", len(calls)))
+
+
+def _judgements(
+    pool: Pool,
+    name: str,
+    there: Judged,
+    generators: Generators,
+    labels: Mapping[str, Any],
+    checked: bool = True,
+) -> list[Call]:
+    """A call for every CNN of an architecture that is judged, each on images of its data that are dealt out
+    over the seeds; those on the first data are checked in other ways as well."""
     asked, count = pool.asked, len(pool.seeds)
     parts = [asked.test_images // count + (place < asked.test_images % count) for place in range(count)]
+    calls: list[Call] = []
     for (architecture, number, seed), subject in there.items():
         if architecture == name:
-            place = pool.seeds.index(seed)
-            sample = subject.draw(parts[place], asked.split, skip=sum(parts[:place]))
-            yield subject, seed, sample, number == 0
+            place, other = pool.seeds.index(seed), None
+            if checked and number == 0:
+                other = pool.bench.subject(_other_cnn(pool, name, seed))
+            dealt = parts[place], sum(parts[:place])
+            calls.append(partial(judge_cnn, asked, subject, generators, seed, dealt, other, labels))
+    return calls
 
 
-def _redrawn(pool: Pool, subject: Subject, explainers: Explainers, sample: Sample) -> pd.DataFrame:
+def _other_cnn(pool: Pool, name: str, seed: int) -> Changes:
+    """Another CNN of the same classes: one that cheats, or the next left-out architecture's."""
+    if pool.asked.cheating:
+        return pool.changes(name, seed, next(cells(pool.asked.cheating)))
+    names = list(pool.asked.left_out)
+    return pool.changes(names[(names.index(name) + 1) % len(names)], seed)
+
+
+def judge_cnn(
+    asked: PoolOptions,
+    subject: Subject,
+    generators: Generators,
+    seed: int,
+    dealt: tuple[int, int],
+    other: Subject | None,
+    labels: Mapping[str, Any],
+) -> dict[str, pd.DataFrame]:
+    """What explainers are worth on a CNN: ``scores``; with another CNN also ``sanity`` and ``wrong``.
+
+    Args:
+        generators: by variant and seed; those of ``seed`` are judged.
+        dealt: how many images of the subject's, and how many those before it have.
+        labels: columns of every table, beside ``data set``, ``seed`` and ``cnn``.
+    """
+    explainers = explainers_of(subject, generators, seed)
+    sample = subject.draw(dealt[0], asked.split, skip=dealt[1])
+    scores = cell_scores(subject, explainers, sample, asked.areas, steps=asked.steps)
+    made = {"scores": scores.assign(image=f"{seed}/" + scores["image"])}
+    if other is not None:
+        made["sanity"] = _redrawn(asked, subject, explainers, sample)
+        made["wrong"] = _of_another(asked, subject, other, explainers, seed, sample)
+    about = {**labels, "data set": subject.recipe.data.name, "seed": seed, "cnn": subject.trained.key}
+    return {kind: own.assign(**about) for kind, own in made.items()}
+
+
+def on_marks(
+    asked: PoolOptions, subject: Subject, generators: Generators, seed: int, labels: Mapping[str, Any]
+) -> dict[str, pd.DataFrame]:
+    """``top mass`` by ``method`` and ``image``: of the highest pixels, as many as a cheating CNN's mark has,
+    the share of the map's mass that lies on it; on images whose mark is another class's than the digit."""
+    sample = subject.draw(asked.marked_images, "conflict")
+    if sample.marks is None:
+        raise ProfileError(f"{subject.name} has no marks: `cheating` names data whose CNNs rely on one")
+    tables = []
+    for (method, _), own in explainers_of(subject, generators, seed).items():
+        maps = own.attribute(sample.images, sample.explained, AT_ONCE)
+        shares = mass_inside(maps, sample.marks, top=True).tolist()  # (N,)
+        tables.append(pd.DataFrame({"method": method, "image": range(len(shares)), "top mass": shares}))
+    made = pd.concat(tables, ignore_index=True).astype({"image": str})
+    return {"marks": made.assign(**labels, seed=seed, cnn=subject.trained.key)}
+
+
+def _redrawn(asked: PoolOptions, subject: Subject, explainers: Explainers, sample: Sample) -> pd.DataFrame:
     """``rank`` by ``method`` and ``image``: the rank correlation of maps with those of the CNN whose last
     quarter of layers is drawn anew."""
-    few = sample[: pool.asked.sanity_images]
+    few = sample[: asked.sanity_images]
     made = checks.sanity(subject.cnn, few, explainers, len(subject.names), SANITY_STAGES)
     forgetting = made[made["check"] == "randomised"]
     return forgetting[forgetting["share"] == forgetting["share"].min()].drop(columns=["check", "share"])
 
 
-def _on_marks(pool: Pool, subject: Subject, explainers: Explainers) -> pd.DataFrame:
-    """``top mass`` by ``method`` and ``image``: of the highest pixels, as many as a cheating CNN's mark has,
-    the share of the map's mass that lies on it; on images whose mark is another class's than the digit."""
-    sample = subject.draw(pool.asked.marked_images, "conflict")
-    if sample.marks is None:
-        raise ProfileError(f"{subject.name} has no marks: `cheating` names data whose CNNs rely on one")
-    tables = []
-    for (method, _), own in explainers.items():
-        maps = own.attribute(sample.images, sample.explained, AT_ONCE)
-        shares = mass_inside(maps, sample.marks, top=True).tolist()  # (N,)
-        tables.append(pd.DataFrame({"method": method, "image": range(len(shares)), "top mass": shares}))
-    return pd.concat(tables, ignore_index=True).astype({"image": str})
-
-
 def _of_another(
-    pool: Pool, name: str, subject: Subject, explainers: Explainers, seed: int, sample: Sample
+    asked: PoolOptions, subject: Subject, other: Subject, explainers: Explainers, seed: int, sample: Sample
 ) -> pd.DataFrame:
-    """What is lost when maps are drawn for another CNN of the same classes than the one that they are judged
-    by: a cheating one, on images with a mark, where there are such; else the next left-out architecture's, on
-    images alone and on mosaics of four."""
-    asked, names = pool.asked, list(pool.asked.left_out)
+    """What is lost when maps are drawn for another CNN than the one that they are judged by: on images alone
+    and on mosaics of four; where the other one cheats, on images with a mark."""
     kinds: tuple[str | None, ...] = (None, "quarters")
     if asked.cheating:
-        other = pool.bench.subject(pool.changes(name, seed, next(cells(asked.cheating))))
         marked = other.draw(asked.wrong_images, "conflict")
         with torch.no_grad():
             predicted = subject.cnn(marked.images).argmax(1)
         sample, kinds = replace(marked, explained=predicted), (None,)
-    else:
-        other = pool.bench.subject(pool.changes(names[(names.index(name) + 1) % len(names)], seed))
-        sample = sample[: asked.wrong_images]
+    few, others = sample[: asked.wrong_images], {seed: other.cnn}
     tables = [
-        checks.wrong_cnn(subject.cnn, sample, explainers, {seed: other.cnn}, kind, steps=asked.steps).assign(
+        checks.wrong_cnn(subject.cnn, few, explainers, others, kind, steps=asked.steps).assign(
             pictures=kind or "alone"
         )
         for kind in kinds
@@ -215,17 +271,11 @@ def _numbers(pool: Pool, there: Judged) -> Tables:
     runs = [(number, seed) for number in asked.numbers if number <= len(known) for seed in pool.seeds]
     chosen = [[known[own] for own in order(len(known), seed)[:number]] for number, seed in runs]
     made = pool.trained([pool.job(variant, own, seed) for own, (_, seed) in zip(chosen, runs, strict=True)])
-    tables = []
+    calls: list[Call] = []
     for (number, seed), own in zip(runs, made, strict=True):
-        for subject, of, sample, _ in _judged(pool, name, there):
-            if of == seed:
-                explainers = explainers_of(subject, {(variant, seed): own.generator}, seed)
-                found = cell_scores(subject, explainers, sample, asked.areas, steps=asked.steps)
-                labels: dict[str, Any] = {
-                    "CNNs": number,
-                    "data set": subject.recipe.data.name,
-                    "cnn": subject.trained.key,
-                }
-                tables.append(found.assign(**labels, seed=seed))
-    made_of = _summaries(pd.concat(tables, ignore_index=True), ["CNNs"], asked.measures)
+        same_seed = {key: subject for key, subject in there.items() if key[2] == seed}
+        given = {(variant, seed): own.generator}
+        calls += _judgements(pool, name, same_seed, given, {"CNNs": number}, checked=False)
+    scores = pd.concat([own["scores"] for own in _side_by_side(pool, calls)], ignore_index=True)
+    made_of = _summaries(scores, ["CNNs"], asked.measures)
     return {"numbers": (made_of, f"{name}, unseen: by the number of CNNs that a generator is trained on")}
