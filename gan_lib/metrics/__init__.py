@@ -22,7 +22,7 @@ from gan_lib.metrics.localisation import (
     pointing_game,
 )
 from gan_lib.metrics.measures import MEASURES, Measure, headings
-from gan_lib.metrics.pairs import differences, verdicts, win_shares, wins_against
+from gan_lib.metrics.pairs import corrected, differences, verdicts, win_shares, wins_against
 from gan_lib.metrics.quality import adcc, arcc, discrete_entropy, entropy, max_sensitivity
 from gan_lib.metrics.road import road_curves, road_score
 from gan_lib.metrics.sanity import pooled, sanity_checks, sanity_scores
@@ -56,6 +56,7 @@ __all__ = [
     "dice",
     "dice_at_area",
     "confident_grids",
+    "corrected",
     "differences",
     "differing",
     "discrete_entropy",

@@ -98,11 +98,16 @@ def differences(
                 counts = {"seeds": paired["seed"].nunique(), "cnns": paired["cnn"].nunique()}
                 rows.append({**row, **interval_of(paired, "difference")._asdict(), **counts})
     columns = ["measure", "method", "against", *Interval._fields, "seeds", "cnns"]
-    made = pd.DataFrame(rows, columns=columns)
-    holm = made["p"].copy()
+    return corrected(pd.DataFrame(rows, columns=columns))
+
+
+def corrected(tests: pd.DataFrame) -> pd.DataFrame:
+    """Tests with ``p_holm``, Holm's correction of ``p`` over all rows: of several tables of
+    :func:`differences`, put together, over all of these."""
+    holm = tests["p"].copy()
     if holm.notna().any():
         holm[holm.notna()] = multipletests(holm.dropna(), method="holm")[1]
-    return made.assign(p_holm=holm)
+    return tests.assign(p_holm=holm)
 
 
 def _paired(scores: pd.DataFrame, measure: str, method: str, other: str) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The sweep over pools of CNNs: universal explainers, judged on architectures that none of them has met.
+"""Pools of CNNs: what universal explainers are trained on, and which architectures are left out of it.
 
 One architecture after the other is left out: generators are trained on the others, and its CNNs are explained
 with zero steps. Another generator, trained on all, is what is shipped (``gan-lib ship --sweep``).
@@ -31,8 +31,6 @@ Explainers = Mapping[tuple[str, int], Explainer]  # by method and seed
 Judged = Mapping[tuple[str, int, int], Subject]  # by left-out architecture, number of the cell and seed
 Changes = dict[str, Any]  # of the recipe, by dotted name; a list of values stands for each of them
 RIVALS = ("Grad-CAM", "evidence_projection")  # that every universal explainer is compared with
-AT_ONCE = 32  # images
-SANITY_STAGES = 4  # of forgetting, of which the first is measured: the last quarter of the layers
 
 
 @options
@@ -69,7 +67,9 @@ class PoolOptions:
     marked_images: int = 40
     areas: tuple[float, ...] = (0.1, 0.2)
     steps: int = 20
-    measures: tuple[str, ...] = ("drop_black", "won", "lost", "insertion - deletion")
+    measures: tuple[str, ...] = (
+        *("drop_black", "won", "lost", "drop_black@10", "won@10", "insertion - deletion", "area"),
+    )
     tested: tuple[str, ...] = ("insertion - deletion",)
     numbers: tuple[int, ...] = ()
     least_accuracy: float = 0.5
@@ -105,16 +105,30 @@ class Pool:
         for own in side_by_side(bench, list(cells(asked.pool))):
             if isinstance(own, str):
                 raise ProfileError(f"sweep {sweep.name!r}: a CNN of its pool cannot be had: {own}")
-            right = float(own.trained.history["accuracy"].iloc[-1]) if len(own.trained.history) else 1.0
-            row = {
-                "cnn": own.recipe.cnn.architecture,
-                "seed": own.recipe.cnn.seed,
-                "data set": own.recipe.data.name,
-            }
-            is_used = right >= asked.least_accuracy
+            history, cnn = own.trained.history, own.recipe.cnn
+            right = float(history["accuracy"].iloc[-1]) if len(history) else float("nan")
+            is_used = not right < asked.least_accuracy  # one whose weights are given was not trained here
+            row = {"cnn": cnn.architecture, "seed": cnn.seed, "data set": own.recipe.data.name}
             rows.append({**row, "training accuracy": right, "test accuracy": own.accuracy, "used": is_used})
             kept += [own] if is_used else []
-        return cls(asked, bench, sweep.seeds or bench.recipe.seeds, kept, pd.DataFrame(rows))
+        made = cls(asked, bench, sweep.seeds or bench.recipe.seeds, kept, pd.DataFrame(rows))
+        made.check(f"sweep {sweep.name!r}")
+        return made
+
+    def check(self, where: str) -> None:
+        """Whether there is a pool for everybody, and what is left out was in it.
+
+        Raises:
+            ProfileError: there is not, or it was not; the message begins with ``where``.
+        """
+        there = set(self.report["cnn"]) if len(self.report) else set()
+        every = {*self.asked.left_out, *itertools.chain(*self.asked.left_out.values())}
+        if unknown := sorted(every - there):
+            raise ProfileError(f"{where}: left out are {', '.join(unknown)}, which the pool does not have")
+        for name in ("", *self.asked.left_out):
+            if not self.without(name):
+                told = f"without {name} and what is like it " if name else ""
+                raise ProfileError(f"{where}: {told}no CNN is left to train on")
 
     def without(self, architecture: str) -> list[Subject]:
         """The CNNs that remain when an architecture, and what is much like it, is left out."""
@@ -199,16 +213,21 @@ def explainers_of(
 ) -> dict[tuple[str, int], Explainer]:
     """Grad-CAM, the untrained projection and a seed's universal explainers of a subject's CNN, by method and
     seed; ``generators`` are by variant and seed."""
-    layers = subject.recipe.evidence.layers
+    layers, own = subject.recipe.evidence.layers, settings_of(subject)["evidence_projection"]
     made: dict[tuple[str, int], Explainer] = {
         ("Grad-CAM", seed): GradCAM(subject.cnn, subject.target_layer),
-        ("evidence_projection", seed): make_explainer("evidence_projection", subject.cnn, layers=layers),
+        ("evidence_projection", seed): make_explainer("evidence_projection", subject.cnn, **own),
     }
-    for (variant, own), generator in generators.items():
-        if own == seed:
+    for (variant, trained), generator in generators.items():
+        if trained == seed:
             explainer = UniversalExplainer(subject.cnn, subject.image_size, generator, layers)
             made[f"universal_{variant}", seed] = explainer.to(subject.device)
     return made
+
+
+def settings_of(subject: Subject) -> dict[str, dict[str, Any]]:
+    """Arguments of the methods beside a subject's universal explainers."""
+    return {"evidence_projection": {"layers": subject.recipe.evidence.layers}}
 
 
 def order(count: int, seed: int) -> list[int]:

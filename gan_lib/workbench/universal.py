@@ -18,7 +18,7 @@ from joblib import delayed
 
 from gan_lib.core.runtime import progress
 from gan_lib.gan.generators import Generator
-from gan_lib.metrics import differences, summarise
+from gan_lib.metrics import corrected, differences, summarise
 from gan_lib.metrics.localisation import mass_inside
 from gan_lib.workbench import checks
 from gan_lib.workbench.bench import Workbench
@@ -26,7 +26,6 @@ from gan_lib.workbench.cohort import on_threads
 from gan_lib.workbench.jobs import processes
 from gan_lib.workbench.pools import (
     RIVALS,
-    Changes,
     Explainers,
     Judged,
     Pool,
@@ -34,6 +33,7 @@ from gan_lib.workbench.pools import (
     cells,
     explainers_of,
     order,
+    settings_of,
 )
 from gan_lib.workbench.recipes import ProfileError
 from gan_lib.workbench.samples import Sample
@@ -76,6 +76,8 @@ def run_universal(sweep: Sweep, bench: Workbench) -> Tables:
             calls.append(partial(on_marks, asked, cheating, own, seed, {"unseen": name}))
     found = _side_by_side(pool, calls)
     scores, sanity, marks, wrong = ([own[kind] for own in found if kind in own] for kind in KINDS)
+    if not scores:
+        raise ProfileError(f"sweep {sweep.name!r}: no data that its CNNs are judged on are at hand")
     every = pd.concat(scores, ignore_index=True)
     redrawn = "Rank correlation of maps after the last quarter of the layers is drawn anew"
     marked = "Share of the highest pixels' mass on the mark that a cheating CNN relies on"
@@ -121,18 +123,22 @@ def _judgements(
         if architecture == name:
             place, other = pool.seeds.index(seed), None
             if checked and number == 0:
-                other = pool.bench.subject(_other_cnn(pool, name, seed))
+                other = _other_cnn(pool, name, seed)
             dealt = parts[place], sum(parts[:place])
             calls.append(partial(judge_cnn, asked, subject, generators, seed, dealt, other, labels))
     return calls
 
 
-def _other_cnn(pool: Pool, name: str, seed: int) -> Changes:
-    """Another CNN of the same classes: one that cheats, or the next left-out architecture's."""
+def _other_cnn(pool: Pool, name: str, seed: int) -> Subject | None:
+    """Another CNN of the same classes: one that cheats, or the next left-out architecture's on the same data;
+    there is none where nothing else is left out."""
     if pool.asked.cheating:
-        return pool.changes(name, seed, next(cells(pool.asked.cheating)))
+        return pool.bench.subject(pool.changes(name, seed, next(cells(pool.asked.cheating))))
     names = list(pool.asked.left_out)
-    return pool.changes(names[(names.index(name) + 1) % len(names)], seed)
+    other = names[(names.index(name) + 1) % len(names)]
+    if other == name:
+        return None
+    return pool.bench.subject(pool.changes(other, seed, next(cells(pool.asked.judged))))
 
 
 def judge_cnn(
@@ -154,12 +160,17 @@ def judge_cnn(
     explainers = explainers_of(subject, generators, seed)
     sample = subject.draw(dealt[0], asked.split, skip=dealt[1])
     scores = cell_scores(subject, explainers, sample, asked.areas, steps=asked.steps)
-    made = {"scores": scores.assign(image=f"{seed}/" + scores["image"])}
+    made = {"scores": scores}
     if other is not None:
         made["sanity"] = _redrawn(asked, subject, explainers, sample)
         made["wrong"] = _of_another(asked, subject, other, explainers, seed, sample)
     about = {**labels, "data set": subject.recipe.data.name, "seed": seed, "cnn": subject.trained.key}
-    return {kind: own.assign(**about) for kind, own in made.items()}
+    shared = {"wrong"} if asked.cheating else set()  # else every seed has images of its own
+    names = {
+        kind: own["image"].astype(str) if kind in shared else f"{seed}/" + own["image"].astype(str)
+        for kind, own in made.items()
+    }
+    return {kind: own.assign(**about, image=names[kind]) for kind, own in made.items()}
 
 
 def on_marks(
@@ -183,7 +194,8 @@ def _redrawn(asked: PoolOptions, subject: Subject, explainers: Explainers, sampl
     """``rank`` by ``method`` and ``image``: the rank correlation of maps with those of the CNN whose last
     quarter of layers is drawn anew."""
     few = sample[: asked.sanity_images]
-    made = checks.sanity(subject.cnn, few, explainers, len(subject.names), SANITY_STAGES)
+    given = (subject.cnn, few, explainers, len(subject.names), SANITY_STAGES)
+    made = checks.sanity(*given, options=settings_of(subject))
     forgetting = made[made["check"] == "randomised"]
     return forgetting[forgetting["share"] == forgetting["share"].min()].drop(columns=["check", "share"])
 
@@ -200,10 +212,9 @@ def _of_another(
             predicted = subject.cnn(marked.images).argmax(1)
         sample, kinds = replace(marked, explained=predicted), (None,)
     few, others = sample[: asked.wrong_images], {seed: other.cnn}
+    named: dict[str, Any] = {"options": settings_of(subject), "steps": asked.steps}
     tables = [
-        checks.wrong_cnn(subject.cnn, few, explainers, others, kind, steps=asked.steps).assign(
-            pictures=kind or "alone"
-        )
+        checks.wrong_cnn(subject.cnn, few, explainers, others, kind, **named).assign(pictures=kind or "alone")
         for kind in kinds
     ]
     return pd.concat(tables, ignore_index=True)
@@ -237,9 +248,8 @@ def _tests(scores: pd.DataFrame, asked: PoolOptions) -> pd.DataFrame:
     for name, own in scores.groupby("unseen", sort=False):
         given = own.assign(image=own["data set"] + "/" + own["image"])
         made = differences(given, asked.tested, universal, RIVALS)
-        parts.append(made.assign(unseen=name))
-    made = pd.concat(parts, ignore_index=True)
-    return made[["unseen", *made.columns.drop("unseen")]]
+        parts.append(made.assign(unseen=name)[["unseen", *made.columns]])
+    return corrected(pd.concat(parts, ignore_index=True))
 
 
 def _table(name: str, parts: Sequence[pd.DataFrame], measures: Sequence[str], caption: str) -> Tables:
@@ -251,13 +261,15 @@ def _table(name: str, parts: Sequence[pd.DataFrame], measures: Sequence[str], ca
 
 def _another_table(parts: Sequence[pd.DataFrame]) -> Tables:
     """Differences of the scores with the own CNN's map from those with another's, by architecture."""
+    if not parts:
+        return {}
     tables, by = [], ["unseen", "pictures", "method"]
     for names, own in pd.concat(parts).groupby(by, sort=False):
         given = own.assign(method=own["cnn_of_map"])
         made = differences(given, ["insertion - deletion", "drop_black@10"], ["own"], ["other"])
         labels: dict[str, Any] = dict(zip(["unseen", "pictures", "explainer"], names, strict=True))
         tables.append(made.assign(**labels)[[*labels, *made.columns]])
-    made = pd.concat(tables, ignore_index=True)
+    made = corrected(pd.concat(tables, ignore_index=True))
     return {"wrong_cnn": (made, "What is lost when another CNN is looked at: own map - other's")}
 
 
