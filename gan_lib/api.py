@@ -128,10 +128,17 @@ def explainer(method: str, cnn: nn.Module, pretrained: Path | None = None, **opt
         KeyError: an unknown method, with near misses, or one not trained for this CNN, with those that are.
         ValueError: one that was trained on other weights.
     """
+    return _explainer(method, cnn, image_size(cnn, pretrained), pretrained, **options)
+
+
+def _explainer(
+    method: str, cnn: nn.Module, size: tuple[int, int], pretrained: Path | None = None, **options: Any
+) -> Explainer:
+    """The same, for images of a height and width."""
     shipped, own = pretrained or _shipped(), METHODS[method]
     home = shipped / (folder_name(cnn.card.architecture) if isinstance(cnn, Classifier) else "-")
     if own.travels:
-        home = universal_home(shipped, image_size(cnn, shipped))
+        home = universal_home(shipped, size)
     there = sorted(path.parent.name for path in home.glob("*/explainer.json"))
     if own.kind == "trained" and METHODS.name(method).replace("_", "-") not in there:
         trains = "gan.training.train_universal" if own.travels else "train_explainer"
@@ -196,7 +203,7 @@ def _made(methods: Sequence[str | Explainer], cnn: nn.Module, **options: Any) ->
 def _usual(cnn: nn.Module, size: tuple[int, int], **options: Any) -> Explainer:
     """The shipped generator for any CNN, else Grad-CAM."""
     try:
-        made = explainer("universal_lsft", cnn, **options)
+        made = _explainer("universal_lsft", cnn, size, **options)
         return made.prepare(size) if isinstance(made, UniversalExplainer) else made
     except (KeyError, ValueError, FileNotFoundError):
         return explainer("grad_cam", cnn, **options)

@@ -96,10 +96,12 @@ def relabelled(cnn: nn.Module, first: str, norm: str, second: str, seed: int = 0
     """
     copied = copy.deepcopy(cnn)
     convolution, normalisation, reader = (copied.get_submodule(name) for name in (first, norm, second))
-    if not isinstance(normalisation, nn.BatchNorm2d):
-        raise TypeError(f"{norm} is no batch normalisation")
+    if not (isinstance(normalisation, nn.BatchNorm2d) and normalisation.affine):
+        raise TypeError(f"{norm} is no batch normalisation with a weight and a bias")
     if not (isinstance(convolution, nn.Conv2d) and isinstance(reader, nn.Conv2d)):
         raise TypeError(f"{first} and {second} are no two convolutions")
+    if convolution.groups > 1 or reader.groups > 1:
+        raise TypeError(f"{first} or {second} has groups of channels, which have no other order")
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(convolution.out_channels, generator=generator)
     sizes = 10 ** (2 * torch.rand(len(order), generator=generator) - 1).to(reader.weight)

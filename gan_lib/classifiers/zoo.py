@@ -203,9 +203,14 @@ def _count(outputs: Tensor) -> int:
     return 1 if outputs.ndim == 1 else outputs.shape[1]
 
 
+def _outputs(card: ModelCard) -> int:
+    """How many outputs a CNN has."""
+    return 1 if card.output in SINGLE else len(card.class_names)
+
+
 def build(card: ModelCard) -> Classifier:
     """A classifier from its card, with random weights."""
-    name, count = card.architecture, 1 if card.output in SINGLE else len(card.class_names)
+    name, count = card.architecture, _outputs(card)
     if is_small(name) or is_factory(name):
         if card.head != "linear":
             raise ValueError(f"{name} has its own head; the {card.head!r} head is for torchvision's CNNs")
@@ -242,7 +247,7 @@ def filled(card: ModelCard, states: Mapping[str, State], source: object) -> Clas
     """
     if is_small(card.architecture):
         with torch.device("meta"):
-            backbone = _small(card.architecture, len(card.class_names))
+            backbone = _small(card.architecture, _outputs(card))
         classifier = Classifier(backbone, card)
     else:
         classifier = build(card)

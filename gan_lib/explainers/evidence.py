@@ -17,7 +17,7 @@ class EvidenceProjection(Explainer):
 
     A CNN that does not end in a linear layer on pooled features costs a backward pass through its head, too.
 
-    The evidence is the class's logit and log-probability at every place of the last features; a layer's
+    The evidence is the class's logit and log-odds at every place of the last features; a layer's
     projection adds up its channels by their covariance with it
     (:func:`gan_lib.gan.conditions.evidence_maps`).
 

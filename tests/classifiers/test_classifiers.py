@@ -243,3 +243,9 @@ def test_a_relabelled_cnn_is_the_same_function():
         relabelled(cnn, layers[0], "backbone.features.2", layers[2])
     with pytest.raises(TypeError, match="no two convolutions"):
         relabelled(cnn, layers[1], layers[1], layers[2])
+    grouped = nn.Sequential(nn.Conv2d(4, 4, 1, groups=2), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+    with pytest.raises(TypeError, match="groups"):
+        relabelled(grouped, "0", "1", "2")
+    plain = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4, affine=False), nn.Conv2d(4, 2, 1))
+    with pytest.raises(TypeError, match="1 is no batch normalisation with a weight"):
+        relabelled(plain, "0", "1", "2")

@@ -86,3 +86,11 @@ def test_other_names_are_none_of_them(name):
         varied(name, 3)
     with pytest.raises(KeyError):
         make_classifier(name, NAMES)
+
+
+@pytest.mark.parametrize("name", ["slim_vgg", "varied_0"])
+def test_one_of_a_single_output_is_read_again(name, tmp_path):
+    cnn = make_classifier(name, ["no", "yes"], output="binary").eval()
+    save_classifier(cnn, tmp_path)
+    pictures = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(load_classifier(tmp_path)(pictures), cnn(pictures))

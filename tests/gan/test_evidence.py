@@ -245,3 +245,53 @@ def test_the_same_conditions_of_another_cnn(net, images):
     again = maker.on(other)
     assert (again.layers, again.channels) == (maker.layers, (5, 5, 3))
     torch.testing.assert_close(again(images).logits, other(images).detach())
+
+
+@pytest.mark.parametrize(("activation", "evidence"), [((3, 4), (3, 3)), ((3, 3), (3, 4)), ((5, 2), (2, 5))])
+def test_sizes_that_differ_in_one_direction(activation, evidence):
+    """What is compared lies on the coarser of both grids, height by height and width by width."""
+    generator = torch.Generator().manual_seed(0)
+    given = torch.rand(2, 6, *activation, generator=generator)
+    known = torch.rand(2, 2, *evidence, generator=generator)
+    coarser = tuple(map(min, activation, evidence))
+    made = evidence_maps(given, known)
+    assert made.shape == (2, 2, *activation)
+    channels = standardised(given.flatten(2)).unflatten(2, activation)
+    at = standardised(F.adaptive_avg_pool2d(known, coarser).flatten(2))
+    weights = at @ F.adaptive_avg_pool2d(channels, coarser).flatten(2).mT / at.shape[2]
+    slope = standardised(weights @ channels.flatten(2))
+    same = F.cosine_similarity(made.flatten(2), slope, dim=2)
+    torch.testing.assert_close(same, torch.ones(2, 2), rtol=1e-4, atol=1e-4)
+
+
+def test_images_of_odd_sizes(net):
+    maker = EvidenceMaker(net, (16, 16), count=2)
+    for size in ((48, 50), (17, 31), (64, 16)):
+        made = maker(torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)))
+        assert all(own.isfinite().all() for own in made.activations)
+
+
+@pytest.mark.parametrize("factor", [0.1, 10.0])
+def test_logits_that_are_a_multiple_of_the_last_layer(net, images, factor):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, images):
+            return factor * self.net(images)
+
+    maker = EvidenceMaker(Scaled().eval(), (16, 16), count=2)
+    assert maker.has_places
+    assert maker.scale == pytest.approx(factor, rel=1e-3)
+    straight = maker(images, target=[0, 1, 2])
+    maker.has_places = False
+    around = maker(images, target=[0, 1, 2])
+    for own, other in zip(straight.activations, around.activations, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-2, atol=1e-3)
+
+
+def test_one_output_that_nobody_has_said_anything_about(images):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))
+    with pytest.raises(ValueError, match=r"gan_lib\.wrap\(model, output"):
+        EvidenceMaker(net.eval(), (16, 16), count=1)

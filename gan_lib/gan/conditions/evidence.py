@@ -52,12 +52,13 @@ def evidence_maps(activation: Tensor, evidence: Tensor, salience: bool = False) 
         shift of the channels changes.
     """
     size, places = _places(activation), _places(evidence)
+    coarser = (min(size[0], places[0]), min(size[1], places[1]))
     channels = standardised(activation.float().flatten(2))  # (B, C, N)
-    coarse, known = channels, evidence.float()  # at the coarser of both sizes
-    if size[0] > places[0]:
-        coarse = F.adaptive_avg_pool2d(channels.unflatten(2, size), places).flatten(2)  # (B, C, n)
-    elif size[0] < places[0]:
-        known = F.adaptive_avg_pool2d(known, size)
+    coarse, known = channels, evidence.float()
+    if size != coarser:
+        coarse = F.adaptive_avg_pool2d(channels.unflatten(2, size), coarser).flatten(2)  # (B, C, n)
+    if places != coarser:
+        known = F.adaptive_avg_pool2d(known, coarser)
     known = standardised(known.flatten(2))  # (B, E, n)
     weights = known @ coarse.mT / known.shape[2]  # (B, E, C)
     correlation = (standardised(weights @ coarse) * known).mean(2, keepdim=True)  # (B, E, 1)
@@ -85,7 +86,8 @@ class EvidenceMaker(FeatureMaker):
         maker(images, target=3).activations    # of 4 layers (B, 2, H_l, W_l), and the evidence (B, 3, h, w)
 
     The evidence at a place is the class's logit there, and what the place does to the class's log-odds: by
-    how much its logit exceeds those of its rivals, each as likely as the CNN thinks it in this image.
+    how much its logit exceeds those of its rivals, each as likely as the CNN thinks it in this image. A
+    rectification behind the last layer, as SqueezeNet's, is not looked at.
 
     Any CNN gives the same number of conditions with the same channels; one with fewer layers gives some of
     them twice. Where the CNN's last layer is not a linear one on pooled features, the evidence at a place is
@@ -219,6 +221,8 @@ class EvidenceMaker(FeatureMaker):
         own = of_classes(logits, explained)
         if meaning_of(self.cnn) not in EXCLUSIVE:
             return own
+        if logits.shape[1] == 1:
+            raise ValueError("a CNN of one output: gan_lib.wrap(model, output=...) says what it means")
         return own - logits.scatter(1, explained[:, None], -torch.inf).logsumexp(1)
 
     def conditions(
@@ -272,5 +276,7 @@ def _places(maps: Tensor) -> tuple[int, int]:
 
 
 def _at_most(activation: Tensor, size: tuple[int, int]) -> Tensor:
-    """An activation (B, C, H, W), pooled to a size (h, w) where it is larger."""
-    return F.adaptive_avg_pool2d(activation, size) if activation.shape[-2] > size[0] else activation
+    """An activation (B, C, H, W), pooled to a height and a width where its own are larger."""
+    own = _places(activation)
+    wanted = (min(own[0], size[0]), min(own[1], size[1]))
+    return activation if own == wanted else F.adaptive_avg_pool2d(activation, wanted)

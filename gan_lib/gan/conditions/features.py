@@ -89,6 +89,7 @@ class FeatureMaker:
         if fold and copied is None:
             raise ValueError("batch normalisation cannot be folded: torch.fx cannot trace the CNN")
         self.fold, self.net = copied is not None, copied or cnn
+        self.scale = 1.0  # of the logits over what the last layer gives
         self.head = self._find_head(example)
         self.layers = list(self._choose(example, count) if layers is None else layers)
         self.last = self._find_last(example)
@@ -142,7 +143,9 @@ class FeatureMaker:
         for name in reversed(fitting):
             with evaluation_mode(self.net), torch.no_grad(), Capture(self.net, [name]) as captured:
                 self.net(given)
-            if _alike(pooled(captured[name]).float(), scores[:, -outputs:]):
+            given_by = pooled(captured[name]).float()
+            if _alike(given_by, scores[:, -outputs:]):
+                self.scale = _ratio(scores, given_by) if outputs > 1 else 1.0
                 return name
         return fitting[-1]
 
@@ -227,7 +230,7 @@ class FeatureMaker:
         weight, meaning = head.weight.flatten(1), meaning_of(self.cnn)  # (K, D)
         logits = F.conv2d(features, weight[:, :, None, None], head.bias)  # (B, K, h, w)
         if meaning not in SINGLE:
-            return logits
+            return logits if self.scale == 1 else logits * self.scale
         known: Meaning = "regression" if meaning == "regression" else "binary"
         span = getattr(getattr(self.cnn, "card", None), "span", None)
         both = scores_of(logits.flatten(), known, span)  # (B * h * w, 2)
@@ -254,6 +257,13 @@ def _alike(outputs: Tensor, scores: Tensor) -> bool:
     along = 1 if outputs.shape[1] > 1 else 0
     first, second = ((own - own.mean(along, keepdim=True)).flatten() for own in (outputs, scores))
     return bool(F.cosine_similarity(first, second, dim=0) > 0.999)
+
+
+def _ratio(scores: Tensor, outputs: Tensor) -> float:
+    """How many times outputs (B, K) scores (B, K) are, but for what they have in common in a row."""
+    first, second = (own - own.mean(1, keepdim=True) for own in (scores, outputs))
+    ratio = float((first * second).sum() / second.square().sum())
+    return 1.0 if abs(ratio - 1) < 1e-3 else ratio
 
 
 def pooled(embedding: Tensor) -> Tensor:
