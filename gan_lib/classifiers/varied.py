@@ -1,7 +1,7 @@
 """CNNs of every kind, drawn at random: company for an explainer that is to serve CNNs it has never met.
 
 ``varied_7`` is the same CNN on every machine. Its family follows from the number, and a number generator that
-begins with it decides width, depth, activation (of inverted residuals always ReLU6), normalisation, the size of
+begins with it decides width, depth, activation (ReLU6 in all inverted residuals), normalisation, the size of
 the last features and the head.
 """
 
