@@ -70,7 +70,7 @@ class PoolOptions:
     measures: tuple[str, ...] = (
         *("drop_black", "won", "lost", "drop_black@10", "won@10", "insertion - deletion", "area"),
     )
-    tested: tuple[str, ...] = ("insertion - deletion",)
+    tested: tuple[str, ...] = ("insertion - deletion", "drop_black@10")
     numbers: tuple[int, ...] = ()
     least_accuracy: float = 0.5
     shipped: tuple[str, ...] = ("lsft", "gsft")

@@ -301,9 +301,10 @@ def test_universal_explainers_of_cnns_that_they_have_not_met(tmp_path, places):
     assert tables["unseen"].query("measure == 'won' and method == 'Grad-CAM'")["mean"].tolist() == [0, 0]
     assert tables["numbers"]["CNNs"].unique().tolist() == [1, 2]
     tests = tables["tests"]
-    assert tests[["unseen", "method", "against"]].values.tolist() == [
-        [name, "universal_lsft", rival]
+    assert tests[["unseen", "measure", "method", "against"]].values.tolist() == [
+        [name, measure, "universal_lsft", rival]
         for name in ("slim_vgg", "slim_resnet")
+        for measure in ("insertion - deletion", "drop_black@10")
         for rival in ("Grad-CAM", "evidence_projection")
     ]
     mine = tables["unseen"].query("measure == 'insertion - deletion' and unseen == 'slim_vgg'")
