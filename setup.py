@@ -9,7 +9,10 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-SWEPT = ("figures/ablations", "figures/counts", "figures/generalisation")  # tables that studies read
+SWEPT = (  # tables that studies read
+    *("figures/ablations", "figures/counts", "figures/generalisation"),
+    *("figures/universal", "figures/universal_photographs"),
+)
 SHIPPED = ("notebooks", "data/pretrained", "data/README.md", *SWEPT)
 
 

@@ -85,7 +85,7 @@ def test_the_lines_of_the_readme(block, photos, monkeypatch):
     assert own["found"].maps.shape == (5, 1, 64, 64)
     assert (photos / "out" / "explanations.csv").is_file()
     table = gan_lib.compare(own["cnn"], own["images"], ["grad-cam", own["gan"], "edges"])
-    assert table.index.tolist() == ["grad_cam", "contrastive_lsft", "edges"]
+    assert table.index.tolist() == ["grad_cam", "universal_lsft", "edges"]
     assert re.fullmatch(r"-?\d+\.\d\d \[-?\d+\.\d\d, -?\d+\.\d\d\]", table.loc["edges", "ROAD"])
     assert own["mine"].name == "contrastive_lsft"
     assert own["concepts"].transform(own["images"]).shape[0] == 5

@@ -76,12 +76,12 @@ def test_the_commands_that_explain(folder):
     assert not BLOCKS[0][0]
     assert "40 images explained" in run(first, folder)
     table = pd.read_csv(folder / "maps" / "explanations.csv")
-    assert table["method"].value_counts().to_dict() == {"grad_cam": 40}
+    assert table["method"].value_counts().to_dict() == {"universal_lsft": 40, "grad_cam": 40}
     assert set(table["prediction"]) <= {"cat", "dog"}
     assert table["probability"].between(0.5, 1).all()
     run(second, folder)
     table = pd.read_csv(folder / "maps" / "explanations.csv")
-    assert table["method"].value_counts().to_dict() == {"grad_cam": 40, "occlusion": 40}
+    assert table["method"].value_counts().to_dict() == {"universal_lsft": 40, "grad_cam": 40, "occlusion": 40}
     assert (folder / "maps" / "occlusion" / "cat" / "0_overlay.png").is_file()
     assert (folder / "maps" / "contact_sheet.png").is_file()
 

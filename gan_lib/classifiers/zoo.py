@@ -245,19 +245,27 @@ def filled(card: ModelCard, states: Mapping[str, State], source: object) -> Clas
     Raises:
         ValueError: a state that does not fit.
     """
-    if is_small(card.architecture):
-        with torch.device("meta"):
-            backbone = _small(card.architecture, _outputs(card))
-        classifier = Classifier(backbone, card)
-    else:
-        classifier = build(card)
-    own = classifier.backbone.state_dict()
-    found = best_match(states, own, source)
+    counts = dict.fromkeys(
+        [_outputs(card), len(card.class_names)]
+    )  # what the file has, another check refuses
+    for count in counts if is_small(card.architecture) else [0]:
+        classifier = _empty(card, count) if count else build(card)
+        own = classifier.backbone.state_dict()
+        found = best_match(states, own, source)
+        if found.fits:
+            break
     if not found.fits:
         raise ValueError(f"{source} does not fit {card.architecture}: {found.told(len(card.class_names))}")
     state = checked_values(found.state, own, source)
     classifier.backbone.load_state_dict(state, assign=is_small(card.architecture))
     return classifier
+
+
+def _empty(card: ModelCard, count: int) -> Classifier:
+    """A small CNN of so many outputs, without weights."""
+    with torch.device("meta"):
+        backbone = _small(card.architecture, count)
+    return Classifier(backbone, card)
 
 
 def with_weights(card: ModelCard, weights: str | Path) -> Classifier:

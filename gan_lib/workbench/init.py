@@ -9,7 +9,10 @@ from pathlib import Path
 
 from gan_lib.workbench.places import comes_with
 
-SWEPT = ("figures/ablations", "figures/counts", "figures/generalisation")  # tables that studies read
+SWEPT = (  # tables that studies read
+    *("figures/ablations", "figures/counts", "figures/generalisation"),
+    *("figures/universal", "figures/universal_photographs"),
+)
 SHIPPED = ("notebooks", "data/pretrained", "data/README.md", *SWEPT)
 README = """\
 # A workbench of gan_lib

@@ -99,7 +99,7 @@ def test_every_method_on_photographs(test_data, untrained_methods):
     for (name, _), made in maps.items():
         assert made.amax((1, 2, 3)).tolist() == pytest.approx([1, 1], abs=0.1), name
         unasked = name in (*methods_of("control"), "guided_feature_inversion_step_1", "eigen_cam")
-        assert unasked == torch.equal(made[0], made[1]) or name == "random", name
+        assert unasked == torch.allclose(made[0], made[1], atol=1e-4) or name == "random", name
     above = torch.zeros(2, 1, 160, 160, dtype=torch.bool)
     above[0, :, :80], above[1, :, 80:] = True, True  # the dog sits above, the cat lies below
     for name in ("grad_cam", "guided_grad_cam", "contrastive_lsft"):

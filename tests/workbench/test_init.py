@@ -28,7 +28,7 @@ def test_a_workbench_holds_all_that_runs(tmp_path):
     assert sorted(path.name for path in (made / "figures").iterdir()) == swept, "whose tables studies read"
     assert all((made / "figures" / name / "results.csv").is_file() for name in swept)
     places = Places.of(made)
-    assert len(find_notebooks(places.notebooks)) == 14
+    assert len(find_notebooks(places.notebooks)) == 15
     assert Profile.load("smoke", places.profiles).recipe.seeds == (0, 1)
     assert (places.pretrained / "slim_vgg/classifier.safetensors").stat().st_size == 496264
     assert load_sheets(places.notebooks / "results.yaml")
