@@ -20,6 +20,8 @@ BUILT_FROM += (
     "figures/ablations",
     "figures/counts",
     "figures/generalisation",
+    "figures/universal",
+    "figures/universal_photographs",
     "MANIFEST.in",
     "README.md",
     "LICENSE",
