@@ -39,7 +39,7 @@ class Parts:
         """Convolution, normalisation and, if ``active``, activation."""
         given: dict[str, Any] = {"norm_layer": self.norm}
         act = self.activation if active else None
-        if act in (nn.GELU,):  # which takes no ``inplace``
+        if act is nn.GELU:  # which takes no ``inplace``
             given["inplace"] = None
         return Conv2dNormActivation(wide_in, wide_out, kernel, stride, activation_layer=act, **given)
 

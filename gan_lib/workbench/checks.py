@@ -153,7 +153,7 @@ def wrong_cnn(
         pictures, parts = mosaic_parts(sample, kind, seed, count)
     looking = {
         "own": explainers,
-        "other": {run: _on(own, run[0], others[run[1]], options) for run, own in explainers.items()},
+        "other": {run: on_cnn(own, run[0], others[run[1]], options) for run, own in explainers.items()},
     }
     tables = []
     for name, (asked, region, _) in parts.items():
@@ -300,7 +300,7 @@ def efficient_sanity(
     return efficient_sanity_scores(methods, cnn, sample.images, sample.explained, bins, seed)
 
 
-def _on(
+def on_cnn(
     own: Explainer, name: str, cnn: nn.Module, options: Mapping[str, Mapping[str, Any]] | None
 ) -> Explainer:
     """The same explainer of another CNN: a generator reads it, a baseline is made anew."""
@@ -316,7 +316,9 @@ def _on_any_cnn(
 
     def maps_by(name: str, own: Explainer) -> Explain:
         at_once = AT_ONCE if isinstance(own, GeneratorExplainer) else None
-        return lambda net, pictures, target: _on(own, name, net, options).attribute(pictures, target, at_once)
+        return lambda net, pictures, target: on_cnn(own, name, net, options).attribute(
+            pictures, target, at_once
+        )
 
     return {run[0]: maps_by(run[0], own) for run, own in explainers.items()}
 

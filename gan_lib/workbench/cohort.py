@@ -21,6 +21,7 @@ from gan_lib.explainers import Explainer, GeneratorExplainer
 from gan_lib.metrics import judge
 from gan_lib.workbench.jobs import Run, Trained, TrainingPlan, processes, train_all
 from gan_lib.workbench.samples import Sample
+from gan_lib.workbench.sections import MachineRecipe
 from gan_lib.workbench.subject import Subject
 
 T = TypeVar("T")
@@ -96,14 +97,7 @@ class Cohort(Mapping[int, Subject]):
         cohort.each(concept_scores, relevance="deep_lift")  # concept_scores(subject, relevance)
         """
         calls = [partial(function, own, *given, **named) for own in self.values()]
-        return dict(zip(self, self._side_by_side(calls), strict=True))
-
-    def _side_by_side(self, calls: Sequence[Callable[[], T]]) -> list[T]:
-        machine = self.first.machine
-        made = processes(machine, len(calls))(
-            delayed(on_threads)(machine.job_threads, call) for call in calls
-        )
-        return list(progress(made, "CNNs", len(calls)))
+        return dict(zip(self, side_by_side(self.first.machine, calls), strict=True))
 
     def _trained(self, plans: Sequence[TrainingPlan]) -> dict[Run, Trained]:
         """All jobs of all CNNs side by side."""
@@ -193,7 +187,7 @@ class Cohort(Mapping[int, Subject]):
         for seed, own in self.items():
             mine = {run: explainer for run, explainer in explainers.items() if run[1] == seed}
             calls.append(partial(function, own.cnn, samples[seed], mine, **settings))
-        return dict(zip(self, self._side_by_side(calls), strict=True))
+        return dict(zip(self, side_by_side(self.first.machine, calls), strict=True))
 
     def labelled(self, scores: pd.DataFrame, seed: int, dealt: bool = True) -> pd.DataFrame:
         """Scores of a seed's images, with ``seed``, ``cnn`` and an ``image`` that no other seed has; or as it
@@ -229,8 +223,13 @@ def judge_sample(
     return Judged(scores, curves, maps)
 
 
-def on_threads(count: int, call: Callable[[], T]) -> T:
-    """What a call gives on so many threads: NumPy's sums depend on them as well, and so are the same here and
-    in a worker."""
+def side_by_side(machine: MachineRecipe, calls: Sequence[Callable[[], T]]) -> list[T]:
+    """What calls give, in order; in processes side by side, as many threads each as the recipe says."""
+    made = processes(machine, len(calls))(delayed(_on_threads)(machine.job_threads, call) for call in calls)
+    return list(progress(made, "CNNs", len(calls)))
+
+
+def _on_threads(count: int, call: Callable[[], T]) -> T:
+    """NumPy's sums depend on the number of threads as well: they are the same here and in a worker."""
     with threads(count), threadpool_limits(count, "blas"):
         return call()

@@ -10,19 +10,19 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import pandas as pd
 import torch
-from joblib import delayed
 from pydantic import TypeAdapter, ValidationError
 
 from gan_lib.core.options import options
-from gan_lib.core.runtime import progress
 from gan_lib.explainers import Explainer, GradCAM, UniversalExplainer, make_explainer
 from gan_lib.gan.generators import Generator
 from gan_lib.workbench.bench import Workbench
-from gan_lib.workbench.jobs import TrainedGenerator, UniversalJob, processes, train_all
+from gan_lib.workbench.cohort import side_by_side
+from gan_lib.workbench.jobs import TrainedGenerator, UniversalJob, train_all
 from gan_lib.workbench.recipes import ProfileError
 from gan_lib.workbench.subject import Subject, subject_again
 from gan_lib.workbench.sweeps import Sweep
@@ -102,12 +102,12 @@ class Pool:
         except ValidationError as error:
             raise ProfileError(f"sweep {sweep.name!r}: {error}") from None
         kept, rows = [], []
-        for own in side_by_side(bench, list(cells(asked.pool))):
+        for own in subjects_of(bench, list(cells(asked.pool))):
             if isinstance(own, str):
                 raise ProfileError(f"sweep {sweep.name!r}: a CNN of its pool cannot be had: {own}")
             history, cnn = own.trained.history, own.recipe.cnn
-            right = float(history["accuracy"].iloc[-1]) if len(history) else float("nan")
-            is_used = not right < asked.least_accuracy  # one whose weights are given was not trained here
+            right = float(history["accuracy"].iloc[-1]) if len(history) else None  # of given weights
+            is_used = right is None or right >= asked.least_accuracy
             row = {"cnn": cnn.architecture, "seed": cnn.seed, "data set": own.recipe.data.name}
             rows.append({**row, "training accuracy": right, "test accuracy": own.accuracy, "used": is_used})
             kept += [own] if is_used else []
@@ -155,7 +155,7 @@ class Pool:
             for number, changes in enumerate(cells(self.asked.judged))
             for seed in self.seeds
         ]
-        made = side_by_side(self.bench, [changes for _, changes in asked])
+        made = subjects_of(self.bench, [changes for _, changes in asked])
         there = {key: own for (key, _), own in zip(asked, made, strict=True) if isinstance(own, Subject)}
         lacking = [
             {"unseen": key[0], **changes, "why": own}
@@ -180,12 +180,12 @@ class Pool:
         return train_all(jobs, self.subjects[0].jobs_store, self.subjects[0].machine)
 
 
-def side_by_side(bench: Workbench, every: Sequence[Changes]) -> list[Subject | str]:
+def subjects_of(bench: Workbench, every: Sequence[Changes]) -> list[Subject | str]:
     """Subjects by changes of the recipe, or why one cannot be had, where its data are not at hand; CNNs are
     trained in processes side by side."""
-    given = [(bench.recipe.changed(own), bench.profile.name, bench.places, bench.store.root) for own in every]
-    made = processes(bench.recipe.machine, len(given))(delayed(_why_not)(*own) for own in given)
-    reasons = list(progress(made, "CNNs", len(given)))
+    root = bench.store.root
+    given = [(bench.recipe.changed(own), bench.profile.name, bench.places, root) for own in every]
+    reasons = side_by_side(bench.recipe.machine, [partial(_why_not, *own) for own in given])
     return [why or bench.subject(own) for own, why in zip(every, reasons, strict=True)]
 
 

@@ -14,16 +14,13 @@ from typing import Any
 
 import pandas as pd
 import torch
-from joblib import delayed
 
-from gan_lib.core.runtime import progress
 from gan_lib.gan.generators import Generator
 from gan_lib.metrics import corrected, differences, summarise
 from gan_lib.metrics.localisation import mass_inside
 from gan_lib.workbench import checks
 from gan_lib.workbench.bench import Workbench
-from gan_lib.workbench.cohort import on_threads
-from gan_lib.workbench.jobs import processes
+from gan_lib.workbench.cohort import side_by_side
 from gan_lib.workbench.pools import (
     RIVALS,
     Explainers,
@@ -39,7 +36,7 @@ from gan_lib.workbench.recipes import ProfileError
 from gan_lib.workbench.samples import Sample
 from gan_lib.workbench.subject import Subject
 from gan_lib.workbench.sweeps import SWEEPS, Sweep, Tables
-from gan_lib.workbench.unseen import cell_scores
+from gan_lib.workbench.unseen import cell_scores, share
 
 Call = Callable[[], dict[str, pd.DataFrame]]
 Generators = Mapping[tuple[str, int], Generator]  # by variant and seed
@@ -74,7 +71,7 @@ def run_universal(sweep: Sweep, bench: Workbench) -> Tables:
         for changes, seed in itertools.product(cells(asked.cheating), pool.seeds):
             cheating = bench.subject(pool.changes(name, seed, changes))
             calls.append(partial(on_marks, asked, cheating, own, seed, {"unseen": name}))
-    found = _side_by_side(pool, calls)
+    found = side_by_side(bench.recipe.machine, calls)
     scores, sanity, marks, wrong = ([own[kind] for own in found if kind in own] for kind in KINDS)
     if not scores:
         raise ProfileError(f"sweep {sweep.name!r}: no data that its CNNs are judged on are at hand")
@@ -99,13 +96,6 @@ def _each(pool: Pool) -> list[tuple[str, int]]:
     return list(itertools.product(pool.asked.variants, pool.seeds))
 
 
-def _side_by_side(pool: Pool, calls: Sequence[Call]) -> list[dict[str, pd.DataFrame]]:
-    """What calls give, made in processes side by side."""
-    machine = pool.bench.recipe.machine
-    made = processes(machine, len(calls))(delayed(on_threads)(machine.job_threads, call) for call in calls)
-    return list(progress(made, "CNNs judged", len(calls)))
-
-
 def _judgements(
     pool: Pool,
     name: str,
@@ -116,15 +106,15 @@ def _judgements(
 ) -> list[Call]:
     """A call for every CNN of an architecture that is judged, each on images of its data that are dealt out
     over the seeds; those on the first data are checked in other ways as well."""
-    asked, count = pool.asked, len(pool.seeds)
-    parts = [asked.test_images // count + (place < asked.test_images % count) for place in range(count)]
+    asked = pool.asked
     calls: list[Call] = []
     for (architecture, number, seed), subject in there.items():
         if architecture == name:
-            place, other = pool.seeds.index(seed), None
+            other = None
             if checked and number == 0:
                 other = _other_cnn(pool, name, seed)
-            dealt = parts[place], sum(parts[:place])
+            count = min(asked.test_images, len(subject.data[asked.split]))
+            dealt = share(count, len(pool.seeds), pool.seeds.index(seed))
             calls.append(partial(judge_cnn, asked, subject, generators, seed, dealt, other, labels))
     return calls
 
@@ -288,6 +278,8 @@ def _numbers(pool: Pool, there: Judged) -> Tables:
         same_seed = {key: subject for key, subject in there.items() if key[2] == seed}
         given = {(variant, seed): own.generator}
         calls += _judgements(pool, name, same_seed, given, {"CNNs": number}, checked=False)
-    scores = pd.concat([own["scores"] for own in _side_by_side(pool, calls)], ignore_index=True)
+    scores = pd.concat(
+        [own["scores"] for own in side_by_side(pool.bench.recipe.machine, calls)], ignore_index=True
+    )
     made_of = _summaries(scores, ["CNNs"], asked.measures)
     return {"numbers": (made_of, f"{name}, unseen: by the number of CNNs that a generator is trained on")}

@@ -132,7 +132,7 @@ def run_unseen(sweep: Sweep, bench: Workbench) -> Tables:
     every, reports = [], []
     for place, seed in enumerate(seeds):
         subjects, missing = _cells(asked, bench, seed)
-        cells, report = _with_targets(subjects, seed, _share(asked.test_images, len(seeds), place))
+        cells, report = _with_targets(subjects, seed, share(asked.test_images, len(seeds), place))
         every.append(cells)
         reports.append(report)
     learned = [own.among(asked.seen_architectures, asked.seen_data_sets) for own in every]
@@ -160,7 +160,7 @@ def run_unseen(sweep: Sweep, bench: Workbench) -> Tables:
     return tables | {"adapters_by_cell": (by_cell, f"{caption}, by cell"), "adapters": (pooled, caption)}
 
 
-def _share(count: int, parts: int, place: int) -> tuple[int, int]:
+def share(count: int, parts: int, place: int) -> tuple[int, int]:
     """How many of ``count`` images the part at a place gets, and how many those before it have."""
     sizes = [count // parts + (other < count % parts) for other in range(parts)]
     return sizes[place], sum(sizes[:place])

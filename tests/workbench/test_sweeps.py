@@ -19,7 +19,7 @@ from gan_lib.workbench.places import SWEPT
 from gan_lib.workbench.pools import Pool, PoolOptions, cells, order
 from gan_lib.workbench.ship import ship_universal
 from gan_lib.workbench.sweeps import settings_of
-from gan_lib.workbench.unseen import UnseenOptions, _share, _with_targets, cell_scores, seen_before
+from gan_lib.workbench.unseen import UnseenOptions, _with_targets, cell_scores, seen_before, share
 
 FILE = """
 title: A test
@@ -215,7 +215,7 @@ def test_a_cell_without_targets_is_reported_and_left_out(tiny_net, scenes):
 
 @pytest.mark.parametrize(("count", "parts"), [(200, 3), (7, 3), (2, 3)])
 def test_shares_are_disjoint_and_complete(count, parts):
-    shares = [_share(count, parts, place) for place in range(parts)]
+    shares = [share(count, parts, place) for place in range(parts)]
     assert sum(size for size, _ in shares) == count
     assert [skip for _, skip in shares] == [sum(size for size, _ in shares[:place]) for place in range(parts)]
 

@@ -36,6 +36,8 @@ class GeneratorSizes:
             draws details; or ``none``, so that a map can only follow the conditions.
         prior: add the conditions' own projections (:mod:`gan_lib.gan.conditions.evidence`) to the logits, so
             that an untrained generator draws them.
+        contrast: scale and shift of standardised logits at the start, where conditions are activations: they
+            decide how much of an image maps show at first, and training moves them little.
     """
 
     conditions: PositiveInt = 8

@@ -231,9 +231,8 @@ def make_generator(variant: str, **sizes: Any) -> Generator:
     """
     # The exact name of a class first: GENERATORS takes ``LSFT`` for ``lsft``.
     kind = _BY_CLASS.get(variant) or GENERATORS[variant]
-    sizes |= {
-        name: tuple(sizes[name]) for name in ("features", "contrast") if name in sizes
-    }  # JSON has lists
+    # JSON has lists only.
+    sizes |= {name: tuple(sizes[name]) for name in ("features", "contrast") if name in sizes}
     return kind(GeneratorSizes(**sizes))
 
 

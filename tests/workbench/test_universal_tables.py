@@ -1,0 +1,123 @@
+"""The tables of universal sweeps and of forgetful CNNs, from planted scores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from gan_lib.explainers import Explainer
+from gan_lib.metrics import corrected
+from gan_lib.workbench import PoolOptions, checks, forgetful, universal
+
+ASKED = PoolOptions(pool=(), left_out={})
+
+
+def rows(**columns):
+    return pd.DataFrame(columns)
+
+
+def test_another_cnns_map_counts_against_the_own():
+    """Own maps at .9 and .7, the other's at .4 and .4: +.5 and +.3, so +.4 in the mean; drops 10 - 30."""
+    own = rows(cnn_of_map="own", image=["a", "b"], drop_black=10.0)
+    scores = pd.concat(
+        [
+            own.assign(**{"insertion - deletion": [0.9, 0.7], "drop_black@10": 10.0}),
+            own.assign(cnn_of_map="other", **{"insertion - deletion": 0.4, "drop_black@10": 30.0}),
+        ]
+    ).assign(unseen="x", pictures="alone", method="m", seed=0, cnn="c")
+    made = universal._another_table([scores])["wrong_cnn"][0].set_index("measure")
+    assert made["mean"].to_dict() == pytest.approx({"insertion - deletion": 0.4, "drop_black@10": -20})
+    assert set(made["explainer"]) == {"m"}
+
+
+def test_means_over_all_architectures_and_of_each():
+    scores = rows(unseen=["x", "x", "y", "y"], image=["a", "b"] * 2, score=[0.0, 2.0, 10.0, 20.0])
+    scores = scores.assign(**{"data set": "d"}, method="m", seed=0, cnn=["c", "c", "e", "e"])
+    assert universal._overall(scores, ["score"])["mean"].tolist() == [8.0]
+    each = universal._summaries(scores, ["unseen"], ["score"])
+    assert each[["unseen", "mean", "n"]].values.tolist() == [["x", 1.0, 2], ["y", 15.0, 2]]
+
+
+def test_holms_correction_is_over_all_rows():
+    """Of .01, .02, .04: three times the least, twice the next, then once, never less than one before."""
+    assert corrected(rows(p=[0.02, 0.01, 0.04]))["p_holm"].tolist() == pytest.approx([0.04, 0.03, 0.04])
+
+
+def test_the_least_share_is_the_one_that_is_reported(monkeypatch):
+    def sanity(cnn, sample, explainers, classes, stages, options):
+        assert (len(sample), stages, options["evidence_projection"]) == (1, 4, {"layers": 7})
+        found = rows(method="m", image=0, rank=[0.1, 0.2, 0.9], share=[50.0, 25.0, None])
+        return found.assign(check=["randomised", "randomised", "another class"])
+
+    monkeypatch.setattr(checks, "sanity", sanity)
+    subject = SimpleNamespace(
+        cnn=None, names="ab", recipe=SimpleNamespace(evidence=SimpleNamespace(layers=7))
+    )
+    made = universal._redrawn(replace(ASKED, sanity_images=1), subject, {}, ["one", "two"])
+    assert made.to_dict("records") == [{"method": "m", "image": 0, "rank": 0.2}]
+
+
+class Fixed(Explainer):
+    """Everywhere the same maps."""
+
+    def __init__(self, maps):
+        super().__init__(nn.Identity())
+        self.made = maps
+
+    def maps(self, images, target):
+        return self.made[: len(images)]
+
+
+def test_the_highest_pixels_on_the_mark(monkeypatch):
+    marks = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
+    marks[:, :, 0, :2] = True
+    off = torch.zeros(2, 1, 4, 4)
+    off[:, :, 3, 2:] = 1
+    half = off.clone()
+    half[:, :, 3, 3], half[:, :, 0, 0] = 0, 1
+    made = {"on": marks.float(), "off": off, "half": half}
+    monkeypatch.setattr(
+        universal, "explainers_of", lambda *given: {(name, 0): Fixed(own) for name, own in made.items()}
+    )
+    sample = SimpleNamespace(images=torch.rand(2, 3, 4, 4), explained=torch.tensor([0, 1]), marks=marks)
+
+    def draw(count, split):
+        assert (count, split) == (40, "conflict")
+        return sample
+
+    subject = SimpleNamespace(draw=draw, trained=SimpleNamespace(key="c"))
+    table = universal.on_marks(ASKED, subject, {}, 0, {"unseen": "x"})["marks"]
+    means = table.groupby("method")["top mass"].mean()
+    assert means.to_dict() == pytest.approx({"on": 1, "off": 0, "half": 0.5})
+
+
+class Follows(Explainer):
+    """The map of the picture's brightness, or, of a CNN that is turned, of its darkness."""
+
+    def __init__(self, cnn, turned):
+        super().__init__(cnn)
+        self.turned = turned
+
+    def maps(self, images, target):
+        bright = images.mean(1, keepdim=True)
+        return 1 - bright if self.turned else bright
+
+
+@pytest.mark.parametrize(("signs", "mean"), [((1, 1), 1.0), ((-1, -1), -1.0), ((1, -1), 0.0)])
+def test_maps_that_are_turned_inside_out(monkeypatch, signs, mean):
+    """Each draw leaves the map alone or turns it: the mean of both is 0, the absolute values are 1."""
+    made = iter([sign < 0 for sign in signs])
+    monkeypatch.setattr(forgetful, "on_cnn", lambda own, name, net, options: Follows(net, next(made)))
+    cnn = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
+    images = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    sample = SimpleNamespace(images=images, explained=torch.tensor([0, 1, 0]))
+    table = forgetful.turned(cnn, sample, {("m", 0): Follows(cnn, False)}, stages=2, draws=2)
+    assert table.groupby("asked")["rank"].mean().to_dict() == pytest.approx(
+        dict.fromkeys([forgetful.OWN, forgetful.SAME], mean)
+    )
+    assert table["absolute"].tolist() == pytest.approx([1.0] * 4)
