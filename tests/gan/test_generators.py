@@ -405,3 +405,14 @@ def test_a_class_that_is_called_like_a_variant_is_itself():
 
     assert type(make_generator("LSFT", blocks=1, width=8)) is LSFT
     assert type(make_generator("lsft", blocks=1, width=8)) is LSFTGenerator
+
+
+def test_maps_begin_as_large_as_they_are_asked_to():
+    """Standardised logits times 2, less 0.4: their mean and deviation, whatever the weights are."""
+    torch.manual_seed(0)
+    sizes = {"conditions": 1, "features": (2,), "stem_stride": 4, "width": 8, "contrast": [2.0, -0.4]}
+    generator = make_generator("lsft", **sizes)
+    logits = generator.logits(torch.rand(2, 3, 16, 16), [torch.rand(2, 2, 4, 4)])
+    assert generator.sizes.contrast == (2.0, -0.4)
+    torch.testing.assert_close(logits.mean((1, 2, 3)), torch.full((2,), -0.4), atol=1e-3, rtol=0)
+    torch.testing.assert_close(logits.std((1, 2, 3)), torch.full((2,), 2.0), atol=0.1, rtol=0)
