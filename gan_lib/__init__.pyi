@@ -5,6 +5,7 @@ from .api import explain as explain
 from .api import explainer as explainer
 from .api import load_cnn as load_cnn
 from .api import read_images as read_images
+from .api import report as report
 from .api import sanity as sanity
 from .api import train_explainer as train_explainer
 from .api import wrap as wrap
@@ -62,6 +63,9 @@ from .metrics import average_drop as average_drop
 from .metrics import increase_in_confidence as increase_in_confidence
 from .metrics import judge as judge
 from .metrics import summarise as summarise
+from .reporting import Report as Report
+from .shortcuts import Shortcuts as Shortcuts
+from .shortcuts import find_shortcuts as find_shortcuts
 from .workbench import EXPERIMENTS as EXPERIMENTS
 from .workbench import SWEEPS as SWEEPS
 from .workbench import Recipe as Recipe

@@ -17,7 +17,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 import gan_lib
-from gan_lib import api
+from gan_lib.api import explaining
 from gan_lib.metrics import sanity_checks
 from gan_lib.workbench import ProfileError, Recipe, jobs
 from gan_lib.workbench.jobs import ContrastiveJob
@@ -74,7 +74,7 @@ def test_the_lines_of_the_readme(block, photos, monkeypatch):
     small = gan_lib.Recipe().changed(
         {"contrastive.epochs": 1, "contrastive.held_out": 8, "features.width": 4, "gan.images": 24}
     )
-    monkeypatch.setattr(api, "Recipe", lambda: small)
+    monkeypatch.setattr(explaining, "Recipe", lambda: small)
     (photos / "data").symlink_to(ROOT / "data")
     own = {"data": gan_lib.digits_in_scenes(train=40, test=4, seed=1), "layer": "backbone.features.26"}
     exec(block, own)

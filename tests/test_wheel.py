@@ -73,7 +73,7 @@ def test_a_workbench_from_it_is_that_of_the_checkout(wheel, tmp_path):
     made, own = tmp_path / "from_wheel", init_workbench(tmp_path / "from_checkout")
     code = (
         "import sys, gan_lib, pathlib; from gan_lib import api; from gan_lib.workbench.init import *;"
-        "init_workbench(pathlib.Path(sys.argv[1])); print(gan_lib.__file__, api._shipped(), sep='\\n')"
+        "init_workbench(pathlib.Path(sys.argv[1])); print(gan_lib.__file__, api.shipped(), sep='\\n')"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
     command = [sys.executable, "-c", code, str(made)]

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gan_lib.concepts.layers import HiddenLayer, LayerRelevance
 from gan_lib.concepts.nmf import encode, nmf
+from gan_lib.core.inputs import at_once
 from gan_lib.core.options import positive
 from gan_lib.core.outputs import probabilities
 from gan_lib.core.runtime import progress
@@ -85,11 +86,11 @@ def predicted_images(predictions: pd.DataFrame, label: int, count: int, seed: in
 
 
 def weighted_activations(
-    relevance: LayerRelevance, split: ImageSplit, rows: Tensor, label: int, batch_size: int = 32
+    relevance: LayerRelevance, split: ImageSplit, rows: Tensor, label: int, batch_size: int | None = None
 ) -> Tensor:
     """Activations times relevance for a class, (B * h * w, C), of some images of a split."""
     made = []
-    for part in rows.split(batch_size):
+    for part in rows.split(batch_size or at_once(relevance.hidden.cnn, split.image_size)):
         images = split.batch(part).images
         weighted = relevance(images, label) * relevance.hidden(images)  # (B, C, h, w)
         made.append(weighted.permute(0, 2, 3, 1).flatten(0, 2))
@@ -154,7 +155,8 @@ def learn_concepts(
 
 def concept_maps(hidden: HiddenLayer, images: Tensor, basis: Tensor) -> Tensor:
     """How much of each concept (k, C) is at every place of images (B, 3, H, W): (B, k, h, w), not below 0."""
-    activations = hidden(images)  # (B, C, h, w)
+    together = at_once(hidden.cnn, (images.shape[-2], images.shape[-1]))
+    activations = torch.cat([hidden(part) for part in images.split(together)])  # (B, C, h, w)
     weights = encode(activations.flatten(2).mT, basis.to(activations))  # (B, h * w, k)
     return weights.mT.unflatten(2, hidden.size)
 
@@ -166,6 +168,11 @@ def importance(hidden: HiddenLayer, images: Tensor, label: int, basis: Tensor) -
     activations (:func:`concept_maps` times its vector) is subtracted at every place. Negative where the
     probability grows.
     """
+    together = at_once(hidden.cnn, (images.shape[-2], images.shape[-1]))
+    return torch.cat([_importance(hidden, part, label, basis) for part in images.split(together)])
+
+
+def _importance(hidden: HiddenLayer, images: Tensor, label: int, basis: Tensor) -> Tensor:
     weights = concept_maps(hidden, images, basis)  # (B, k, h, w)
     before = probabilities(hidden.cnn, hidden.logits(images, lambda own: own))[:, label]  # (B,)
     lost = []

@@ -25,7 +25,7 @@ from gan_lib.core.capture import (
     layers_in_order,
     replaced_activation,
 )
-from gan_lib.core.inputs import as_input, weight_of
+from gan_lib.core.inputs import as_input, at_once, weight_of
 from gan_lib.core.layouts import layout_of
 from gan_lib.core.runtime import quiet, seeded
 from gan_lib.core.targets import resolve_target
@@ -34,11 +34,12 @@ from gan_lib.explainers.rules import DeepLiftRule
 METHODS = ("deep_lift", "gradient_x_activation", "grad_cam", "integrated_gradients")
 
 
-def probabilities(cnn: nn.Module, images: Tensor, batch_size: int = 128) -> Tensor:
+def probabilities(cnn: nn.Module, images: Tensor) -> Tensor:
     """Probabilities (B, K) that a CNN gives its classes for images (B, 3, H, W), on the CPU."""
     with torch.no_grad(), evaluation_mode(cnn):
         made = [
-            outputs.probabilities(cnn, cnn(as_input(cnn, part))).cpu() for part in images.split(batch_size)
+            outputs.probabilities(cnn, cnn(as_input(cnn, part))).cpu()
+            for part in images.split(at_once(cnn, (images.shape[-2], images.shape[-1])))
         ]
     return torch.cat(made)
 

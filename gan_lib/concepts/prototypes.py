@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from gan_lib.concepts.layers import HiddenLayer
+from gan_lib.core.inputs import at_once
 from gan_lib.core.options import positive
 from gan_lib.core.runtime import progress
 from gan_lib.data import ImageSplit
@@ -54,7 +55,7 @@ class PooledActivations:
         ValueError: the pooling does not fit the layer's places.
     """
 
-    BATCH, BLOCK = 128, 512  # images at a time, through the CNN and in a search
+    BLOCK = 512  # images at a time in a search
 
     def __init__(
         self, hidden: HiddenLayer, split: ImageSplit, pool: int = 2, stride: int | None = None
@@ -65,11 +66,12 @@ class PooledActivations:
         self.hidden, self.split, self.pool, self.stride = hidden, split, pool, stride or pool
         rows, columns = ((side - pool) // self.stride + 1 for side in hidden.size)
         self.grid = (rows, columns)
+        self._at_once = at_once(hidden.cnn, split.image_size)
         self.vectors = torch.empty(len(split), rows * columns, hidden.channels, dtype=torch.float16)
         self._alone = torch.empty(0, hidden.channels)  # of crops by themselves, as far as they were asked for
         self._alone_row = torch.full((len(split) * rows * columns,), -1)
-        count = -(-len(split) // self.BATCH)
-        for part in progress(batch_rows(len(split), self.BATCH), "pooling activations", count):
+        count = -(-len(split) // self._at_once)
+        for part in progress(batch_rows(len(split), self._at_once), "pooling activations", count):
             made = F.avg_pool2d(hidden(split.batch(part).images), pool, self.stride)  # (B, C, gh, gw)
             self.vectors[part] = F.normalize(made.flatten(2).mT, dim=2).half().cpu()
 
@@ -123,7 +125,7 @@ class PooledActivations:
         height, width = self.split.image_size
         copies = (1, 1, -(-height // self.cell[0]), -(-width // self.cell[1]))
         made, missing = [self._alone], number[self._alone_row[number] < 0]
-        for part in missing.split(self.BATCH) if len(missing) else ():  # not every CNN takes no picture
+        for part in missing.split(self._at_once) if len(missing) else ():  # not every CNN takes no picture
             image, place = part // self.vectors.shape[1], part % self.vectors.shape[1]  # (b,)
             crops = self.crops(Places(image[None], place[None], torch.zeros(1, len(part))))[0]
             full = crops.repeat(copies)[..., :height, :width]  # (b, 3, H, W)

@@ -4,41 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, Error, Page, TimeoutError, expect, sync_playwright
+from playwright.sync_api import TimeoutError, expect
 from servers import free_port, served
 
 ROOT = Path(__file__).parent.parent.parent
-PICTURES = ROOT / "data" / "screenshots"
 PATIENCE = 60_000  # milliseconds
 SMALL = {"explorer.learned_images": 300, "study.studies": 2, "study.images": 3}
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Chromium: the system's, or the one that Playwright has installed (``make browser``)."""
-    system = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    with sync_playwright() as playwright:
-        try:
-            started = playwright.chromium.launch(executable_path=system, args=["--no-sandbox"])
-        except Error as error:
-            pytest.fail(f"there is no Chromium that starts; `make browser` installs one: {error}")
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A page of 1280 pixels; what it shows at the end is kept in data/screenshots."""
-    opened = browser.new_page(viewport={"width": 1280, "height": 900})
-    yield opened
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    opened.screenshot(path=PICTURES / f"{request.node.name}.png")
-    opened.close()
 
 
 @pytest.fixture

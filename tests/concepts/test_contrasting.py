@@ -181,7 +181,7 @@ def test_evidence_threshold_by_hand(colours):
 
 
 def test_evidence_of_images_in_batches(colours, monkeypatch):
-    monkeypatch.setattr(evidence_module, "BATCH", 4)
+    monkeypatch.setattr(evidence_module, "at_once", lambda *_: 4)
     made = gather_evidence(colours.relevance, colours.split, colours.table, [2, 0], 6)
     assert list(made) == [2, 0]
     for label, own in made.items():

@@ -11,7 +11,7 @@ from gan_lib.concepts.prototypes import montage
 
 
 def test_nearest_crops(net, hidden, split, monkeypatch):
-    monkeypatch.setattr(PooledActivations, "BATCH", 7)
+    monkeypatch.setattr("gan_lib.concepts.prototypes.at_once", lambda *_: 7)
     monkeypatch.setattr(PooledActivations, "BLOCK", 11)
     pooled = PooledActivations(hidden, split, 2)
     raw = F.normalize(
@@ -88,7 +88,7 @@ def test_crops_are_the_cells(hidden, split, pool, stride, place, box):
 
 def test_crops_are_looked_at_by_themselves(hidden, split, monkeypatch):
     """The order is that of the cosine of an image that is full of the crop."""
-    monkeypatch.setattr(PooledActivations, "BATCH", 4)
+    monkeypatch.setattr("gan_lib.concepts.prototypes.at_once", lambda *_: 4)
     pooled = PooledActivations(hidden, split, 4)
     vectors = torch.rand(2, 10, generator=torch.Generator().manual_seed(0))
     found = pooled.nearest(vectors, 6)

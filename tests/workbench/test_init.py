@@ -120,18 +120,18 @@ def test_it_appears_in_one_move(tmp_path, monkeypatch, broken):
 
 def test_shipped_networks_are_found_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert api._shipped() == library.comes_with() / "data/pretrained"
-    assert (api._shipped() / "slim_vgg/classifier.json").is_file()
+    assert api.shipped() == library.comes_with() / "data/pretrained"
+    assert (api.shipped() / "slim_vgg/classifier.json").is_file()
     package = tmp_path / "site/gan_lib"
     (package / "_workbench/data/pretrained").mkdir(parents=True)
     monkeypatch.setattr(library, "LIBRARY", package)
     assert library.comes_with() == package / "_workbench", "an installed library holds them in itself"
-    assert api._shipped() == package / "_workbench/data/pretrained"
+    assert api.shipped() == package / "_workbench/data/pretrained"
     init_like = tmp_path / "work"
     (init_like / "notebooks/profiles").mkdir(parents=True)
     (init_like / "data/pretrained").mkdir(parents=True)
     monkeypatch.chdir(init_like)
-    assert api._shipped() == init_like / "data/pretrained", "the project's own come first"
+    assert api.shipped() == init_like / "data/pretrained", "the project's own come first"
 
 
 def test_python_path_of_what_is_started_elsewhere(tmp_path, monkeypatch):

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from gan_lib.concepts import HiddenLayer, LayerRelevance, nmf, predicted_images
 from gan_lib.concepts.contrasting.hyperplanes import Hyperplanes
+from gan_lib.core.inputs import at_once
 from gan_lib.core.options import positive
 from gan_lib.core.runtime import progress
 from gan_lib.data import ImageSplit
 
-BATCH = 32  # images at a time
 THRESHOLD = 0.25  # share of an image's largest relevance
 HELD_OUT = 0.25  # share of a class's images
 
@@ -67,7 +67,7 @@ def gather_evidence(
         if not len(rows):
             continue
         vectors, images = [], []
-        for part in torch.arange(len(rows)).split(BATCH):
+        for part in torch.arange(len(rows)).split(at_once(relevance.hidden.cnn, split.image_size)):
             pictures = split.batch(rows[part]).images
             weights = relevance(pictures, label).flatten(1)  # (B, h * w)
             keep = weights > THRESHOLD * weights.amax(1, keepdim=True)

@@ -12,12 +12,12 @@ from torch.nn import functional as F
 from gan_lib.concepts import HiddenLayer
 from gan_lib.concepts.contrasting.evidence import Evidence
 from gan_lib.concepts.contrasting.hyperplanes import Hyperplanes
+from gan_lib.core.inputs import at_once
 from gan_lib.core.options import positive
 from gan_lib.core.outputs import probabilities
 from gan_lib.data import ImageSplit
 from gan_lib.metrics import intervals_by
 
-AT_ONCE = 128  # images in one pass
 PUBLISHED_OFFSETS = (0.0, 0.5, 1.0, 2.0, 10.0, 15.0, 20.0, 35.0, 50.0, 200.0)
 
 
@@ -116,10 +116,12 @@ def shifting_curves(scores: pd.DataFrame) -> pd.DataFrame:
 def _probabilities(hidden: HiddenLayer, images: Tensor, moves: Tensor, label: int) -> tuple[Tensor, Tensor]:
     """Probability (M, B) of a class for images (B, 3, H, W) moved by (M, C), and if it is predicted."""
     made = []
-    for part in moves.split(max(1, AT_ONCE // max(1, len(images)))):
-        each = part.repeat_interleave(len(images), 0)[:, :, None, None]  # (m * B, C, 1, 1)
+    pairs = torch.cartesian_prod(torch.arange(len(moves)), torch.arange(len(images)))  # (M * B, 2)
+    together = at_once(hidden.cnn, (images.shape[-2], images.shape[-1]))
+    for move, image in (part.T for part in pairs.split(together)):
+        each = moves[move][:, :, None, None]  # (b, C, 1, 1)
         change = lambda own, each=each: (own + each.to(own)).relu()  # noqa: E731
-        made.append(hidden.logits(images.repeat(len(part), 1, 1, 1), change).unflatten(0, (len(part), -1)))
-    logits = torch.cat(made)  # (M, B, K)
+        made.append(hidden.logits(images[image], change))
+    logits = torch.cat(made).unflatten(0, (len(moves), len(images)))  # (M, B, K)
     found = probabilities(hidden.cnn, logits.flatten(0, 1)).view_as(logits)  # (M, B, K)
     return found[..., label].cpu(), (logits.argmax(2) == label).cpu()

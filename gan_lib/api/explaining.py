@@ -1,11 +1,4 @@
-"""The front door: a CNN, its images, what explains it and what that is worth, in a line each.
-
-    cnn = gan_lib.load_cnn("slim_vgg")
-    images = gan_lib.read_images("photos/*.png", cnn)
-    found = gan_lib.explainer("contrastive-lsft", cnn).explain(images)
-
-Images are (N, 3, H, W) in [0, 1]; ``targets`` are ``None`` for the predicted classes, one, or (N,).
-"""
+"""What explains a CNN, by name: maps, what they are worth, training one's own."""
 
 from __future__ import annotations
 
@@ -21,19 +14,13 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from gan_lib.api.cnns import image_size, read_images, shipped
 from gan_lib.classifiers import Classifier
 from gan_lib.classifiers.factories import folder_name
-from gan_lib.classifiers.forms import IMAGENET_SIZE
-from gan_lib.classifiers.forms import wrap as wrap
-from gan_lib.classifiers.loading import load_named
-from gan_lib.classifiers.published import is_torchvisions, published
 from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.inputs import as_input
-from gan_lib.core.runtime import make_fabric
-from gan_lib.core.storage import read_json
 from gan_lib.core.targets import Target, resolve_target
 from gan_lib.data import ImageSplit
-from gan_lib.data import read_images as pictures_at
 from gan_lib.data.values import check_range
 from gan_lib.explainers import METHODS, ContrastiveExplainer, Explainer, UniversalExplainer, make_explainer
 from gan_lib.explainers.gan import universal_home
@@ -41,84 +28,8 @@ from gan_lib.metrics import headings, judge, sanity_checks, stated, summarise
 from gan_lib.workbench import Places, Profile, Recipe
 from gan_lib.workbench.explain import resolve_class
 from gan_lib.workbench.jobs import train_by_contrast
-from gan_lib.workbench.places import comes_with
 
 COMPARED = ("drop_black@10", "drop_blur@10")  # drops at 10 % of the image: maps that show all have none
-
-
-def load_cnn(
-    name: str,
-    weights: str | Path | None = None,
-    device: str = "cpu",
-    pretrained: Path | None = None,
-    *,
-    class_names: Sequence[str] | None = None,
-    image_size: int | tuple[int, int] | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    output: str | None = None,
-    select: str | int | None = None,
-    span: tuple[float, float] | None = None,
-) -> Classifier:
-    """A CNN with its weights, frozen and in eval mode.
-
-        cnn = gan_lib.load_cnn("resnet50")                                       # torchvision's
-        cnn = gan_lib.load_cnn("resnet50", "mine.pth", class_names=["cat", "dog"])
-        cnn = gan_lib.load_cnn("nets/own.py:make_net", "mine.pth", class_names=["cat", "dog"])
-
-    Args:
-        name: of a shipped CNN, the path of a folder that ``save_classifier`` wrote, torchvision's name, or a
-            factory, ``package.module:factory`` or ``path/to/file.py:factory``
-            (:mod:`gan_lib.classifiers.factories`).
-        weights: in place of its own, a file (safetensors, or what ``torch.save`` wrote of tensors), or
-            torchvision's by name; with a factory also the folder that ``save_classifier`` wrote of its CNN.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        pretrained: the folder of shipped networks; by default the project's.
-        class_names: two or more, no two the same; by default those of the weights, or numbers. A torchvision
-            model gets another head where their number is another.
-        image_size: side, or height and width, in pixels; by default that of the weights.
-        mean, std: with which its images are normalised, per channel; by default those of the weights.
-        output: what its outputs mean, as for :func:`wrap`.
-        select, span: which of several outputs is meant, and the values of a regression, as for :func:`wrap`.
-
-    Raises:
-        FileNotFoundError: no such CNN, those that are there are listed; or weights that cannot be had, with
-            the file to be put where.
-        KeyError, ValueError: a factory or weights that cannot be used; it is said why.
-    """
-    place = make_fabric(device).device
-    if (mean is None) != (std is None) or any(own is not None and len(own) != 3 for own in (mean, std)):
-        raise ValueError(f"mean and std go together and have three values each, not {mean} and {std}")
-    if std is not None and min(std) <= 0:
-        raise ValueError(f"std is divided by: its values are above 0, not {std}")
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if size is not None and (len(size) != 2 or min(size) < 1):
-        raise ValueError(f"image_size is a side, or height and width, in pixels, not {image_size}")
-    given: dict[str, Any] = {"class_names": class_names, "output": output, "select": select, "span": span}
-    given |= {key: own and tuple(own) for key, own in (("mean", mean), ("std", std), ("image_size", size))}
-    told = {key: own for key, own in given.items() if own is not None}
-    cnn = load_named(name, weights, pretrained or _shipped(), **told)
-    return cnn.requires_grad_(False).eval().to(place)
-
-
-def image_size(cnn: nn.Module, pretrained: Path | None = None) -> tuple[int, int]:
-    """Height and width that a CNN was trained at: its own, those of torchvision's weights, those of the
-    explainers that are shipped with it; else ImageNet's 224."""
-    if not isinstance(cnn, Classifier):
-        return IMAGENET_SIZE
-    if cnn.card.image_size is not None:
-        return cnn.card.image_size
-    if is_torchvisions(cnn.card.architecture):
-        return published(cnn.card.architecture).image_size
-    about = sorted(((pretrained or _shipped()) / cnn.card.architecture).glob("*/explainer.json"))
-    sizes = ((own[0], own[1]) for own in (read_json(path)["image_size"] for path in about))
-    return next(sizes, IMAGENET_SIZE)
-
-
-def read_images(images: Any, size: nn.Module | int | tuple[int, int], bits: int | None = None) -> Tensor:
-    """Pictures as (N, 3, H, W) in [0, 1], at a size or that of a CNN (:func:`gan_lib.data.read_images`, which
-    says what ``bits`` of 16-bit files are)."""
-    return pictures_at(images, image_size(size) if isinstance(size, nn.Module) else size, bits)
 
 
 def explainer(method: str, cnn: nn.Module, pretrained: Path | None = None, **options: Any) -> Explainer:
@@ -128,17 +39,17 @@ def explainer(method: str, cnn: nn.Module, pretrained: Path | None = None, **opt
         KeyError: an unknown method, with near misses, or one not trained for this CNN, with those that are.
         ValueError: one that was trained on other weights.
     """
-    return _explainer(method, cnn, image_size(cnn, pretrained), pretrained, **options)
+    return explainer_at(method, cnn, image_size(cnn, pretrained), pretrained, **options)
 
 
-def _explainer(
+def explainer_at(
     method: str, cnn: nn.Module, size: tuple[int, int], pretrained: Path | None = None, **options: Any
 ) -> Explainer:
     """The same, for images of a height and width."""
-    shipped, own = pretrained or _shipped(), METHODS[method]
-    home = shipped / (folder_name(cnn.card.architecture) if isinstance(cnn, Classifier) else "-")
+    networks, own = pretrained or shipped(), METHODS[method]
+    home = networks / (folder_name(cnn.card.architecture) if isinstance(cnn, Classifier) else "-")
     if own.travels:
-        home = universal_home(shipped, size)
+        home = universal_home(networks, size)
     there = sorted(path.parent.name for path in home.glob("*/explainer.json"))
     if own.kind == "trained" and METHODS.name(method).replace("_", "-") not in there:
         trains = "gan.training.train_universal" if own.travels else "train_explainer"
@@ -179,13 +90,13 @@ def explain(
     pictures = read_images(images, (images.shape[2], images.shape[3]) if is_batch else cnn)
     asked = _class_numbers(cnn, target)
     if isinstance(method, Sequence) and not isinstance(method, str):
-        return {own.name: own.explain(pictures, asked) for own in _made(method, cnn, **options)}
+        return {own.name: own.explain(pictures, asked) for own in made(method, cnn, **options)}
     size = (pictures.shape[-2], pictures.shape[-1])
-    (one,) = [_usual(cnn, size, **options)] if method is None else _made([method], cnn, **options)
+    (one,) = [usual(cnn, size, **options)] if method is None else made([method], cnn, **options)
     return one.explain(pictures, asked)
 
 
-def _made(methods: Sequence[str | Explainer], cnn: nn.Module, **options: Any) -> list[Explainer]:
+def made(methods: Sequence[str | Explainer], cnn: nn.Module, **options: Any) -> list[Explainer]:
     """Explainers of a CNN, of names and of explainers.
 
     Raises:
@@ -200,10 +111,10 @@ def _made(methods: Sequence[str | Explainer], cnn: nn.Module, **options: Any) ->
     return every
 
 
-def _usual(cnn: nn.Module, size: tuple[int, int], **options: Any) -> Explainer:
+def usual(cnn: nn.Module, size: tuple[int, int], **options: Any) -> Explainer:
     """The shipped generator for any CNN, else Grad-CAM."""
     try:
-        made = _explainer("universal_lsft", cnn, size, **options)
+        made = explainer_at("universal_lsft", cnn, size, **options)
         return made.prepare(size) if isinstance(made, UniversalExplainer) else made
     except (KeyError, ValueError, FileNotFoundError):
         return explainer("grad_cam", cnn, **options)
@@ -243,7 +154,7 @@ def compare(
     Raises:
         KeyError, ValueError: as :func:`explainer` and :func:`gan_lib.judge`; a name that appears twice.
     """
-    named = {(own.name, 0): own for own in _made(methods, cnn)}
+    named = {(own.name, 0): own for own in made(methods, cnn)}
     check_range(images, "images")
     classes = resolve_target(_logits(cnn, images), _class_numbers(cnn, targets))
     maps = {key: own.attribute(images, classes, batch_size=64) for key, own in named.items()}
@@ -317,13 +228,3 @@ def _weights_of(other: nn.Module, cnn: nn.Module) -> Iterator[None]:
         yield
     finally:
         cnn.load_state_dict(own)
-
-
-def _shipped() -> Path:
-    """Shipped networks: the project's around the working directory, else those that come with the library."""
-    beside = comes_with() / "data" / "pretrained"
-    try:
-        own = Places.find().pretrained
-    except FileNotFoundError:
-        return beside
-    return own if own.is_dir() else beside

@@ -1,0 +1,231 @@
+"""Write a report: part after part, each kept when it is made, and a page of all of them.
+
+OUT/
+    report.html      the page: one file, pictures inside
+    report.json      settings, findings and failures, for machines
+    tables/*.csv     all tables
+    parts/NAME/      what each part is made of; a run that was interrupted goes on from them
+    kept/            predictions and maps
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gan_lib.classifiers import Classifier
+from gan_lib.core.artifacts import code_version
+from gan_lib.core.runtime import release_memory
+from gan_lib.core.storage import read_json, tensor_bytes, write_json
+from gan_lib.data import ImageSplit
+from gan_lib.explainers import Explainer
+from gan_lib.reporting.about import explained, made
+from gan_lib.reporting.case import SEEN, Case, see
+from gan_lib.reporting.classes import classes, title
+from gan_lib.reporting.page import write_page
+from gan_lib.reporting.parts import PART, TABLES, Part, load_part
+from gan_lib.reporting.relies import relies
+from gan_lib.reporting.speaking import Learned, concepts, shown_concepts
+from gan_lib.reporting.trust import trust
+from gan_lib.workbench.explain import settings_of, version_of
+
+PAGE, ABOUT, PARTS, KEPT, FINDINGS = "report.html", "report.json", "parts", "kept", "findings.csv"
+OTHERWISE = "take another folder (out), or overwrite it (overwrite)"
+LEAD = ("found", "candidates", "reading", "right", "reached")  # tables whose findings open the page, in order
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report that was written.
+
+    Attributes:
+        folder: that holds it; ``page`` is its HTML file.
+        findings: a row per sentence: ``part``, ``sentence``, ``claim``, ``table``, ``where``, ``condition``,
+            ``value``, ``low``, ``high``, ``n`` and ``verdict``.
+        failed: parts that could not be made, with the reason.
+    """
+
+    folder: Path
+    findings: pd.DataFrame = field(repr=False)
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def lead(self) -> list[str]:
+        """The sentences that open the page."""
+        sentences = self.findings.get("sentence", pd.Series(dtype=str)).tolist()
+        return [sentences[place] for place in _order(self.findings.to_dict("records"))]
+
+    @property
+    def page(self) -> Path:
+        """The HTML file."""
+        return self.folder / PAGE
+
+
+class _Parts:
+    """The parts by name, made when they are asked for; what two of them need is made once."""
+
+    def __init__(self, case: Case, said: bool) -> None:
+        self.case, self.said = case, said
+
+    @cached_property
+    def learned(self) -> Learned:
+        return Learned(self.case)
+
+    def makers(self) -> dict[str, tuple[str, Callable[[], Part]]]:
+        """Title, and what makes the part."""
+        case = self.case
+        return {
+            "explained": ("What was explained", lambda: explained(case, self.said)),
+            "classes": ("Images of each class, explained", lambda: classes(case)),
+            "trust": ("Can these maps be trusted?", lambda: trust(case)),
+            "concepts": ("What speaks for a class: concepts", lambda: concepts(case, self.learned)),
+            "beside": ("Does it rely on something beside the object?", lambda: relies(case)),
+            "shown": (f"What {title(case.main)} ever shows", lambda: shown_concepts(case, self.learned)),
+        }
+
+
+def write_report(
+    cnn: Classifier,
+    split: ImageSplit,
+    explainers: Mapping[str, Explainer],
+    out: Path,
+    skipped: Sequence[tuple[str, str]] = (),
+    *,
+    said: bool = False,
+    command: str = "",
+    overwrite: bool = False,
+    seed: int = 0,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Write what a CNN relies on, and whether the maps that say so can be trusted, as one page.
+
+    Parts that the folder has, of the same settings, are not made again. One that fails is reported in its
+    place, and the others are written.
+
+    Args:
+        cnn: what is explained.
+        split: images at its size (:func:`gan_lib.reporting.case.read_split`).
+        explainers: by method; the report is about the first one.
+        out: folder that receives the report.
+        skipped: files that could not be read, with the reason.
+        said: whether somebody said what the CNN's outputs mean.
+        command: that makes the report again.
+        overwrite: whether a report of other settings in the folder is replaced.
+        seed: of every choice.
+        tell: is told what is being done.
+
+    Raises:
+        ValueError: the folder holds a report of other settings, or there is no image with finite
+            probabilities and maps.
+    """
+    settings = _settings(cnn, split, explainers, skipped, seed)
+    _prepare(out, settings, overwrite)
+    seconds: dict[str, float] = dict(read_json(out / ABOUT).get("seconds", {}))
+    start = time.perf_counter()
+    case = see(cnn, split, explainers, skipped, out / KEPT, seed, tell)
+    seconds.setdefault("predictions and maps", time.perf_counter() - start)
+    makers = _Parts(case, said).makers()
+    failed: dict[str, str] = {}
+    for number, (name, (heading, make)) in enumerate(makers.items(), start=1):
+        if load_part(out / PARTS / name) is None:
+            tell(f"{number}/{len(makers) + 1} {heading}")
+            start = time.perf_counter()
+            try:
+                make().save(out / PARTS / name)
+            except Exception as error:  # the other parts are worth having
+                failed[name] = f"{type(error).__name__}: {error}"
+                tell(f"{heading} could not be made: {failed[name]}")
+            release_memory()
+            seconds[name] = time.perf_counter() - start
+            _assemble(out, makers, settings, failed, seconds, command)
+    made(settings, command, seconds).save(out / PARTS / "made")
+    return _assemble(out, makers, settings, failed, seconds, command)
+
+
+def _order(findings: Sequence[Mapping[Any, Any]]) -> list[int]:
+    """Places of the findings that open the page, in that order."""
+    return [place for table in LEAD for place, own in enumerate(findings) if own["table"] == table]
+
+
+def _settings(
+    cnn: Classifier,
+    split: ImageSplit,
+    explainers: Mapping[str, Explainer],
+    skipped: Sequence[tuple[str, str]],
+    seed: int,
+) -> dict[str, Any]:
+    """What decides a report, as JSON values."""
+    about = hashlib.sha256(tensor_bytes(split.images[:]) + tensor_bytes(split.labels))
+    about.update("\n".join([*split.paths, *(path for path, _ in skipped)]).encode())
+    own = {
+        **settings_of(cnn, split.image_size),
+        "images": f"{len(split)}, SHA-256 {about.hexdigest()[:16]}",
+        "explainers": {name: version_of(made) for name, made in explainers.items()},
+        "seed": seed,
+        "code": code_version("gan_lib.reporting.run"),
+    }
+    kept: dict[str, Any] = json.loads(json.dumps(own))
+    return kept
+
+
+def _prepare(out: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
+    """The folder with its ``report.json``; a report of other settings is taken away, or refused."""
+    before = read_json(out / ABOUT) if (out / ABOUT).is_file() else None
+    if before is None and not overwrite and out.is_dir() and (out / PAGE).exists():
+        raise ValueError(f"{out / PAGE} is there already, and not from such a run: {OTHERWISE}")
+    if before is not None and before.get("settings") != settings:
+        known = before.get("settings", {})
+        if not overwrite:
+            told = [own for own in {**known, **settings} if known.get(own) != settings.get(own)]
+            raise ValueError(f"{out} holds a report of other {', '.join(told)}: {OTHERWISE}")
+    if before is not None and overwrite:
+        for name in (PARTS, KEPT, TABLES):
+            shutil.rmtree(out / name, ignore_errors=True)
+        before = None
+    if before is None or before.get("settings") != settings:
+        write_json(out / ABOUT, {"settings": dict(settings)})
+
+
+def _assemble(
+    out: Path,
+    makers: Mapping[str, tuple[str, Callable[[], Part]]],
+    settings: Mapping[str, Any],
+    failed: Mapping[str, str],
+    seconds: Mapping[str, float],
+    command: str,
+) -> Report:
+    """Page, tables and ``report.json`` of the parts that are there."""
+    parts: list[Mapping[str, Any]] = []
+    headings = {name: heading for name, (heading, _) in makers.items()} | {"made": "How it was made"}
+    for name, heading in headings.items():
+        own = load_part(out / PARTS / name)
+        parts.append(own if own else {"name": name, "title": heading, "error": failed.get(name)})
+        for table in own["tables"] if own else ():
+            (out / TABLES).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(out / PARTS / name / TABLES / f"{table}.csv", out / TABLES / f"{table}.csv")
+    findings = [own for part in parts for own in part.get("findings", ())]
+    lead = [findings[place] for place in _order(findings)]
+    architecture = str(settings["architecture"])
+    about = {
+        "images": settings["images"],
+        "code": settings["code"],
+        "command": command or "gan_lib.reporting",
+    }
+    write_page(out, f"What {architecture} relies on", lead, parts, about)
+    told = {"settings": settings, "command": command, "seconds": seconds, "failed": failed}
+    write_json(out / ABOUT, {**told, "findings": findings})
+    table = pd.DataFrame(findings)
+    table.to_csv(out / FINDINGS, index=False, lineterminator="\n")
+    return Report(out, table, dict(failed))
+
+
+__all__ = ["PART", "SEEN", "Report", "write_report"]
