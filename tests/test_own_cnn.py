@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -79,11 +80,13 @@ def test_the_commands_that_explain(folder):
     assert table["method"].value_counts().to_dict() == {"universal_lsft": 40, "grad_cam": 40}
     assert set(table["prediction"]) <= {"cat", "dog"}
     assert table["probability"].between(0.5, 1).all()
-    run(second, folder)
+    assert (folder / "maps" / "contact_sheet.png").is_file()
+    run(f"{first} --method occlusion", folder)
     table = pd.read_csv(folder / "maps" / "explanations.csv")
     assert table["method"].value_counts().to_dict() == {"universal_lsft": 40, "grad_cam": 40, "occlusion": 40}
     assert (folder / "maps" / "occlusion" / "cat" / "0_overlay.png").is_file()
-    assert (folder / "maps" / "contact_sheet.png").is_file()
+    assert f"report: {Path('report/report.html')}" in run(second, folder)
+    assert json.loads((folder / "report" / "report.json").read_text())["failed"] == {}
 
 
 def test_the_lines_of_python(folder):

@@ -58,7 +58,8 @@ def test_what_is_in_it(wheel):
         about = next(own for own in names if own.endswith("METADATA"))
         told = message_from_string(opened.read(about).decode())
     code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gan_lib").rglob("*.py")}
-    assert code | {"gan_lib/__init__.pyi", "gan_lib/py.typed"} <= names
+    templates = {f"gan_lib/reporting/templates/report.{kind}" for kind in ("html", "css")}
+    assert code | templates | {"gan_lib/__init__.pyi", "gan_lib/py.typed"} <= names
     held = {name.removeprefix("gan_lib/_workbench/") for name in names if "/_workbench/" in name}
     assert held == set(shipped_files())
     assert {name.partition("/")[0] for name in names} == {"gan_lib", about.partition("/")[0]}, "nothing else"

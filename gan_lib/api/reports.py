@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -15,12 +16,13 @@ from gan_lib.api.cnns import image_size, read_images
 from gan_lib.api.explaining import explainer, made, train_explainer, usual
 from gan_lib.classifiers import Classifier
 from gan_lib.data import ImageSplit
-from gan_lib.explainers import Explainer
-from gan_lib.reporting import Report, read_split, write_report
+from gan_lib.explainers import ContrastiveExplainer, Explainer
+from gan_lib.reporting import Report, check_folder, photos_of, read_split, write_report
 from gan_lib.reporting.about import is_said
 from gan_lib.reporting.case import UNKNOWN
-from gan_lib.workbench import Recipe
-from gan_lib.workbench.explain import find_photos
+from gan_lib.reporting.folder import KEPT, OTHERWISE, TRAINING
+from gan_lib.workbench import Places, Profile, Recipe
+from gan_lib.workbench.places import comes_with
 
 BESIDE = ("grad_cam", "evidence_projection")  # what a report holds its method against
 
@@ -57,7 +59,7 @@ def report(
         tell: is told what is being done.
 
     Raises:
-        TypeError: a CNN that is not wrapped.
+        TypeError: a CNN that is not wrapped, or several methods.
         ValueError: the folder holds a report of other settings, or no image can be explained.
         KeyError, FileNotFoundError: as :func:`explainer` and :func:`read_images`.
     """
@@ -65,11 +67,15 @@ def report(
         raise TypeError(
             f"a report is about a CNN that says what it is: gan_lib.wrap({type(cnn).__name__}, ...)"
         )
+    if not isinstance(method, str | Explainer | None):
+        raise TypeError(f"a report is about one method, a name or an explainer, not {type(method).__name__}")
     folder, size = Path(out), image_size(cnn)
     split, skipped = _split_of(images, cnn, size, folder)
     explainers: dict[str, Explainer] = {}
     if train is not None:
-        own = train_explainer(cnn, split, train, folder / "kept" / "training")
+        if not overwrite:
+            check_folder(cnn, split, folder, skipped, said=is_said(cnn, None), seed=seed)
+        own = train_for_report(cnn, split, train, folder, overwrite)
         explainers[own.name] = own
     (first,) = [usual(cnn, size)] if method is None else made([method], cnn)
     explainers.setdefault(first.name, first)
@@ -82,6 +88,43 @@ def report(
     )
 
 
+def recipe_named(name: str, root: Path | None = None) -> Recipe:
+    """A recipe by the name of a profile or the path of its file; ``"cpu"`` are the defaults.
+
+    Args:
+        root: the project whose profiles are meant; by default the one around the working directory, and where
+            there is none, what comes with the library.
+
+    Raises:
+        ProfileError: no such profile, or one that does not fit.
+    """
+    if name == "cpu":
+        return Recipe()
+    try:
+        places = Places.of(root) if root else Places.find()
+    except FileNotFoundError:
+        places = Places.of(comes_with())
+    return Profile.load(name, places.profiles).recipe
+
+
+def train_for_report(
+    cnn: Classifier, split: ImageSplit, recipe: str | Recipe, out: Path, overwrite: bool = False
+) -> ContrastiveExplainer:
+    """A generator trained for a report; a training that was interrupted goes on, one of another CNN, other
+    images or another recipe is begun anew where it may be overwritten, else a ``ValueError``."""
+    folder = out / KEPT / TRAINING
+    recipe = recipe_named(recipe) if isinstance(recipe, str) else recipe
+    try:
+        return train_explainer(cnn, split, recipe, folder)
+    except ValueError as error:
+        if str(folder) not in str(error):
+            raise
+        if not overwrite:
+            raise ValueError(f"{error}: {OTHERWISE}") from error
+    shutil.rmtree(folder)
+    return train_explainer(cnn, split, recipe, folder)
+
+
 def _split_of(
     images: Any, cnn: Classifier, size: tuple[int, int], out: Path
 ) -> tuple[ImageSplit, list[tuple[str, str]]]:
@@ -91,6 +134,6 @@ def _split_of(
     several = images if isinstance(images, Sequence) and not isinstance(images, str) else [images]
     paths = [Path(own).expanduser() for own in several if isinstance(own, str | Path)]
     if paths and len(paths) == len(several) and all(own.exists() for own in paths):
-        return read_split(find_photos(paths, out), cnn, size)
+        return read_split(photos_of(paths, out), cnn, size)
     split = ImageSplit.of(read_images(images, size))
     return replace(split, labels=torch.full_like(split.labels, UNKNOWN)), []

@@ -11,12 +11,13 @@ import typer
 
 from gan_lib.cli import cnn as shared
 from gan_lib.cli.base import Outside, app, import_outside
-from gan_lib.cli.cnn import warn
+from gan_lib.cli.cnn import counted, warn
 from gan_lib.cli.problems import FAILED, given
 
 if TYPE_CHECKING:
-    from gan_lib.api import Classifier, Explainer
-    from gan_lib.data import ImageSplit
+    from gan_lib.api import Explainer
+
+MENDED = (ValueError, FileNotFoundError)  # what lies with what was given
 
 
 @app.command()
@@ -61,45 +62,53 @@ def report(
     asked = shared.AskedCNN(model, weights, classes, image_size, mean, std, output, select, span, device)
 
     from gan_lib.api import BESIDE, METHODS, is_said
+    from gan_lib.api.reports import recipe_named, train_for_report
     from gan_lib.core.runtime import make_fabric
-    from gan_lib.reporting import read_split, write_report
-    from gan_lib.workbench.explain import find_photos
+    from gan_lib.reporting import check_folder, photos_of, read_split, write_report
 
     with given():
-        found = find_photos(photos, out)
+        found = photos_of(photos, out)
         import_outside(outside or (), *shared.project(root))
         methods = [METHODS.name(method)] if method else []
         make_fabric(device)
+        chosen = recipe_named(recipe, root) if train else None
     with shared.writable(out):
         pretrained = root and root.resolve() / "data" / "pretrained"
         cnn, size = asked.load(pretrained)
         with given():
             split, skipped = read_split(found, cnn, size)
+            explainers = shared.make_explainers(cnn, methods, pretrained, size, BESIDE)
         for name, why in skipped:
-            warn(f"skipped {name}: {why}")
-        with given():
-            explainers = _trained(cnn, split, recipe, out) if train else {}
-            explainers |= shared.make_explainers(cnn, methods, pretrained, size, BESIDE)
-        command = shlex.join(["gan-lib", *sys.argv[1:]])
-        options = {"said": is_said(cnn, output), "command": command, "overwrite": overwrite, "seed": seed}
+            warn(f"skipped {name}: {' '.join(why.split())}")
+        command, said = shlex.join(["gan-lib", *sys.argv[1:]]), is_said(cnn, output)
         try:
-            with given():
-                written = write_report(cnn, split, explainers, out, skipped, tell=warn, **options)  # type: ignore[arg-type]
+            with given(kinds=MENDED):
+                own: dict[str, Explainer] = {}
+                if chosen is not None:
+                    if not overwrite:
+                        check_folder(cnn, split, out, skipped, said=said, seed=seed)
+                    warn(f"training a generator for this CNN on {counted(len(split))}")
+                    with shared.notices():
+                        trained = train_for_report(cnn, split, chosen, out, overwrite)
+                    own[trained.name] = trained
+                written = write_report(
+                    cnn,
+                    split,
+                    own | {**explainers, **own},
+                    out,
+                    skipped,
+                    said=said,
+                    command=command,
+                    overwrite=overwrite,
+                    seed=seed,
+                    tell=warn,
+                )
         except KeyboardInterrupt:
             warn(f"what is made so far stays in {out}; the same command goes on")
             raise
-    for own in written.lead:
-        typer.echo(f"- {own}")
+    for sentence in written.lead:
+        typer.echo(f"- {' '.join(sentence.split())}")
     typer.echo(f"report: {written.page}")
     if written.failed:
-        warn(f"error: {len(written.failed)} parts could not be made; the page says which, and why")
+        warn(f"error: not made: {', '.join(written.failed)}; the page says why")
         raise typer.Exit(FAILED)
-
-
-def _trained(cnn: Classifier, split: ImageSplit, recipe: str, out: Path) -> dict[str, Explainer]:
-    """A generator trained for the CNN on its images; a run that was interrupted goes on."""
-    from gan_lib.api import train_explainer
-
-    warn(f"training a generator for this CNN on {len(split)} images")
-    own = train_explainer(cnn, split, recipe, out / "kept" / "training")
-    return {own.name: own}

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from gan_lib.classifiers import Classifier
+from gan_lib.classifiers import Classifier, classifier_names
+from gan_lib.classifiers.published import is_torchvisions
 from gan_lib.core.outputs import EXCLUSIVE, meaning_of
 from gan_lib.core.runtime import versions
 from gan_lib.metrics.intervals import same_images
@@ -67,7 +68,11 @@ def _card(case: Case, said: bool) -> pd.DataFrame:
     cnn = case.cnn
     layers = sum(1 for own in cnn.modules() if isinstance(own, torch.nn.Conv2d | torch.nn.Linear))
     meaning = meaning_of(cnn)
-    how = "as was said" if said else "assumed from its outputs for a few images"
+    how = (
+        "it was said, or is known of this architecture"
+        if said
+        else "assumed from its outputs for a few images"
+    )
     if meaning in EXCLUSIVE and not said:
         how += "; that classes exclude each other cannot be told from them"
     height, width = case.split.image_size
@@ -131,5 +136,6 @@ def made(settings: Mapping[str, Any], command: str, seconds: Mapping[str, float]
 
 
 def is_said(cnn: Classifier, output: str | None) -> bool:
-    """Whether it is known what a CNN's outputs mean: somebody said so, or its weights do."""
-    return output is not None or cnn.card.output != "logits"
+    """Whether it is known what a CNN's outputs mean: somebody said so, or it is a known CNN."""
+    known = is_torchvisions(cnn.card.architecture) or cnn.card.architecture in classifier_names()
+    return output is not None or cnn.card.output != "logits" or known

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from gan_lib.core.storage import load_tensors, save_tensors
 from gan_lib.data import ImageSplit, read_image
 from gan_lib.explainers import Explainer
 from gan_lib.figures.labels import WORDNET_ID, class_titles
-from gan_lib.workbench.explain import Photo, resolve_class
+from gan_lib.workbench.explain import Photo
 
 UNKNOWN = -1  # the label of an image whose true class is not known
 SEEN = "seen.safetensors"
@@ -92,7 +93,7 @@ class Case:
 
     def file(self, row: int) -> str:
         """What an image's file is called."""
-        return self.split.paths[row] if self.split.paths else f"image {row}"
+        return _as_text(self.split.paths[row]) if self.split.paths else f"image {row}"
 
 
 def read_split(
@@ -106,44 +107,60 @@ def read_split(
         ValueError: no image can be read.
     """
     known: dict[str, int] = {}
+    class_of = _named(cnn)
 
     def label_of(wanted: Path) -> int:
         folder = wanted.parts[0] if len(wanted.parts) > 1 else ""
         if folder not in known:
-            known[folder] = _class_of(cnn, folder)
+            known[folder] = class_of(folder)
         return known[folder]
 
     def read(photo: Photo) -> Tensor | str:
         try:
             return read_image(photo[0], size)
         except ValueError as error:
-            return str(error)
+            return _as_text(error)
 
     rows, labels, paths, skipped = [], [], [], []
     with ThreadPoolExecutor() as pool:
         made = progress(pool.map(read, photos), "reading", len(photos))
         for (_, wanted), pixels in zip(photos, made, strict=True):
             if isinstance(pixels, str):
-                skipped.append((wanted.as_posix(), pixels))
+                skipped.append((_as_text(wanted), pixels))
                 continue
             rows.append(pixels)
             labels.append(label_of(wanted))
-            paths.append(wanted.as_posix())
+            paths.append(_as_text(wanted))
     if not rows:
         raise ValueError(f"none of {len(photos)} images can be read; the first: {skipped[0][1]}")
     return ImageSplit(torch.stack(rows), torch.tensor(labels), paths=tuple(paths)), skipped
 
 
-def _class_of(cnn: Classifier, folder: str) -> int:
-    """The class that a folder is named after; :data:`UNKNOWN` for none, and for a mere number."""
-    for name in (folder, WORDNET_ID.sub("", folder)):
-        try:
-            found = resolve_class(cnn, name) if name else None
-        except KeyError:
-            continue
-        if found is not None:
-            return found
-    return UNKNOWN
+def _as_text(name: object) -> str:
+    """A file's name, or a message that holds one; bytes that are no text stand as question marks."""
+    return str(name).encode(errors="replace").decode()
+
+
+def _named(cnn: Classifier) -> Callable[[str], int]:
+    """What tells the class that a folder is named after; :data:`UNKNOWN` for none, for several, and for a
+    mere number."""
+    named = list(cnn.class_names)
+    without = [WORDNET_ID.sub("", own) for own in named]
+    ids = [own.removesuffix(rest)[:-1] for own, rest in zip(named, without, strict=True)]
+
+    def class_of(folder: str) -> int:
+        for names, name in ((named, folder), (without, WORDNET_ID.sub("", folder)), (ids, folder)):
+            for plain in (str, _plain):  # as it is written, then as it is meant
+                found = [number for number, own in enumerate(names) if own and plain(own) == plain(name)]
+                if found:
+                    return found[0] if len(found) == 1 else UNKNOWN
+        return UNKNOWN
+
+    return class_of
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("-", " ").replace("_", " ")
 
 
 def see(
@@ -155,17 +172,22 @@ def see(
     seed: int = 0,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Case:
-    """What a CNN predicts for images, and the maps of explainers; an image without finite ones is left out.
+    """What a CNN predicts for images, and the maps of explainers; an image without finite ones is left out,
+    and so is a method beside the first one that cannot explain the CNN.
 
     Args:
         kept: a folder in which all of this is kept, and found again.
 
     Raises:
-        ValueError: no image has finite probabilities and maps; it is said what was wrong.
+        ValueError: no image has finite probabilities and maps, or the first method cannot explain the CNN; it
+            is said what was wrong.
     """
     made: dict[str, Tensor] = {}
-    if kept is not None and (kept / SEEN).is_file():
-        made = load_tensors(kept / SEEN)
+    if kept is not None:
+        with suppress(FileNotFoundError, ValueError):  # not there, or cut short: it is made again
+            made = load_tensors(kept / SEEN)
+    if not len(split):
+        raise ValueError("there is no image to report on")
     if "probabilities" not in made:
         together = at_once(cnn, split.image_size)
         batches = progress(split.batches(together), "predicting", -(-len(split) // together))
@@ -175,20 +197,28 @@ def see(
     found = made["probabilities"]  # (N, K)
     predicted = found.nan_to_num(-1).argmax(1)
     is_whole = found.isfinite().all(1)
+    able: dict[str, Explainer] = {}
     for method, explainer in explainers.items():
         if method not in made:
             tell(f"maps of {method}")
-            made[method], made[f"{method}.finite"] = _maps(explainer, split, predicted, is_whole)
+            try:
+                made[method], made[f"{method}.finite"] = _maps(explainer, split, predicted, is_whole)
+            except ValueError as error:  # not every CNN can be explained so
+                if not able:
+                    raise ValueError(f"{method}: {error}; name another method") from error
+                tell(f"without {method}: {error}")
+                continue
             _keep(kept, made)
             release_memory()
+        able[method] = explainer
     reasons = [
         (row, "the CNN's probabilities are not finite") for row in (~is_whole).nonzero()[:, 0].tolist()
     ]
-    for method in explainers:
+    for method in able:
         lacks = is_whole & ~made[f"{method}.finite"]
         reasons += [(row, f"its map by {method} is not finite") for row in lacks.nonzero()[:, 0].tolist()]
         is_whole = is_whole & ~lacks
-    told = [(split.paths[row] if split.paths else f"image {row}", why) for row, why in reasons]
+    told = [(_as_text(split.paths[row]) if split.paths else f"image {row}", why) for row, why in reasons]
     if not is_whole.any():
         raise ValueError(f"nothing can be explained: of {len(split)} images, {told[0][0]}: {told[0][1]}")
     rows = is_whole.nonzero()[:, 0]
@@ -197,8 +227,8 @@ def see(
         split if len(rows) == len(split) else split.subset(rows),
         found[rows],
         predicted[rows],
-        explainers,
-        {method: made[method][rows] for method in explainers},
+        able,
+        {method: made[method][rows] for method in able},
         [*skipped, *told],
         seed,
     )

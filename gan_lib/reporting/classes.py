@@ -35,10 +35,10 @@ def classes(case: Case) -> Part:
     part = Part("classes", "Images of each class, explained")
     chosen = case.classes(MOST)
     part.words(
-        f"For each class that is predicted: the typical image, whose probability is the median, the surest, "
-        f"and the most wrong one. Shown and hidden are the {SHOWN:.0%} of the pixels where the map of "
-        f"{title(case.main)} is highest; the rest is blurred. Below each picture stands the probability that "
-        "the CNN gives the class for it."
+        "For each class that is predicted: the typical image, whose probability is the median of those that "
+        f"are right, the surest, and the most wrong one. Shown and hidden are the {SHOWN:.0%} of the pixels "
+        f"where the map of {title(case.main)} is highest; the rest is blurred. Below each picture stands the "
+        "probability that the CNN gives the class for it."
     )
     picked = [(label, kind, row) for label in chosen for kind, row in _picked(case, label)]
     rows = [row for *_, row in picked]
@@ -105,7 +105,9 @@ def _picked(case: Case, label: int) -> list[tuple[str, int]]:
     order = rows[case.sure[rows].argsort(descending=True, stable=True)]  # the surest first
     wrong = order[(case.labels[order] != UNKNOWN) & (case.labels[order] != label)]
     known = bool((case.labels != UNKNOWN).any())
-    named: list[tuple[str, int]] = [("typical", int(order[len(order) // 2])), ("surest", int(order[0]))]
+    right = order[case.labels[order] == label] if known else order
+    middle = right if len(right) else order
+    named: list[tuple[str, int]] = [("typical", int(middle[len(middle) // 2])), ("surest", int(order[0]))]
     if len(wrong):
         named.append(("most wrong", int(wrong[0])))
     elif not known:

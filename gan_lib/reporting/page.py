@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from gan_lib.core.storage import atomic_path
-from gan_lib.reporting.parts import PICTURES, VERDICTS
+from gan_lib.reporting.parts import PICTURES, VERDICTS, short
 
 PAGE, PARTS = "report.html", "parts"
 KINDS = ("words", "heading", "table", "gallery", "finding")
@@ -146,7 +146,7 @@ def _identity(finding: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _finding(finding: Mapping[str, Any], tables: set[str]) -> dict[str, Any]:
     """A finding with its evidence in words, and the link to the table that decides it."""
-    value, low, high = (_number(finding.get(name)) for name in ("value", "low", "high"))
+    value, low, high = (short(finding.get(name)) for name in ("value", "low", "high"))
     table, n = finding["table"], finding.get("n")
     return {
         "sentence": finding["sentence"],
@@ -159,10 +159,6 @@ def _finding(finding: Mapping[str, Any], tables: set[str]) -> dict[str, Any]:
         "value": f"{value} [{low}, {high}]" if value and low and high else value,
         "n": "" if n is None else f"{n:.0f}",
     }
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
 
 
 def _table(block: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,10 @@ from gan_lib.workbench.claims import FAILS, HOLDS, UNDECIDED, UNKNOWN, Claim, ev
 
 PART, TABLES, PICTURES = "part.json", "tables", "pictures"
 QUALITY = 82  # of JPEG
+# Images without which nothing is decided: an interval goes no further than the scores do, and between the
+# lowest and the highest of n lies the middle of all with a probability of 1 - 2 / 2^n, of 5 less than 95 %.
+FEWEST = 6
+COLUMNS = ["part", "sentence", "claim", "table", "where", "condition", "value", "low", "high", "n", "verdict"]
 VERDICTS = {HOLDS: "holds", FAILS: "fails", UNDECIDED: "undecided", UNKNOWN: "unmeasured"}
 
 
@@ -117,12 +121,16 @@ class Part:
         self.blocks.append({**made, "caption": caption, "smooth": smooth})
 
     def say(self, sentence: Sentence) -> str:
-        """A finding, decided by a table that the part has; returns the verdict."""
-        row = evaluate([sentence.claim], self.tables.get).iloc[0].to_dict()
+        """A finding, decided by a table that the part has; returns the verdict.
+
+        What rests on fewer than :data:`FEWEST` images, and what holds for all rows but those without a value,
+        is undecided.
+        """
+        row = _evaluated(sentence.claim, self.tables.get(sentence.claim.table))
         verdict = str(row["verdict"])
         forms = {HOLDS: sentence.holds, FAILS: sentence.fails, UNDECIDED: sentence.undecided}
         if verdict in forms:
-            numbers = {name: _number(row[name]) for name in ("value", "low", "high", "n")}
+            numbers = {name: short(row[name]) for name in ("value", "low", "high", "n")}
             text = forms[verdict].format(**numbers)
             where = ", ".join(
                 f"{own} = {_listed(value)}" for own, value in (sentence.claim.where or {}).items()
@@ -154,9 +162,39 @@ class Part:
 
 def load_part(folder: Path) -> Mapping[str, Any] | None:
     """What :meth:`Part.save` wrote: ``name``, ``title``, ``blocks``, ``tables``, ``findings``; ``None`` where
-    it was not finished."""
-    found: Mapping[str, Any] | None = read_json(folder / PART) if (folder / PART).is_file() else None
-    return found
+    it was not finished, is damaged, or lacks a file."""
+    try:
+        found: Mapping[str, Any] = read_json(folder / PART)
+        files = [folder / TABLES / f"{name}.csv" for name in found["tables"]]
+        galleries = [block["rows"] for block in found["blocks"] if block["kind"] == "gallery"]
+        files += [
+            folder / PICTURES / cell["file"] for rows in galleries for row in rows for cell in row if cell
+        ]
+        is_whole = {"name", "title", "findings"} <= set(found) and all(own.stat().st_size for own in files)
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
+        return None
+    return found if is_whole else None
+
+
+def _evaluated(claim: Claim, table: pd.DataFrame | None) -> dict[Any, Any]:
+    """The row that decides a claim, as :func:`evaluate` gives it, with the count of its own value."""
+    if table is not None and f"{claim.value}_n" in table:
+        table = table.drop(columns="n", errors="ignore").rename(columns={f"{claim.value}_n": "n"})
+
+    def of(rows: pd.DataFrame | None) -> dict[Any, Any]:
+        return evaluate([claim], lambda _: rows).iloc[0].to_dict()
+
+    every = of(table)
+    if table is None or "n" not in table or pd.isna(every["low"]):
+        return every
+    many, few = of(table[table["n"] >= FEWEST]), of(table[table["n"] < FEWEST])
+    if many["verdict"] != FAILS and few["verdict"] != UNKNOWN:
+        return {**few, "verdict": UNDECIDED}
+    meant = table
+    for column, wanted in (claim.where or {}).items():
+        meant = meant[meant[column].isin(wanted if isinstance(wanted, list) else [wanted])]
+    is_open = every["verdict"] == HOLDS and meant[claim.value].isna().any()
+    return {**every, "verdict": UNDECIDED} if is_open else every
 
 
 def jpeg(pixels: Tensor) -> bytes:
@@ -178,8 +216,11 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def _number(value: Any) -> str:
-    return "" if value is None or pd.isna(value) else f"{value:.3g}"
+def short(value: Any) -> str:
+    """A number in sentences: three digits, whole numbers with all of theirs; nothing where there is none."""
+    if value is None or pd.isna(value):
+        return ""
+    return f"{value + 0:.0f}" if float(value).is_integer() else f"{value:.3g}"
 
 
 def _listed(value: Any) -> str:

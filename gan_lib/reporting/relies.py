@@ -72,17 +72,29 @@ def relies(case: Case) -> Part:
 def _say(case: Case, part: Part, found: Shortcuts, table: pd.DataFrame) -> None:
     """What was found, in words; the strongest of each class, or that nothing was."""
     count = int((table["verdict"] == "found").sum())
-    summary = pd.DataFrame([{"what": "candidates that are found", "value": count, "n": len(table)}])
-    part.table("found", summary, "How many candidates are found.", pd.DataFrame())
+    counts = {"found": count, "undecided": int((table["verdict"] == "undecided").sum())}
+    rows = [{"what": what, "value": own, "n": len(table)} for what, own in counts.items()]
+    part.table("found", pd.DataFrame(rows), "How many candidates are found.", pd.DataFrame())
     part.say(
         Sentence(
-            Claim("Nothing beside the object is found", "found", value="value", below=1),
-            "None found: of {n} candidates beside the object none turns predictions into its class.",
-            "It relies on something that returns: {value} of {n} candidates turn predictions wherever they "
-            "are pasted. The strongest is the first of the list.",
+            Claim("Nothing beside the object is found", "found", {"what": "found"}, "value", below=1),
+            "None found: of {n} candidates beside the object none is shown to turn "
+            f"{LEAST:g} % more predictions than its control.",
+            "It relies on something that returns: {value} of {n} candidates turn predictions when they are "
+            "pasted into other images. The strongest is the first of the list.",
             "",
         )
     )
+    if counts["undecided"]:
+        part.say(
+            Sentence(
+                Claim("No candidate is undecided", "found", {"what": "undecided"}, "value", below=1),
+                "No candidate is left undecided.",
+                "Undecided are {value} of {n} candidates: they turn some predictions, but it is not sure "
+                f"that they turn {LEAST:g} % more than their controls, or that they do not.",
+                "",
+            )
+        )
     said: set[int] = set()
     for own in table[table["verdict"] == "found"].to_dict("records"):
         if own["class"] in said or len(said) == SAID:

@@ -24,22 +24,22 @@ import pandas as pd
 
 from gan_lib.classifiers import Classifier
 from gan_lib.core.artifacts import code_version
-from gan_lib.core.runtime import release_memory
-from gan_lib.core.storage import read_json, tensor_bytes, write_json
+from gan_lib.core.runtime import quiet, release_memory
+from gan_lib.core.storage import atomic_path, tensor_bytes, write_json
 from gan_lib.data import ImageSplit
 from gan_lib.explainers import Explainer
 from gan_lib.reporting.about import explained, made
-from gan_lib.reporting.case import SEEN, Case, see
+from gan_lib.reporting.case import UNKNOWN, Case, see
 from gan_lib.reporting.classes import classes, title
-from gan_lib.reporting.page import write_page
-from gan_lib.reporting.parts import PART, TABLES, Part, load_part
+from gan_lib.reporting.folder import ABOUT, FINDINGS, KEPT, TRAINING, about_of, clear, prepare, refuse
+from gan_lib.reporting.page import PAGE, PARTS, write_page
+from gan_lib.reporting.parts import COLUMNS, TABLES, Part, load_part
 from gan_lib.reporting.relies import relies
 from gan_lib.reporting.speaking import Learned, concepts, shown_concepts
 from gan_lib.reporting.trust import trust
 from gan_lib.workbench.explain import settings_of, version_of
 
-PAGE, ABOUT, PARTS, KEPT, FINDINGS = "report.html", "report.json", "parts", "kept", "findings.csv"
-OTHERWISE = "take another folder (out), or overwrite it (overwrite)"
+NAMES = ("explained", "classes", "trust", "concepts", "beside", "shown", "made")  # of the parts, in order
 LEAD = ("found", "candidates", "reading", "right", "reached")  # tables whose findings open the page, in order
 
 
@@ -61,13 +61,16 @@ class Report:
     @property
     def lead(self) -> list[str]:
         """The sentences that open the page."""
-        sentences = self.findings.get("sentence", pd.Series(dtype=str)).tolist()
+        sentences = self.findings["sentence"].tolist()
         return [sentences[place] for place in _order(self.findings.to_dict("records"))]
 
     @property
     def page(self) -> Path:
         """The HTML file."""
         return self.folder / PAGE
+
+
+SEEING = "predictions and maps"  # what comes before the parts
 
 
 class _Parts:
@@ -124,15 +127,24 @@ def write_report(
         tell: is told what is being done.
 
     Raises:
-        ValueError: the folder holds a report of other settings, or there is no image with finite
-            probabilities and maps.
+        ValueError: the folder holds a report of other settings, there is no image with finite probabilities
+            and maps, a label of no class, or a seed that is none.
     """
-    settings = _settings(cnn, split, explainers, skipped, seed)
-    _prepare(out, settings, overwrite)
-    seconds: dict[str, float] = dict(read_json(out / ABOUT).get("seconds", {}))
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"a seed is a number from 0 to 2^63 - 1, not {seed}")
+    _check_labels(cnn, split)
+    explained_by = {name: version_of(own) or _options(own) for name, own in explainers.items()}
+    settings = _settings(cnn, split, skipped, said, seed)
+    settings |= {"explainers": explained_by, "method": next(iter(explainers))}
+    prepare(out, settings, NAMES, overwrite)
+    seconds: dict[str, float] = dict(about_of(out).get("seconds", {}))
     start = time.perf_counter()
-    case = see(cnn, split, explainers, skipped, out / KEPT, seed, tell)
-    seconds.setdefault("predictions and maps", time.perf_counter() - start)
+    try:
+        case = see(cnn, split, explainers, skipped, out / KEPT, seed, tell)
+    except ValueError:  # there will be no report: nothing is left that would be in the way of another
+        clear(out, NAMES)
+        raise
+    seconds.setdefault(SEEING, time.perf_counter() - start)
     makers = _Parts(case, said).makers()
     failed: dict[str, str] = {}
     for number, (name, (heading, make)) in enumerate(makers.items(), start=1):
@@ -140,13 +152,16 @@ def write_report(
             tell(f"{number}/{len(makers) + 1} {heading}")
             start = time.perf_counter()
             try:
-                make().save(out / PARTS / name)
+                with quiet():
+                    part = make()
+                part.save(out / PARTS / name)
             except Exception as error:  # the other parts are worth having
-                failed[name] = f"{type(error).__name__}: {error}"
+                failed[name] = " ".join(f"{type(error).__name__}: {error}".split())
                 tell(f"{heading} could not be made: {failed[name]}")
             release_memory()
             seconds[name] = time.perf_counter() - start
             _assemble(out, makers, settings, failed, seconds, command)
+    seconds = {name: seconds[name] for name in (SEEING, *makers) if name in seconds}
     made(settings, command, seconds).save(out / PARTS / "made")
     return _assemble(out, makers, settings, failed, seconds, command)
 
@@ -156,20 +171,48 @@ def _order(findings: Sequence[Mapping[Any, Any]]) -> list[int]:
     return [place for table in LEAD for place, own in enumerate(findings) if own["table"] == table]
 
 
-def _settings(
+def check_folder(
     cnn: Classifier,
     split: ImageSplit,
-    explainers: Mapping[str, Explainer],
-    skipped: Sequence[tuple[str, str]],
-    seed: int,
+    out: Path,
+    skipped: Sequence[tuple[str, str]] = (),
+    *,
+    said: bool = False,
+    seed: int = 0,
+) -> None:
+    """Whether a folder can receive a report for which something is yet to be trained.
+
+    Raises:
+        ValueError: it holds a report of other settings, or for which nothing was trained; or a label is of no
+            class.
+    """
+    _check_labels(cnn, split)
+    settings = _settings(cnn, split, skipped, said, seed)
+    known = about_of(out).get("settings", {})
+    wanted = {**known, **settings}
+    if wanted == known and not (out / KEPT / TRAINING).is_dir():
+        wanted["explainers"] = {}
+    if wanted != known:
+        refuse(out, wanted, NAMES)
+
+
+def _check_labels(cnn: Classifier, split: ImageSplit) -> None:
+    count = len(cnn.class_names)
+    strange = split.labels[(split.labels < UNKNOWN) | (split.labels >= count)]
+    if len(strange):
+        raise ValueError(f"the images have a label {int(strange[0])}, the CNN the classes 0 to {count - 1}")
+
+
+def _settings(
+    cnn: Classifier, split: ImageSplit, skipped: Sequence[tuple[str, str]], said: bool, seed: int
 ) -> dict[str, Any]:
-    """What decides a report, as JSON values."""
+    """What decides a report beside its explainers, as JSON values."""
     about = hashlib.sha256(tensor_bytes(split.images[:]) + tensor_bytes(split.labels))
-    about.update("\n".join([*split.paths, *(path for path, _ in skipped)]).encode())
+    about.update("\n".join([*split.paths, *(path for path, _ in skipped)]).encode(errors="replace"))
     own = {
         **settings_of(cnn, split.image_size),
         "images": f"{len(split)}, SHA-256 {about.hexdigest()[:16]}",
-        "explainers": {name: version_of(made) for name, made in explainers.items()},
+        "output_given": said,
         "seed": seed,
         "code": code_version("gan_lib.reporting.run"),
     }
@@ -177,22 +220,10 @@ def _settings(
     return kept
 
 
-def _prepare(out: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
-    """The folder with its ``report.json``; a report of other settings is taken away, or refused."""
-    before = read_json(out / ABOUT) if (out / ABOUT).is_file() else None
-    if before is None and not overwrite and out.is_dir() and (out / PAGE).exists():
-        raise ValueError(f"{out / PAGE} is there already, and not from such a run: {OTHERWISE}")
-    if before is not None and before.get("settings") != settings:
-        known = before.get("settings", {})
-        if not overwrite:
-            told = [own for own in {**known, **settings} if known.get(own) != settings.get(own)]
-            raise ValueError(f"{out} holds a report of other {', '.join(told)}: {OTHERWISE}")
-    if before is not None and overwrite:
-        for name in (PARTS, KEPT, TABLES):
-            shutil.rmtree(out / name, ignore_errors=True)
-        before = None
-    if before is None or before.get("settings") != settings:
-        write_json(out / ABOUT, {"settings": dict(settings)})
+def _options(explainer: Explainer) -> dict[str, Any]:
+    """Options of an explainer, as JSON values."""
+    plain = (bool, int, float, str)
+    return {name: own for name, own in vars(explainer).items() if name != "name" and isinstance(own, plain)}
 
 
 def _assemble(
@@ -210,11 +241,11 @@ def _assemble(
         own = load_part(out / PARTS / name)
         parts.append(own if own else {"name": name, "title": heading, "error": failed.get(name)})
         for table in own["tables"] if own else ():
-            (out / TABLES).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(out / PARTS / name / TABLES / f"{table}.csv", out / TABLES / f"{table}.csv")
+            with atomic_path(out / TABLES / f"{table}.csv") as temporary:
+                shutil.copyfile(out / PARTS / name / TABLES / f"{table}.csv", temporary)
     findings = [own for part in parts for own in part.get("findings", ())]
     lead = [findings[place] for place in _order(findings)]
-    architecture = str(settings["architecture"])
+    architecture = Path(str(settings["architecture"])).name
     about = {
         "images": settings["images"],
         "code": settings["code"],
@@ -223,9 +254,7 @@ def _assemble(
     write_page(out, f"What {architecture} relies on", lead, parts, about)
     told = {"settings": settings, "command": command, "seconds": seconds, "failed": failed}
     write_json(out / ABOUT, {**told, "findings": findings})
-    table = pd.DataFrame(findings)
-    table.to_csv(out / FINDINGS, index=False, lineterminator="\n")
-    return Report(out, table, dict(failed))
-
-
-__all__ = ["PART", "SEEN", "Report", "write_report"]
+    rows = pd.DataFrame(findings, columns=COLUMNS)
+    with atomic_path(out / FINDINGS) as temporary:
+        rows.to_csv(temporary, index=False, lineterminator="\n")
+    return Report(out, rows, dict(failed))

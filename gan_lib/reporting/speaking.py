@@ -30,7 +30,7 @@ from gan_lib.concepts.contrasting import (
 )
 from gan_lib.core.inputs import at_once
 from gan_lib.metrics.base import summary
-from gan_lib.reporting.case import Case
+from gan_lib.reporting.case import UNKNOWN, Case
 from gan_lib.reporting.classes import pictures, title
 from gan_lib.reporting.parts import Part, Sentence, safe
 from gan_lib.workbench.claims import Claim
@@ -89,28 +89,28 @@ def concepts(case: Case, learned: Learned) -> Part:
     return part
 
 
-def most_confused(case: Case) -> tuple[int, int, str] | None:
-    """Two classes that the CNN mixes up most, and by what: mistakes where labels are known, else the
-    probability of the other class; ``None`` where there is only one class."""
+def most_confused(case: Case) -> tuple[int, int, pd.DataFrame] | None:
+    """Two classes that the CNN mixes up most, with a row that says how much: by mistakes where labels are
+    known, else by the probability of the other class; ``None`` where there is only one class."""
     there = case.classes(fewest=COMPONENTS)
     pairs = list(itertools.combinations(sorted(there), 2))
     if not pairs:
         return None
-    wrong = {
-        pair: int(((case.predicted == pair[0]) & (case.labels == pair[1])).sum())
-        + int(((case.predicted == pair[1]) & (case.labels == pair[0])).sum())
-        for pair in pairs
-    }
-    one, other = max(pairs, key=lambda pair: wrong[pair])
-    if wrong[one, other]:
-        return one, other, f"{wrong[one, other]} images of one are taken for the other"
+    known = bool((case.labels != UNKNOWN).any())
+
+    def mistaken(pair: tuple[int, int]) -> int:
+        ways = (pair, pair[::-1])
+        return sum(int(((case.predicted == own) & (case.labels == its)).sum()) for own, its in ways)
 
     def shared(pair: tuple[int, int]) -> float:
-        chances = [case.probabilities[case.predicted == own, its].mean() for own, its in (pair, pair[::-1])]
-        return float(sum(chances))
+        ways = (pair, pair[::-1])
+        return sum(float(case.probabilities[case.predicted == own, its].mean()) for own, its in ways) / 2
 
-    one, other = max(pairs, key=shared)
-    return one, other, f"the other class has {shared((one, other)) / 2:.1%} in the mean"
+    one, other = max(pairs, key=lambda pair: (mistaken(pair), shared(pair)))
+    row: dict[str, Any] = {"class": case.names[one], "other": case.names[other]}
+    row["mistaken"] = mistaken((one, other)) if known else float("nan")
+    row["probability"] = shared((one, other))
+    return one, other, pd.DataFrame([row])
 
 
 def _confused(case: Case, learned: Learned, part: Part) -> None:
@@ -119,9 +119,12 @@ def _confused(case: Case, learned: Learned, part: Part) -> None:
     if pair is None:
         part.words("The images are of one class: there is nothing to contrast.")
         return
-    one, other, why = pair
-    first, second = case.names[one], case.names[other]
-    part.words(f"{first} and {second}: {why}. What speaks for one rather than the other in the same layer:")
+    one, other, table = pair
+    caption = (
+        "Images of one that are taken for the other, where it is known what they show, and the mean "
+        "probability of the other class. Below: what speaks for one rather than the other in the same layer."
+    )
+    part.table("confused", table, caption)
     own = case.predictions(), (one, other), LEARNED, case.seed
     evidence = gather_evidence(learned.relevance, case.split, *own)
     if len(evidence) < 2:
@@ -239,16 +242,17 @@ def _coverage(case: Case, learned: Learned, part: Part) -> None:
         "less than by chance."
     )
     part.table("coverage", table, caption, readable)
-    least, most = table.iloc[0], table.iloc[-1]
-    for row in (least, most) if len(table) > 1 else (least,):
-        told = f"Concept {row['concept']} of {row['class']}"
+    measured = table[table["mean"].notna()]
+    for place in sorted({0, len(measured) - 1}) if len(measured) else ():
+        row = measured.iloc[place]
+        told = f"oncept {row['concept']} of {safe(row['class'])}"
         where: dict[str, Any] = {"class": row["class"], "concept": int(row["concept"])}
         part.say(
             Sentence(
-                Claim(f"{told} is shown", "coverage", where, above=1),
-                f"{safe(told)} is shown more than chance would: {{value}} times [{{low}}, {{high}}].",
-                f"{safe(told)} is shown less than chance would: {{value}} times [{{low}}, {{high}}].",
-                f"Whether {safe(told)} is shown more than by chance is undecided: {{value}} times "
+                Claim(f"Concept {row['concept']} of {row['class']} is shown", "coverage", where, above=1),
+                f"C{told} is shown more than chance would: {{value}} times [{{low}}, {{high}}].",
+                f"C{told} is shown less than chance would: {{value}} times [{{low}}, {{high}}].",
+                f"Whether c{told} is shown more than by chance is undecided: {{value}} times "
                 "[{low}, {high}].",
             )
         )

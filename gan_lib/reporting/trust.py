@@ -18,7 +18,7 @@ from gan_lib.metrics.pairs import differences
 from gan_lib.metrics.similarity import rank_correlation
 from gan_lib.reporting.case import Case
 from gan_lib.reporting.classes import pictures, title
-from gan_lib.reporting.parts import Part, Sentence
+from gan_lib.reporting.parts import Part, Sentence, safe, short
 from gan_lib.shortcuts.exchange import balanced
 from gan_lib.workbench.claims import Claim
 
@@ -26,7 +26,8 @@ JUDGED, STEPS, CHECKED = 48, 10, 12  # images, steps of a curve, and images of t
 LARGE, OF_LARGE = 128 * 128, (32, 5)  # pixels, above which fewer images and steps must do, without ROAD
 CONTROLS = ("random", "edges")
 COMPARED = 64  # pixels a side, at which methods are compared with each other
-RANDOMISED, OTHER = 0.5, 0.9  # rank correlations, below which a map has changed
+# Rank correlations, below which a map has changed.
+BOUNDS = {"all layers drawn anew": 0.5, "another class": 0.9}
 MEASURES = {
     "insertion - deletion": "insertion - deletion",
     "road": "ROAD",
@@ -65,9 +66,9 @@ def trust(case: Case) -> Part:
     compared[["method", "against"]] = compared[["method", "against"]].map(title)
     caption = "Insertion - deletion, differences on the same images; p by Holm."
     part.table("compared", compared, caption, _readable(compared))
-    main = title(case.main)
+    main = safe(title(case.main))
     for other in against:
-        part.say(_beats(main, title(other)))
+        part.say(_beats(title(case.main), title(other)))
     controls = compared[compared["against"].isin([title(own) for own in CONTROLS])].to_dict("records")
     reading = [_row(f"insertion - deletion above {own['against']}", own) for own in controls]
     release_memory()
@@ -94,6 +95,7 @@ def trust(case: Case) -> Part:
 def _beats(main: str, other: str) -> Sentence:
     claim = Claim(f"{main} orders pixels better than {other}", "compared", {"against": other}, above=0)
     told = "(insertion - deletion: {value} [{low}, {high}])."
+    main, other = safe(main), safe(other)
     return Sentence(
         claim,
         f"The maps of {main} order the pixels better than {other} {told}",
@@ -103,13 +105,13 @@ def _beats(main: str, other: str) -> Sentence:
 
 
 def _sanity(case: Case, part: Part, rows: Tensor) -> list[dict[str, Any]]:
-    """The sanity checks, said and as criteria; what a CNN cannot be asked is left out."""
+    """The sanity checks, said and as criteria; what a CNN cannot be asked has no value."""
     own, drawn = case.explainers[case.main], torch.Generator().manual_seed(case.seed)
     few = balanced(rows, case.predicted, CHECKED, drawn)
     main, count = title(case.main), case.probabilities.shape[1]
     if count < 2:
         part.words("A CNN of one class has no other class to be asked for: no sanity check.")
-        return []
+        return [_criterion(check, summary(torch.empty(0))) for check in BOUNDS]
     try:
         forgetting, other = sanity_scores(
             {main: lambda net, x, y: _on(own, net, x, y)},
@@ -121,28 +123,24 @@ def _sanity(case: Case, part: Part, rows: Tensor) -> list[dict[str, Any]]:
         )
     except ValueError as error:
         part.words(f"Sanity checks could not be made: {error}")
-        return []
+        return [_criterion(check, summary(torch.empty(0))) for check in BOUNDS]
     last = forgetting[forgetting["share"] == forgetting["share"].max()]
-    kinds = {"all layers drawn anew": (last, RANDOMISED), "another class": (other, OTHER)}
-    made = {name: summary(torch.tensor(table["rank"].to_numpy())) for name, (table, _) in kinds.items()}
-    table = pd.DataFrame([{"check": name, **found._asdict()} for name, found in made.items()]).drop(
-        columns="p"
-    )
-    part.table(
-        "sanity", table, "Rank correlation with the first map; near 1 nothing has changed.", _readable(table)
-    )
-    part.say(_changes(main, "all layers drawn anew", RANDOMISED, "the CNN's layers are drawn anew"))
-    part.say(_changes(main, "another class", OTHER, "another class is asked for"))
-    return [
-        _row(f"{name}: correlation under {bound:g}", _flipped(made[name], bound))
-        for name, (_, bound) in kinds.items()
-    ]
+    kinds = dict(zip(BOUNDS, (last, other), strict=True))
+    made = {check: summary(torch.tensor(table["rank"].to_numpy())) for check, table in kinds.items()}
+    table = pd.DataFrame([{"check": check, **found._asdict()} for check, found in made.items()])
+    caption = "Rank correlation with the first map; near 1 nothing has changed."
+    part.table("sanity", table.drop(columns="p"), caption, _readable(table.drop(columns="p")))
+    for check, when in zip(
+        BOUNDS, ("the CNN's layers are drawn anew", "another class is asked for"), strict=True
+    ):
+        part.say(_changes(main, check, when))
+    return [_criterion(check, found) for check, found in made.items()]
 
 
-def _changes(main: str, check: str, bound: float, when: str) -> Sentence:
-    told = "(rank correlation {value} [{low}, {high}])."
+def _changes(main: str, check: str, when: str) -> Sentence:
+    told, main = "(rank correlation {value} [{low}, {high}]).", safe(main)
     return Sentence(
-        Claim(f"The map changes: {check}", "sanity", {"check": check}, below=bound),
+        Claim(f"The map changes: {check}", "sanity", {"check": check}, below=BOUNDS[check]),
         f"The maps of {main} change when {when} {told}",
         f"The maps of {main} hardly change when {when} {told}",
         f"Whether the maps of {main} change enough when {when} is undecided {told}",
@@ -180,16 +178,17 @@ def _row(name: str, found: Any) -> dict[str, Any]:
     return {"check": name, **{own: found[own] for own in ("mean", "low", "high", "n")}}
 
 
-def _flipped(found: Interval, bound: float) -> dict[str, Any]:
-    """How far a correlation lies below a bound, with its interval."""
-    return {"mean": bound - found.mean, "low": bound - found.high, "high": bound - found.low, "n": found.n}
+def _criterion(check: str, found: Interval) -> dict[str, Any]:
+    """A sanity check as a row: how far its correlation lies below the bound, with the interval."""
+    bound = BOUNDS[check]
+    below = {"mean": bound - found.mean, "low": bound - found.high, "high": bound - found.low, "n": found.n}
+    return _row(f"{check}: correlation under {bound:g}", below)
 
 
 def _readable(table: pd.DataFrame) -> pd.DataFrame:
-    """Numbers of a table with intervals as ``mean [low, high]``."""
+    """Numbers of a table with intervals as ``mean [low, high]``, empty where nothing was measured."""
     mean, low, high = (table[name].map("{:.2f}".format) for name in ("mean", "low", "high"))
+    cells = (mean + " [" + low + ", " + high + "]").where(table["mean"].notna(), "")
     words = table.select_dtypes(exclude="number")
-    own = words.assign(
-        **{"mean [95 % interval]": mean + " [" + low + ", " + high + "]", "images": table["n"]}
-    )
-    return own.assign(p=table["p_holm"].map("{:.2g}".format)) if "p_holm" in table else own
+    own = words.assign(**{"mean [95 % interval]": cells, "images": table["n"]})
+    return own.assign(p=table["p_holm"].map(short)) if "p_holm" in table else own

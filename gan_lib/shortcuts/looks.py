@@ -96,8 +96,12 @@ def candidates(
     if len(predicted) != len(images) or (evidence is not None and len(evidence) != len(images)):
         raise ValueError(f"{len(images)} images need as many classes and maps")
     size = (images.shape[-2], images.shape[-1])
-    cells = _grid(size)
+    cells, ring = _grid(size), border(size)
     small = torch.cat([F.adaptive_avg_pool2d(_floats(own), cells) for own in images.split(64)])
+    tones, edges = (
+        small.mean((2, 3)),
+        small.flatten(2)[:, :, F.adaptive_max_pool2d(ring, cells).flatten() > 0],
+    )
     spectra = torch.cat([everywhere(_floats(own)) for own in images.split(64)])
     density = None if evidence is None else _density(evidence, cells)  # (N, gh, gw)
     drawn = torch.Generator().manual_seed(seed)
@@ -108,11 +112,12 @@ def candidates(
         own, rest = (_some(rows, count, drawn) for rows, count in ((is_own, most), (~is_own, others)))
         if len(rest):
             found += _same_place(small, density, label, own, rest, size, places)
-            found += _stamps(small, label, own, rest, size)
+            if min(len(own), len(rest)) > 1:
+                found += _stamps(small, label, own, rest, size)
         if evidence is not None and len(rest):
             found += _returning(images, evidence, label, own, rest)
-        ring = border(size)
-        found += [Candidate(label, "border", own, ring), Candidate(label, "tone", own)]
+        found.append(Candidate(label, "border", own[_typical(edges[own])], ring))
+        found.append(Candidate(label, "tone", own[_typical(tones[own])]))
         band = shared_band(spectra[own], spectra[rest]) if len(own) > 1 and len(rest) > 1 else None
         if band is not None:
             strength = (spectra[own] * band).sum((1, 2))  # (A,)
@@ -127,6 +132,13 @@ def border(size: tuple[int, int]) -> Tensor:
     ring = torch.ones(1, 1, *size)
     ring[..., wide : size[0] - wide, wide : size[1] - wide] = 0
     return ring
+
+
+def _typical(features: Tensor) -> Tensor:
+    """The half of a class's images whose features (A, ...) are nearest to its median, the nearest first."""
+    flat = features.flatten(1)  # (A, D)
+    order = (flat - flat.median(0).values).norm(dim=1).argsort(stable=True)
+    return order[: max(FEWEST, len(order) // 2)]
 
 
 def _same_place(
@@ -196,7 +208,7 @@ def _returning(
 ) -> Iterator[Candidate]:
     """A patch that returns where the evidence is highest, wherever that is."""
     size = (images.shape[-2], images.shape[-1])
-    side = max(4, round(PATCH * max(size)))
+    side = min(max(4, round(PATCH * max(size))), *size)
     corners = _peaks(evidence[torch.cat([own, rest])], size, side)  # (A + B, 2)
     pictures = images[torch.cat([own, rest])]
     cut = torch.stack(

@@ -19,6 +19,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from gan_lib.classifiers import Classifier
 from gan_lib.core.capture import evaluation_mode
+from gan_lib.core.inputs import at_once
 from gan_lib.core.masking import masked_images
 from gan_lib.core.runtime import progress
 from gan_lib.core.storage import atomic_path, save_tensors, tensor_bytes
@@ -28,7 +29,7 @@ from gan_lib.figures import overlay
 from gan_lib.metrics import average_drop, class_probability
 from gan_lib.workbench.explained import INPUTS, OTHERWISE, OVERLAY, TABLE, ExplanationFolder, written_to
 
-BATCH = 16  # images at a time: enough for a GPU, and rows come soon enough
+BATCH = 16  # images at a time at most: enough for a GPU, and rows come soon enough
 Photo = tuple[Path, Path]  # an image file and the name wanted for it
 
 
@@ -141,12 +142,13 @@ def explain_images(
         size: height and width at which the CNN sees the images.
         folder: receives pictures, maps and rows; what it has is not made again.
         target: class to be explained; ``None`` for the predicted one.
-        batch_size: images at a time; :data:`BATCH` by default.
+        batch_size: images at a time; by default as many as a CPU's caches hold, at most :data:`BATCH`.
         warn: told about every image that cannot be read, and every map that is not finite.
     """
     with ThreadPoolExecutor() as pool:
         run = _Run(cnn, explainers, size, folder, target, warn, pool)
-        for _ in progress(run.stream(photos, batch_size or BATCH), "explaining", len(photos)):
+        together = batch_size or min(BATCH, at_once(cnn, size))
+        for _ in progress(run.stream(photos, together), "explaining", len(photos)):
             pass
     return run.counts
 

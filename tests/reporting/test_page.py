@@ -171,9 +171,11 @@ def test_pictures_are_inside_byte_by_byte(tmp_path):
         ("7", "5", "one"), ("4", "4", "image"),
     ]  # fmt: skip
     assert [own for own in page.values("class") if own.startswith("gallery")] == ["gallery pixels"]
+    loaded = load_part(tmp_path / "parts/own")
     (tmp_path / "parts/own/pictures/0001.jpg").unlink()
     with pytest.raises(FileNotFoundError, match=r"0001\.jpg"):
-        write_page(tmp_path, "Title", [], [load_part(tmp_path / "parts/own")], {})
+        write_page(tmp_path, "Title", [], [loaded], {})
+    assert load_part(tmp_path / "parts/own") is None
 
 
 @pytest.mark.parametrize(("left_out", "told"), [(0, None), (1, "1 more row in"), (12, "12 more rows in")])
