@@ -109,11 +109,14 @@ def read_split(
     known: dict[str, int] = {}
     class_of = _named(cnn)
 
-    def label_of(wanted: Path) -> int:
-        folder = wanted.parts[0] if len(wanted.parts) > 1 else ""
-        if folder not in known:
-            known[folder] = class_of(folder)
-        return known[folder]
+    def label_of(path: Path, wanted: Path) -> int:
+        """That of the nearest folder that is named after a class."""
+        for folder in (*reversed(wanted.parts[:-1]), path.absolute().parent.name):
+            if folder not in known:
+                known[folder] = class_of(folder)
+            if known[folder] != UNKNOWN:
+                return known[folder]
+        return UNKNOWN
 
     def read(photo: Photo) -> Tensor | str:
         try:
@@ -124,12 +127,12 @@ def read_split(
     rows, labels, paths, skipped = [], [], [], []
     with ThreadPoolExecutor() as pool:
         made = progress(pool.map(read, photos), "reading", len(photos))
-        for (_, wanted), pixels in zip(photos, made, strict=True):
+        for (path, wanted), pixels in zip(photos, made, strict=True):
             if isinstance(pixels, str):
                 skipped.append((_as_text(wanted), pixels))
                 continue
             rows.append(pixels)
-            labels.append(label_of(wanted))
+            labels.append(label_of(path, wanted))
             paths.append(_as_text(wanted))
     if not rows:
         raise ValueError(f"none of {len(photos)} images can be read; the first: {skipped[0][1]}")

@@ -150,6 +150,7 @@ def _finding(finding: Mapping[str, Any], tables: set[str]) -> dict[str, Any]:
     table, n = finding["table"], finding.get("n")
     return {
         "sentence": finding["sentence"],
+        "claim": finding["claim"],
         "verdict": finding["verdict"],
         "class": VERDICTS[finding["verdict"]],
         "table": table,

@@ -23,6 +23,7 @@ from typing import Any
 import pandas as pd
 
 from gan_lib.classifiers import Classifier
+from gan_lib.concepts import HiddenLayer
 from gan_lib.core.artifacts import code_version
 from gan_lib.core.runtime import quiet, release_memory
 from gan_lib.core.storage import atomic_path, tensor_bytes, write_json
@@ -90,10 +91,30 @@ class _Parts:
             "explained": ("What was explained", lambda: explained(case, self.said)),
             "classes": ("Images of each class, explained", lambda: classes(case)),
             "trust": ("Can these maps be trusted?", lambda: trust(case)),
-            "concepts": ("What speaks for a class: concepts", lambda: concepts(case, self.learned)),
+            "concepts": (
+                "What speaks for a class: concepts",
+                lambda: self._of_layer("concepts", concepts),
+            ),
             "beside": ("Does it rely on something beside the object?", lambda: relies(case)),
-            "shown": (f"What {title(case.main)} ever shows", lambda: shown_concepts(case, self.learned)),
+            "shown": (
+                f"What {title(case.main)} ever shows",
+                lambda: self._of_layer("shown", shown_concepts),
+            ),
         }
+
+    def _of_layer(self, name: str, make: Callable[[Case, Learned], Part]) -> Part:
+        """A part about concepts; of a CNN whose last layers are no matter for them, why there are none."""
+        try:
+            HiddenLayer(self.case.cnn, None, self.case.split.image_size)
+        except ValueError as error:
+            part = Part(name, self.makers()[name][0])
+            part.words(
+                "There are no concepts of this CNN: they are non-negative factors of what its last layer with "
+                "places holds, which does not allow it."
+            )
+            part.table(f"why_no_{name}", pd.DataFrame({"reason": [str(error)]}), "Why not.")
+            return part
+        return make(self.case, self.learned)
 
 
 def write_report(

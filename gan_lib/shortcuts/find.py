@@ -23,6 +23,7 @@ from gan_lib.shortcuts.looks import Candidate, candidates
 
 LEAST = 20.0  # per cent of the images that must change beyond the control
 LEVEL = 0.05
+FEWEST = 8  # images that a candidate must be pasted into to be found: of fewer alike ones nothing is known
 SCREENED = 12  # images, on which a candidate must do anything at all to be tested on others
 FOUND, UNDECIDED, NONE = "found", "undecided", "none"
 
@@ -71,7 +72,8 @@ def find_shortcuts(
     Nothing is known of the images but what the CNN predicts for them. Candidates are what images of a class
     have in common (:func:`gan_lib.shortcuts.looks.candidates`). Each is pasted into a few images of other
     classes; what turns any prediction more than its control is tested on others, none of the first, and is
-    *found* where it turns at least 20 % more of them, with p < 0.05 by Holm over all that are tested.
+    *found* where it turns at least 20 % more of them, eight or more, with p < 0.05 by Holm over all that are
+    tested.
 
     A look that comes with the *object*, at the same place in every image, is found too: pictures are for a
     person to judge.
@@ -129,7 +131,7 @@ def _ranked(table: pd.DataFrame) -> list[int]:
 
 
 def _verdict(row: Mapping[Any, Any]) -> str:
-    if row["pasted_p_holm"] < LEVEL and row["pasted"] >= LEAST:
+    if row["pasted_p_holm"] < LEVEL and row["pasted"] >= LEAST and row["pasted_n"] >= FEWEST:
         return FOUND
     return UNDECIDED if row["stage"] == "tested" and row["pasted_high"] >= LEAST else NONE
 

@@ -295,3 +295,10 @@ def test_one_output_that_nobody_has_said_anything_about(images):
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))
     with pytest.raises(ValueError, match=r"gan_lib\.wrap\(model, output"):
         EvidenceMaker(net.eval(), (16, 16), count=1)
+
+
+def test_a_cnn_of_one_layer_has_no_conditions():
+    """Its only layer with places is the one that classifies: one clear error, so that others can be tried."""
+    single = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(ValueError, match="no layer"):
+        EvidenceMaker(single, (32, 32))

@@ -13,12 +13,15 @@ import torch
 from PIL import Image
 from reporting.nets import Changed, Colours, Flat, Smooth, Tokens, only_noise_is_finite, some_are_not_finite
 from reporting.reader import Page, problems, read_csv
+from torchvision.transforms.functional import to_pil_image
 
 import gan_lib
+from gan_lib.core.storage import read_json
 from gan_lib.data import ImageSplit
 from gan_lib.reporting import case, photos_of, read_split, run, trust
 from gan_lib.reporting.parts import Part, Sentence, load_part
 from gan_lib.workbench.claims import Claim
+from gan_lib.workbench.explain import find_photos
 
 NAMES = ("red", "green", "blue")
 PARTS = ["explained", "classes", "trust", "concepts", "beside", "shown", "made"]
@@ -268,8 +271,11 @@ def test_whatever_outputs_mean(tmp_path, output):
 @pytest.mark.parametrize("net", [Smooth, Tokens])
 def test_a_cnn_without_relu_has_no_concepts_and_all_the_rest(tmp_path, net):
     written = report(wrapped(net()), pixels(12), tmp_path)
-    assert list(written.failed) == ["concepts", "shown"]
-    assert all("choose one behind a ReLU" in own for own in written.failed.values())
+    assert written.failed == {}, "that is no failure"
+    for name in ("concepts", "shown"):
+        words, why = read_json(tmp_path / "parts" / name / "part.json")["blocks"]
+        assert words["text"].startswith("There are no concepts of this CNN")
+        assert "choose one behind a ReLU" in why["rows"][0][0]
     assert {"classes", "trust"} <= set(written.findings["part"])
 
 
@@ -277,7 +283,7 @@ def test_a_method_beside_that_cannot_is_left_out(tmp_path):
     told = []
     written = report(wrapped(Flat()), pixels(8), tmp_path, method="occlusion", tell=told.append)
     assert [own for own in told if "without grad_cam" in own]
-    assert list(written.failed) == ["concepts", "shown"]
+    assert written.failed == {}
     assert about(tmp_path)["settings"]["method"] == "occlusion"
 
 
@@ -629,3 +635,20 @@ def test_the_reader_finds_measured_numbers_in_words(copy):
     told["blocks"].append({"kind": "words", "text": "The map shows 73 % of the red."})
     (copy / "parts/classes/part.json").write_text(json.dumps(told))
     assert any("words state the numbers ['73']" in own for own in problems(copy))
+
+
+def test_the_nearest_folder_named_after_a_class_gives_the_label(tmp_path):
+    """Below split folders, and where a class's folder is itself what is given."""
+    cnn = wrapped(Colours(), class_names=NAMES)
+    for name in NAMES[:2]:
+        folder = tmp_path / "photos" / "train" / name / "new"
+        folder.mkdir(parents=True)
+        to_pil_image(torch.rand(3, 32, 32)).save(folder / f"{name}.png")
+    split, _ = read_split(find_photos([tmp_path / "photos"], tmp_path / "out"), cnn, (32, 32))
+    assert dict(zip(split.paths, split.labels.tolist(), strict=True)) == {
+        f"train/{name}/new/{name}.png": label for label, name in enumerate(NAMES[:2])
+    }
+    alone = tmp_path / "photos" / "train" / NAMES[1]
+    (alone / "new" / f"{NAMES[1]}.png").rename(alone / "one.png")
+    split, _ = read_split(find_photos([alone], tmp_path / "out"), cnn, (32, 32))
+    assert split.labels.tolist() == [1]

@@ -105,11 +105,15 @@ def test_few_images_of_every_class():
     assert made.found.empty
     assert made.tests.empty
     assert made.candidates == ()
-    made = find_shortcuts(Pixel().eval(), coloured([0] * 8 + [1] * 7))
+    made = find_shortcuts(Pixel().eval(), coloured([0] * 13 + [1] * 12), fewest=13)
     assert set(made.table["class"]) == {0}
     assert len(made.found) == 1
-    more = find_shortcuts(Pixel().eval(), coloured([0] * 8 + [1] * 7), fewest=7)
+    more = find_shortcuts(Pixel().eval(), coloured([0] * 13 + [1] * 12), fewest=12)
     assert set(more.found["class"]) == {0, 1}
+    short = find_shortcuts(Pixel().eval(), coloured([0] * 13 + [1] * 11))
+    assert set(short.found["class"]) == {0, 1}, "of 11 images 3 are screened on, and 8 left"
+    short = find_shortcuts(Pixel().eval(), coloured([0] * 13 + [1] * 10))
+    assert short.found.query("`class` == 0").empty, "of 10 images 3 are screened on, and 7 left"
 
 
 @pytest.mark.parametrize("others", [1, 2, 3])
@@ -182,7 +186,10 @@ def test_a_seed_decides_which_images_are_compared():
     one, other = (
         find_shortcuts(Pixel().eval(), images, predicted=torch.arange(250) % 2, seed=seed) for seed in (0, 1)
     )
-    rows = [next(own.rows.tolist() for own in made.candidates if own.kind == "tone") for made in (one, other)]
+    rows = [
+        [own.rows.tolist() for own in made.candidates if (own.kind, own.label) == ("tone", 0)]
+        for made in (one, other)
+    ]
     assert rows[0] != rows[1]
 
 
@@ -349,10 +356,11 @@ def test_verdicts_follow_the_correction(told):
     both, _ = told(one, one)
     assert both.table["pasted_p_holm"].tolist() == pytest.approx([0.0842] * 2, abs=2e-4)
     assert both.table["verdict"].tolist() == ["undecided"] * 2
+    assert both.found.empty
 
 
-def told_row(p, mean, high, stage="tested"):
-    return {"pasted_p_holm": p, "pasted": mean, "pasted_high": high, "stage": stage}
+def told_row(p, mean, high, stage="tested", n=8):
+    return {"pasted_p_holm": p, "pasted": mean, "pasted_high": high, "pasted_n": n, "stage": stage}
 
 
 @pytest.mark.parametrize(
@@ -360,6 +368,7 @@ def told_row(p, mean, high, stage="tested"):
     [
         (told_row(0.049, 20, 30), "found"),
         (told_row(0.049, 19.9, 30), "undecided"),
+        (told_row(0.0, 100, 100, n=7), "undecided"),
         (told_row(0.05, 20, 30), "undecided"),
         (told_row(0.05, 20, 20), "undecided"),
         (told_row(0.001, 10, 19.9), "none"),
@@ -484,6 +493,10 @@ def test_evidence_at_a_place_by_hand():
     assert _density_there(wider, maps) == pytest.approx((16 + 0.5 * 4) / 1.5 / 7)
     each = Candidate(0, "returning", torch.tensor([2, 0]), torch.cat([square((8, 8), 0, 0, 4, 4), own.masks]))
     assert _density_there(each, maps) == pytest.approx((4 + 2) / 9)
+    wide = torch.ones(1, 1, 2, 4)
+    wide[..., 1, 3] = 9.0
+    corner = Candidate(0, "place", torch.tensor([0]), square((4, 8), 6, 2, 8, 4))
+    assert _density_there(corner, wide) == pytest.approx(9 / 2), "maps that are not square"
     assert math.isnan(_density_there(own, None))
     assert math.isnan(_density_there(Candidate(0, "tone", torch.tensor([0])), maps))
     assert _density_there(own, torch.zeros(3, 1, 2, 2)) == 0

@@ -137,6 +137,8 @@ class EvidenceMaker(FeatureMaker):
     def _choose(self, example: Tensor, count: int) -> list[str]:
         layers = [own for own in layers_with_places(self.net, example) if own != self.head]
         behind = layers[1:] or layers
+        if not behind:
+            raise ValueError("no layer of this CNN but its last one has places, so none can be conditions")
         if len(behind) >= count:
             return spread(layers, count + 1)[1:] if len(layers) > count else behind
         return [behind[place * len(behind) // count] for place in range(count)]
