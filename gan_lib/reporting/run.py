@@ -109,8 +109,8 @@ class _Parts:
         except ValueError as error:
             part = Part(name, self.makers()[name][0])
             part.words(
-                "There are no concepts of this CNN: they are non-negative factors of what its last layer with "
-                "places holds, which does not allow it."
+                "There are no concepts of this CNN: they are non-negative factors of what its last layer "
+                "with places holds, which does not allow it."
             )
             part.table(f"why_no_{name}", pd.DataFrame({"reason": [str(error)]}), "Why not.")
             return part
