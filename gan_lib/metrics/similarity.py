@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
@@ -13,6 +14,8 @@ from torch.nn import functional as F
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from gan_lib.metrics.localisation import mass_inside
+
+PIXELS = 2**18  # of maps whose SSIM is taken together: it needs many times their memory
 
 
 def correlation(values: Tensor, others: Tensor) -> Tensor:
@@ -35,9 +38,11 @@ def rank_correlation(maps: Tensor, others: Tensor) -> Tensor:
 
 def structural_similarity(maps: Tensor, others: Tensor) -> Tensor:
     """SSIM (B,) of two maps (B, 1, H, W) in [0, 1] (Wang et al., 2004), by torchmetrics."""
-    scores = structural_similarity_index_measure(maps, others, reduction="none", data_range=1.0)
-    assert isinstance(scores, Tensor)
-    return scores.reshape(len(maps))
+    together = max(1, PIXELS // maps[:1].numel()) if len(maps) else 1
+    measure = partial(structural_similarity_index_measure, reduction="none", data_range=1.0)
+    parts = zip(maps.split(together), others.split(together), strict=True)
+    scores = [torch.as_tensor(measure(*both)).reshape(len(both[0])) for both in parts]
+    return torch.cat(scores)
 
 
 def agreement(maps: Sequence[Tensor]) -> Tensor:

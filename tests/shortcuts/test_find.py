@@ -126,7 +126,7 @@ def test_hardly_any_image_of_another_class(others):
         assert made.tests.empty
     else:
         place = made.table[made.table["kind"] == "place"].iloc[0]
-        assert (place["stage"], place["pasted_n"]) == ("tested", 2)
+        assert (place["stage"], place["pasted_n"], place["verdict"]) == ("tested", 2, "undecided")
 
 
 def test_evidence():

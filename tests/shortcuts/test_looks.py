@@ -276,6 +276,8 @@ def test_a_half_transparent_stamp_is_found():
     assert own.box == (15, 16, 24, 24)
     assert math.isnan(own.support)
     assert math.isnan(own.elsewhere)
+    pair = stamps_of(images[:12])
+    assert pair[0].rows.tolist() == own.rows.tolist(), "beside two others"
     # The others differ from class 0 there as much, the other way round.
     assert stamps_of(images, label=1)[0].box == own.box
 
@@ -494,6 +496,7 @@ def test_every_class_with_enough_images_has_a_border_and_a_tone():
     assert set(rows[5]) <= set(range(8))
     ring, tone = of_kind(found, "border", 5)[0], of_kind(found, "tone", 5)[0]
     assert torch.equal(ring.masks, border((8, 8)))
+    assert set(of_kind(found, "border", 2)[0].rows.tolist()) <= set(range(8, 19))
     assert tone.masks is None
     assert {own.label for own in candidates(images, predicted, fewest=7)} == {2, 5, 7}
     assert candidates(images, predicted, fewest=12) == []
@@ -579,6 +582,19 @@ def test_a_texture_behind_everything_is_a_candidate():
     (other,) = (own for own in candidates(noise[7:17], predicted[7:17], fewest=5) if own.kind == "texture")
     assert other.rows.tolist() == [4, 3, 2], "three at least"
     assert of_kind(candidates(noise[12:], torch.arange(12) % 2, fewest=6), "texture") == []
+    (last,) = of_kind(candidates(noise.flip(0), 1 - predicted), "texture")
+    assert last.rows.tolist() == [12, 13, 14, 15, 16, 17]
+
+
+def test_textures_of_whole_numbers_are_the_same():
+    """Stripes of whole numbers beside flat images: what leaks out of their frequency is under the dark level."""
+    images = torch.full((16, 3, 32, 32), 100, dtype=torch.uint8)
+    images[:8] += (2 * torch.pi * torch.arange(32) / 4).cos().round().to(torch.uint8)
+    predicted = (torch.arange(16) >= 8).long()
+    (whole,) = of_kind(candidates(images, predicted), "texture")
+    (part,) = of_kind(candidates(images / 255, predicted), "texture")
+    assert torch.equal(whole.band, part.band)
+    assert whole.band.nonzero()[:, 1].unique().tolist() == [2, 3, 4, 5, 6], "beside a window's, neighbours"
 
 
 # -- what a candidate is ---------------------------------------------------------------------------------
