@@ -35,7 +35,7 @@ def planted_cnn(kind: str, architecture: str, folder: Path) -> Classifier:
     """A CNN that was trained on a planted shortcut: read from ``folder/kind/architecture``, or trained with
     the project's own recipe and saved there, with what :func:`followed` says of it.
 
-        cnn = planted_cnn("frame", "slim_vgg", Path("/tmp/planted"))
+        cnn = planted_cnn("frame", "slim_vgg", Path("data/planted"))
 
     Args:
         kind: one of :data:`gan_lib.data.planted.SHORTCUTS`.
