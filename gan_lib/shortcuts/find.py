@@ -95,6 +95,7 @@ def find_shortcuts(
         together = at_once(cnn, split.image_size)
         parts = [probabilities(cnn, own.images).argmax(1) for own in split.batches(together)]
         predicted = torch.cat(parts)
+    predicted, evidence = predicted.cpu(), None if evidence is None else evidence.cpu()
     pixels = split.images[:]
     looked_at = candidates(pixels, predicted, evidence, fewest, seed=seed)
 

@@ -156,7 +156,7 @@ def _same_place(
     elsewhere = torch.stack([_alike(one, theirs).float().mean(0) for one in ours])  # (A, gh, gw)
     support = (alike.float().sum(1) - 1) / max(1, len(own) - 1)  # (A, gh, gw), without itself
     lift = support - elsewhere
-    score = lift if density is None else lift * density[own].mean(0).clamp(max=3)
+    score = lift if density is None else lift * density[own].mean(0).clamp(0.1, 3)
     score = torch.where(lift >= max(LIFT, (FEWEST - 1) / max(1, len(own) - 1)), score, 0.0)
     for _ in range(most):
         best = int(score.argmax())

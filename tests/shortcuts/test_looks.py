@@ -190,10 +190,11 @@ def test_evidence_says_what_comes_first():
 def test_evidence_in_cells():
     """Relative to each map's mean; a map of zeros says nothing."""
     maps = torch.zeros(3, 1, 4, 4)
-    maps[0, 0, :2, :2] = 8.0
+    maps[0, 0, :2, :2] = torch.tensor([[16.0, 0.0], [0.0, 16.0]])
+    maps[0, 0, :2, 2:] = 8.0
     maps[1] = 5.0
     made = _density(maps, (2, 2))
-    assert made.tolist() == [[[4, 0], [0, 0]], [[1, 1], [1, 1]], [[1, 1], [1, 1]]]
+    assert made.tolist() == [[[2, 2], [0, 0]], [[1, 1], [1, 1]], [[1, 1], [1, 1]]]
     assert torch.equal(_density((maps * 10).to(torch.uint8), (2, 2)), made)
 
 
@@ -213,6 +214,7 @@ def test_cells_of_large_images():
     assert _grid((5, 160)) == (1, 32)
     assert _grid((1, 320)) == (1, 32)
     assert _grid((33, 65)) == (16, 32)
+    assert (_grid((64, 31)), _grid((31, 64))) == ((32, 16), (16, 32)), "15.5 of them"
     images = painted(flat(20, (40, 64)), range(6), (8, 4, 14, 8))
     assert box_of(places_of(images)[0]) == (8, 4, 14, 8)
     odd = painted(flat(20, (33, 65)), range(6), (59, 27, 65, 33))
@@ -440,6 +442,8 @@ def test_the_square_with_most_evidence():
     assert _peaks(maps, (8, 16), 4) == [(2, 9), (4, 12), (0, 0)]
     coarse = torch.tensor([[[[0.0, 1.0], [0.0, 0.0]]]])
     assert _peaks(coarse, (8, 16), 4) == [(0, 12)], "maps of any size"
+    second = torch.tensor([[[[0.0, 1.0, 0.0, 0.0]]]])
+    assert _peaks(second, (8, 16), 4) == [(0, 4)], "the second quarter of the width"
 
 
 def test_a_patch_is_an_eighth_of_the_longer_side():

@@ -64,6 +64,12 @@ def test_amplitude_of_images_that_are_not_square():
     assert (row, column) == (2, 2)
 
 
+def test_an_image_upside_down_has_the_same_amplitudes():
+    """The window is the same from either side."""
+    images = torch.rand(2, 3, 16, 12, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(everywhere(images.flip(2, 3)), everywhere(images), atol=1e-4)
+
+
 def test_grey_counts_and_brightness_does_not():
     image = grey(torch.zeros(16, 16))
     assert everywhere(image[None]).exp().flatten().tolist() == pytest.approx([DARK] * 40, rel=0.01)
@@ -229,7 +235,7 @@ def test_strong_stripes_do_not_make_a_quadrant_full():
     donor = grey(stripes((16, 16), 4, amplitude=0.4))
     for own in (donor[:, 8:, :8], donor[:, :8, 8:], donor[:, 8:, 8:]):
         own[:] = 0.5
-        own[:, 2:4, 2:4] = 0.7
+        own[1, 2:4, 2:4] = 0.7  # in green alone
     made = retextured(torch.full((1, 3, 16, 16), 0.5), donor[None], only((0, 2)))
     assert torch.allclose(made[0], grey(stripes((16, 16), 4, amplitude=0.4)), atol=1e-5)
 
@@ -265,14 +271,15 @@ def test_odd_sizes_and_images_that_are_not_square(size):
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-@pytest.mark.parametrize("size", [(15, 16), (17, 16), (16, 16)])
+@pytest.mark.parametrize("size", [(15, 16), (17, 16), (16, 16), (16, 15), (16, 17)])
 def test_the_nearest_frequencies_of_odd_sizes(size, sign):
-    """Of 15 and 17 rows, with quadrants of 7 and 8: four waves down are 1.87 and 1.88 of a quadrant, 2."""
+    """Of a side of 15 and 17, with quadrants of 7 and 8: four waves are 1.87 and 1.88 of a quadrant, 2."""
     image = grey(stripes(size, 4, 4 * sign))
     plain = grey(torch.zeros(size))
-    high = size[0] // 2
-    made = retextured(image[None], plain[None], only((2 * sign % high, 2), (high, 5)))
+    high, wide = size[0] // 2, size[1] // 2
+    made = retextured(image[None], plain[None], only((2 * sign % high, 2), (high, wide // 2 + 1)))
     assert torch.allclose(made[0], plain, atol=1e-5)
-    for other in (1, 3):
-        kept = retextured(image[None], plain[None], only((other * sign % high, 2), (high, 5)))
+    for other in ((1, 2), (3, 2), (2, 1), (2, 3)):
+        place = (other[0] * sign % high, other[1])
+        kept = retextured(image[None], plain[None], only(place, (high, wide // 2 + 1)))
         assert torch.allclose(kept[0], image, atol=1e-5)
