@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import operator
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lib.api.cnns import image_size, read_images, shipped
-from gan_lib.classifiers import Classifier
+from gan_lib.classifiers import Classifier, lent_weights
 from gan_lib.classifiers.factories import folder_name
 from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.inputs import as_input
@@ -204,7 +203,7 @@ def sanity(explainer: Explainer, images: Tensor, targets: Target = None, stages:
     classes = resolve_target(logits, targets)
 
     def explain(net: nn.Module, pictures: Tensor, target: Tensor) -> Tensor:
-        with _weights_of(net, cnn):
+        with lent_weights(net, cnn):
             return explainer.attribute(pictures, target, batch_size=64)
 
     methods: Any = {explainer.name: explain}
@@ -217,14 +216,3 @@ def sanity(explainer: Explainer, images: Tensor, targets: Target = None, stages:
 def _logits(cnn: nn.Module, images: Tensor) -> Tensor:
     with evaluation_mode(cnn), torch.no_grad():
         return torch.cat([cnn(as_input(cnn, part)).float() for part in images.split(64)])
-
-
-@contextmanager
-def _weights_of(other: nn.Module, cnn: nn.Module) -> Iterator[None]:
-    """Within the block a CNN has another's weights: whatever its explainer holds of it follows."""
-    own = {name: tensor.clone() for name, tensor in cnn.state_dict().items()}
-    cnn.load_state_dict({name: tensor.clone() for name, tensor in other.state_dict().items()})
-    try:
-        yield
-    finally:
-        cnn.load_state_dict(own)

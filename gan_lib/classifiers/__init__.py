@@ -3,7 +3,7 @@
 from gan_lib.classifiers.copies import folded
 from gan_lib.classifiers.files import load_classifier, save_classifier
 from gan_lib.classifiers.fit import FitOptions, accuracy, fit, predictions
-from gan_lib.classifiers.randomise import randomised, relabelled
+from gan_lib.classifiers.randomise import lent_weights, randomised, relabelled
 from gan_lib.classifiers.wrap import Classifier
 from gan_lib.classifiers.zoo import classifier_names, is_small, make_classifier
 
@@ -15,6 +15,7 @@ __all__ = [
     "fit",
     "folded",
     "is_small",
+    "lent_weights",
     "load_classifier",
     "make_classifier",
     "predictions",

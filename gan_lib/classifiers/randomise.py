@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -114,3 +115,19 @@ def relabelled(cnn: nn.Module, first: str, norm: str, second: str, seed: int = 0
             own.mul_(sizes)
         reader.weight.copy_(reader.weight[:, order] / sizes[:, None, None])
     return copied
+
+
+@contextmanager
+def lent_weights(other: nn.Module, cnn: nn.Module) -> Iterator[None]:
+    """Within the block a CNN has another's weights, its own afterwards: whatever its explainers hold of it
+    follows.
+
+        with lent_weights(forgetful, cnn):
+            maps = explainer.attribute(images)
+    """
+    own = {name: tensor.clone() for name, tensor in cnn.state_dict().items()}
+    cnn.load_state_dict({name: tensor.clone() for name, tensor in other.state_dict().items()})
+    try:
+        yield
+    finally:
+        cnn.load_state_dict(own)

@@ -20,8 +20,9 @@ from gan_lib.core.storage import load_tensors, save_tensors
 from gan_lib.data import ImageSplit, read_image
 from gan_lib.explainers import Explainer
 from gan_lib.figures.labels import WORDNET_ID, class_titles
-from gan_lib.workbench.explain import Photo
+from gan_lib.workbench.explain import Photo, plain_name
 
+READ = 64  # images that are read together
 UNKNOWN = -1  # the label of an image whose true class is not known
 SEEN = "seen.safetensors"
 
@@ -153,17 +154,13 @@ def _named(cnn: Classifier) -> Callable[[str], int]:
 
     def class_of(folder: str) -> int:
         for names, name in ((named, folder), (without, WORDNET_ID.sub("", folder)), (ids, folder)):
-            for plain in (str, _plain):  # as it is written, then as it is meant
+            for plain in (str, plain_name):  # as it is written, then as it is meant
                 found = [number for number, own in enumerate(names) if own and plain(own) == plain(name)]
                 if found:
                     return found[0] if len(found) == 1 else UNKNOWN
         return UNKNOWN
 
     return class_of
-
-
-def _plain(name: str) -> str:
-    return name.strip().lower().replace("-", " ").replace("_", " ")
 
 
 def see(
@@ -192,8 +189,7 @@ def see(
     if not len(split):
         raise ValueError("there is no image to report on")
     if "probabilities" not in made:
-        together = at_once(cnn, split.image_size)
-        batches = progress(split.batches(together), "predicting", -(-len(split) // together))
+        batches = progress(split.batches(READ), "predicting", -(-len(split) // READ))
         parts = [probabilities(cnn, own.images) for own in batches]
         made["probabilities"] = torch.cat(parts)
         _keep(kept, made)

@@ -81,8 +81,12 @@ class _Parts:
         self.case, self.said = case, said
 
     @cached_property
+    def hidden(self) -> HiddenLayer:
+        return HiddenLayer(self.case.cnn, None, self.case.split.image_size)
+
+    @cached_property
     def learned(self) -> Learned:
-        return Learned(self.case)
+        return Learned(self.case, self.hidden)
 
     def makers(self) -> dict[str, tuple[str, Callable[[], Part]]]:
         """Title, and what makes the part."""
@@ -105,7 +109,7 @@ class _Parts:
     def _of_layer(self, name: str, make: Callable[[Case, Learned], Part]) -> Part:
         """A part about concepts; of a CNN whose last layers are no matter for them, why there are none."""
         try:
-            HiddenLayer(self.case.cnn, None, self.case.split.image_size)
+            _ = self.hidden
         except ValueError as error:
             part = Part(name, self.makers()[name][0])
             part.words(
@@ -270,7 +274,7 @@ def _assemble(
     about = {
         "images": settings["images"],
         "code": settings["code"],
-        "command": command or "gan_lib.reporting",
+        "command": command or "gan_lib.report",
     }
     write_page(out, f"What {architecture} relies on", lead, parts, about)
     told = {"settings": settings, "command": command, "seconds": seconds, "failed": failed}

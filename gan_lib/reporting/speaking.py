@@ -44,8 +44,8 @@ CELLS = 4  # a side, of the layer's places: a crop is what lies over one
 class Learned:
     """A hidden layer of the CNN with concepts of its most frequent classes; made once for both parts."""
 
-    def __init__(self, case: Case) -> None:
-        self.case, self.hidden = case, HiddenLayer(case.cnn, None, case.split.image_size)
+    def __init__(self, case: Case, hidden: HiddenLayer) -> None:
+        self.case, self.hidden = case, hidden
         self.relevance = LayerRelevance(self.hidden, "gradient_x_activation", samples=0)
         self.labels = sorted(case.classes(CLASSES, COMPONENTS))
         chosen = case.predictions(), self.labels, COMPONENTS, LEARNED, case.seed

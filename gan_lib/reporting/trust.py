@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from gan_lib.classifiers import lent_weights
 from gan_lib.core.inputs import at_once
 from gan_lib.core.runtime import release_memory
 from gan_lib.explainers import Explainer, make_explainer
@@ -149,14 +150,9 @@ def _changes(main: str, check: str, when: str) -> Sentence:
 
 def _on(explainer: Explainer, net: nn.Module, images: Tensor, target: Tensor) -> Tensor:
     """Maps of an explainer whose CNN has another's weights for the while."""
-    own = explainer.cnn
-    before = {name: value.clone() for name, value in own.state_dict().items()}
-    own.load_state_dict(net.state_dict())
-    try:
-        together = at_once(own, (images.shape[-2], images.shape[-1]))
+    together = at_once(explainer.cnn, (images.shape[-2], images.shape[-1]))
+    with lent_weights(net, explainer.cnn):
         return explainer.attribute(images, target, batch_size=together)
-    finally:
-        own.load_state_dict(before)
 
 
 def _agreement(case: Case, part: Part) -> None:

@@ -69,7 +69,7 @@ def exchange_test(
     tables = []
     receivers = balanced(others, predicted, skip + count, drawn)[skip:]
     if len(receivers):
-        places = torch.arange(len(receivers)) % min(len(having), count)  # the most typical donors
+        places = torch.arange(len(receivers)) % len(having)  # the most typical donors first
         third = _third(receivers, others, predicted, drawn)
         tables.append(_asked(cnn, read, candidate, receivers, places, having[places], third, "pasted"))
     keepers = torch.arange(min(count, len(having)))

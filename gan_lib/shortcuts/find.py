@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from gan_lib.concepts.layers import probabilities
-from gan_lib.core.inputs import at_once
 from gan_lib.core.options import positive
 from gan_lib.core.runtime import progress
 from gan_lib.data import ImageSplit
@@ -24,6 +23,7 @@ from gan_lib.shortcuts.looks import Candidate, candidates
 LEAST = 20.0  # per cent of the images that must change beyond the control
 LEVEL = 0.05
 FEWEST = 8  # images that a candidate must be pasted into to be found: of fewer alike ones nothing is known
+READ = 64  # images that are read together
 SCREENED = 12  # images, on which a candidate must do anything at all to be tested on others
 FOUND, UNDECIDED, NONE = "found", "undecided", "none"
 
@@ -92,9 +92,7 @@ def find_shortcuts(
     positive(images=len(images), count=count, fewest=fewest)
     split = ImageSplit.of(images)
     if predicted is None:
-        together = at_once(cnn, split.image_size)
-        parts = [probabilities(cnn, own.images).argmax(1) for own in split.batches(together)]
-        predicted = torch.cat(parts)
+        predicted = torch.cat([probabilities(cnn, own.images).argmax(1) for own in split.batches(READ)])
     predicted, evidence = predicted.cpu(), None if evidence is None else evidence.cpu()
     pixels = split.images[:]
     looked_at = candidates(pixels, predicted, evidence, fewest, seed=seed)
@@ -134,7 +132,8 @@ def _ranked(table: pd.DataFrame) -> list[int]:
 def _verdict(row: Mapping[Any, Any]) -> str:
     if row["pasted_p_holm"] < LEVEL and row["pasted"] >= LEAST and row["pasted_n"] >= FEWEST:
         return FOUND
-    return UNDECIDED if row["stage"] == "tested" and row["pasted_high"] >= LEAST else NONE
+    is_open = row["pasted_high"] >= LEAST if row["stage"] == "tested" else row["pasted_n"] < FEWEST
+    return UNDECIDED if is_open else NONE
 
 
 def _effects(made: pd.DataFrame) -> dict[str, Any]:

@@ -98,10 +98,8 @@ def candidates(
     size = (images.shape[-2], images.shape[-1])
     cells, ring = _grid(size), border(size)
     small = torch.cat([F.adaptive_avg_pool2d(_floats(own), cells) for own in images.split(64)])
-    tones, edges = (
-        small.mean((2, 3)),
-        small.flatten(2)[:, :, F.adaptive_max_pool2d(ring, cells).flatten() > 0],
-    )
+    tones = small.mean((2, 3))  # (N, 3)
+    edges = small.flatten(2)[:, :, F.adaptive_max_pool2d(ring, cells).flatten() > 0]  # (N, 3, cells of it)
     spectra = torch.cat([everywhere(_floats(own)) for own in images.split(64)])
     density = None if evidence is None else _density(evidence, cells)  # (N, gh, gw)
     drawn = torch.Generator().manual_seed(seed)
@@ -253,8 +251,6 @@ def _alike(one: Tensor, others: Tensor) -> Tensor:
 
 def _connected(shared: Tensor, row: int, column: int) -> Tensor:
     """The part of cells (h, w) bool that is connected with one of them, corners included."""
-    shared = shared.clone()
-    shared[row, column] = True
     parts, _ = ndimage.label(shared.numpy(), np.ones((3, 3)))
     return torch.from_numpy(parts == parts[row, column])
 

@@ -51,7 +51,7 @@ def resolve_class(cnn: Classifier, name: str | None) -> int | None:
     if name is None:
         return None
     known = cnn.class_names
-    for plain in (str, _plain):  # as it is written, then as it is meant
+    for plain in (str, plain_name):  # as it is written, then as it is meant
         numbers = [number for number, own in enumerate(known) if plain(own) == plain(name)]
         if len(numbers) > 1:
             raise KeyError(f"several classes are called {name!r}: give one of the numbers {numbers}")
@@ -59,17 +59,18 @@ def resolve_class(cnn: Classifier, name: str | None) -> int | None:
             return numbers[0]
     if name.strip().isdecimal() and int(name) < len(known):
         return int(name)
-    by_plain = {_plain(own): own for own in known}
+    by_plain = {plain_name(own): own for own in known}
     near: list[str] = []
     if any(map(str.isalpha, name)):  # no number is like another
-        near += [own for plain, own in by_plain.items() if _plain(name) in plain]
-        near += [by_plain[own] for own in difflib.get_close_matches(_plain(name), by_plain, n=3)]
+        near += [own for plain, own in by_plain.items() if plain_name(name) in plain]
+        near += [by_plain[own] for own in difflib.get_close_matches(plain_name(name), by_plain, n=3)]
     told = ", ".join(map(repr, dict.fromkeys(near[:5])))
     count = f"there are {len(known)} classes, numbered 0 to {len(known) - 1}"
     raise KeyError(f"no class {name!r}; {f'did you mean {told}?' if told else count}")
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A class's name without what does not tell it from others: capitals, hyphens, underscores."""
     return name.strip().lower().replace("-", " ").replace("_", " ")
 
 

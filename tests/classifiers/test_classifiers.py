@@ -11,6 +11,7 @@ from gan_lib.classifiers import (
     accuracy,
     classifier_names,
     fit,
+    lent_weights,
     load_classifier,
     make_classifier,
     predictions,
@@ -249,3 +250,17 @@ def test_a_relabelled_cnn_is_the_same_function():
     plain = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4, affine=False), nn.Conv2d(4, 2, 1))
     with pytest.raises(TypeError, match="1 is no batch normalisation with a weight"):
         relabelled(plain, "0", "1", "2")
+
+
+def test_lent_weights_are_given_back():
+    """Also where the block fails; the lender keeps its own."""
+    own, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    before, lent = own.weight.clone(), other.weight.clone()
+    with lent_weights(other, own):
+        assert torch.equal(own.weight, lent)
+        own.weight.data += 1
+    assert torch.equal(own.weight, before)
+    assert torch.equal(other.weight, lent)
+    with pytest.raises(RuntimeError, match="in it"), lent_weights(other, own):
+        raise RuntimeError("in it")
+    assert torch.equal(own.weight, before)

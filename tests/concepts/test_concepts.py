@@ -82,6 +82,17 @@ def test_the_wanted_classes_come_first():
     assert first_there([9, 3], {3: "c", 1: "a"}) == [3, 1]
 
 
+def test_importance_of_a_few_images_at_a_time(hidden, split, monkeypatch):
+    images = split.batch(range(7)).images
+    basis = torch.rand(2, hidden.channels, generator=torch.Generator().manual_seed(0))
+    whole = importance(hidden, images, 1, basis), concept_maps(hidden, images, basis)
+    assert len(whole[0][:, 0].unique()) == 7, "or nothing could be out of order"
+    monkeypatch.setattr("gan_lib.concepts.bank.at_once", lambda *_: 3)
+    parts = importance(hidden, images, 1, basis), concept_maps(hidden, images, basis)
+    for own, expected in zip(parts, whole, strict=True):
+        torch.testing.assert_close(own, expected, atol=1e-5, rtol=1e-4)
+
+
 def test_concept_maps_and_importance(net, hidden, split):
     images = split.batch(range(6)).images
     basis = torch.eye(10)[:4]

@@ -462,6 +462,16 @@ def test_shifting_summary_and_curves_by_hand():
     assert shifted["reached"].dtype == bool, "as it was"
 
 
+@pytest.mark.parametrize("together", [1, 2, 5])
+def test_shifting_a_few_images_at_a_time(colours, monkeypatch, together):
+    """Moves and images keep their order, however many pass the CNN together."""
+    shift = partial(shifting_test, colours.hidden, colours.planes, colours.evidence, colours.split)
+    whole = shift([(0, 1)], [0.0, 0.5, 2.0], images_per_class=3)
+    assert whole["probability"].nunique() > 6, "or nothing could be out of order"
+    monkeypatch.setattr("gan_lib.concepts.contrasting.shifting.at_once", lambda *_: together)
+    pd.testing.assert_frame_equal(shift([(0, 1)], [0.0, 0.5, 2.0], images_per_class=3), whole, atol=1e-6)
+
+
 def test_what_shifting_refuses(colours):
     shift = partial(shifting_test, colours.hidden, colours.planes, colours.evidence, colours.split)
     for given in ([], [0.0]), ([(0, 1)], []):

@@ -258,3 +258,13 @@ def test_scores_of_a_cnn_that_cannot_be_folded(images, maps, target):
     curves = perturbation_curves(Probe(cnn), images, maps, target, steps=3)
     assert curves.insertion.isfinite().all()
     assert cnn.training
+
+
+def test_similarity_of_a_few_maps_at_a_time(monkeypatch):
+    maps, others = torch.rand(2, 5, 1, 24, 24, generator=torch.Generator().manual_seed(0))
+    whole = structural_similarity(maps, others)
+    assert len(whole.unique()) == 5, "or nothing could be out of order"
+    monkeypatch.setattr("gan_lib.metrics.similarity.PIXELS", 2 * 24 * 24)
+    torch.testing.assert_close(structural_similarity(maps, others), whole)
+    monkeypatch.setattr("gan_lib.metrics.similarity.PIXELS", 1)
+    torch.testing.assert_close(structural_similarity(maps[:1], others[:1]), whole[:1])

@@ -40,7 +40,7 @@ def _fast():
 @pytest.fixture
 def only_classes(monkeypatch):
     """Reports of the first two parts, where the others do not matter."""
-    monkeypatch.setattr(run, "Learned", lambda _: None)
+    monkeypatch.setattr(run, "Learned", lambda *_: None)
     for name in ("trust", "concepts", "relies", "shown_concepts"):
         part = {"relies": "beside", "shown_concepts": "shown"}.get(name, name)
         monkeypatch.setattr(run, name, lambda *_, part=part: Part(part, f"Not made: {part}"))

@@ -92,7 +92,7 @@ def test_two_classes_only():
 def test_one_class_only():
     made = find_shortcuts(Pixel().eval(), coloured([0] * 12), torch.ones(12, 1, 8, 8))
     assert made.table["kind"].tolist() == ["border", "tone"]
-    assert set(made.table["verdict"]) == {"none"}
+    assert set(made.table["verdict"]) == {"undecided"}, "nothing was pasted into any image"
     assert set(made.table["stage"]) == {"screened"}
     assert made.table[["pasted", "hidden", "pasted_p_holm"]].isna().all(axis=None)
     assert made.tests.empty
@@ -375,6 +375,7 @@ def told_row(p, mean, high, stage="tested", n=8):
         (told_row(0.001, -50, -30), "none"),
         (told_row(0.9, 2, 21), "undecided"),
         (told_row(math.nan, 50, 90, "screened"), "none"),
+        (told_row(math.nan, 0, 0, "screened", n=7), "undecided"),
         (told_row(math.nan, math.nan, math.nan, "screened"), "none"),
         (told_row(math.nan, math.nan, math.nan), "none"),
     ],
