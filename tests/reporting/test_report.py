@@ -18,7 +18,7 @@ from torchvision.transforms.functional import to_pil_image
 import gan_lib
 from gan_lib.core.storage import read_json
 from gan_lib.data import ImageSplit
-from gan_lib.reporting import case, photos_of, read_split, run, trust
+from gan_lib.reporting import case, photos_of, read_split, run
 from gan_lib.reporting.parts import Part, Sentence, load_part
 from gan_lib.workbench.claims import Claim
 from gan_lib.workbench.explain import find_photos
@@ -26,24 +26,6 @@ from gan_lib.workbench.explain import find_photos
 NAMES = ("red", "green", "blue")
 PARTS = ["explained", "classes", "trust", "concepts", "beside", "shown", "made"]
 SECONDS = re.compile(r'<figure class="table[^>]*id="table-seconds".*?</figure>', re.DOTALL)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _fast():
-    """Collecting garbage after every step takes longer than tiny steps do."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (run, case, trust):
-            patch.setattr(module, "release_memory", lambda: None)
-        yield
-
-
-@pytest.fixture
-def only_classes(monkeypatch):
-    """Reports of the first two parts, where the others do not matter."""
-    monkeypatch.setattr(run, "Learned", lambda *_: None)
-    for name in ("trust", "concepts", "relies", "shown_concepts"):
-        part = {"relies": "beside", "shown_concepts": "shown"}.get(name, name)
-        monkeypatch.setattr(run, name, lambda *_, part=part: Part(part, f"Not made: {part}"))
 
 
 def pixels(count, size=(32, 32), seed=0):

@@ -20,8 +20,7 @@ from reporting.reader import Page, problems, read_csv
 from typer.testing import CliRunner
 
 from gan_lib.cli import app
-from gan_lib.reporting import case, run, trust
-from gan_lib.reporting.parts import Part
+from gan_lib.reporting import case, run
 
 NETS = Path(__file__).with_name("nets.py")
 CNN = "--model nets.py:colours --classes red,green,blue --image-size 32 --mean 0,0,0 --std 1,1,1"
@@ -35,22 +34,6 @@ features: {layers: 2, width: 8, stem_stride: 8, detail: 4}
 critic: {width: 4}
 contrastive: {epochs: 1, warmup_steps: 1, held_out: 4}
 """
-
-
-@pytest.fixture(autouse=True)
-def _fast(monkeypatch):
-    """Collecting garbage after every step takes longer than tiny steps do."""
-    for module in (run, case, trust):
-        monkeypatch.setattr(module, "release_memory", lambda: None)
-
-
-@pytest.fixture
-def only_classes(monkeypatch):
-    """Reports of the first two parts, where the others do not matter."""
-    monkeypatch.setattr(run, "Learned", lambda *_: None)
-    for name in ("trust", "concepts", "relies", "shown_concepts"):
-        part = {"relies": "beside", "shown_concepts": "shown"}.get(name, name)
-        monkeypatch.setattr(run, name, lambda *_, part=part: Part(part, f"Not made: {part}"))
 
 
 @pytest.fixture
