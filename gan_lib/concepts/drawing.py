@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gan_lib.classifiers import folded
 from gan_lib.concepts.layers import HiddenLayer
 from gan_lib.core.capture import evaluation_mode, frozen
 from gan_lib.core.inputs import as_input, at_once
@@ -157,11 +158,9 @@ def draw(
         seed: of the first phases, the crops and the noise.
 
     Raises:
-        ValueError: a count below 1; fewer than 0 steps.
+        ValueError: no picture or no crop.
     """
     positive(pictures=count, crops=crops)
-    if steps < 0:
-        raise ValueError(f"steps must be at least 0, not {steps}")
     drawn = torch.Generator().manual_seed(seed)
     device = spectrum.magnitude.device
     start = 2 * math.pi * torch.rand(spectrum.magnitude.shape, generator=drawn)  # (3, H, W // 2 + 1)
@@ -223,10 +222,15 @@ class FeatureVisualisation:
         self, hidden: HiddenLayer, images: Tensor | ImageSplit, steps: int = 256, crops: int = 6, seed: int = 0
     ) -> None:
         split = ImageSplit.of(images)
-        positive(images=len(split))
+        positive(images=len(split), crops=crops)
         if split.image_size != tuple(hidden.image_size):
             raise ValueError(f"the layer takes images of {hidden.image_size}, these are {split.image_size}")
-        self.hidden, self.steps, self.crops, self.seed = hidden, steps, crops, seed
+        if steps < 0:
+            raise ValueError(f"steps must be at least 0, not {steps}")
+        # Drawn by the same CNN with its normalisation folded in, which takes less time.
+        quick = folded(hidden.cnn) or hidden.cnn
+        self.hidden = HiddenLayer(quick, hidden.layer, hidden.image_size)
+        self.steps, self.crops, self.seed = steps, crops, seed
         self.spectrum = Spectrum.of(split).to(hidden.device)
         total = torch.zeros(hidden.channels, device=hidden.device)
         for batch in split.batches(at_once(hidden.cnn, split.image_size)):
@@ -234,7 +238,13 @@ class FeatureVisualisation:
         self.typical = total / len(split)  # (C,), the layer's mean activation
 
     def concepts(self, vectors: Tensor) -> Drawn:
-        """Pictures of directions (V, C) of the layer; see :func:`concept_score`."""
+        """Pictures of directions (V, C) of the layer; see :func:`concept_score`.
+
+        Raises:
+            ValueError: no direction, or of another number of channels.
+        """
+        if vectors.ndim != 2 or vectors.shape[1] != self.hidden.channels:
+            raise ValueError(f"vectors must be (V, {self.hidden.channels}), not {tuple(vectors.shape)}")
         wanted = vectors.to(self.hidden.device).float()
 
         def score(pictures: Tensor, which: Tensor) -> Tensor:
@@ -244,15 +254,28 @@ class FeatureVisualisation:
         return self._drawn(score, len(wanted))
 
     def classes(self, labels: Sequence[int]) -> Drawn:
-        """Pictures for which the CNN's logits of classes are as high as they get."""
+        """Pictures for which the CNN's logits of classes are as high as they get.
+
+        Raises:
+            ValueError: no class, or one that the CNN does not have.
+        """
+        if not labels:
+            raise ValueError("no class is named")
+        with torch.no_grad():
+            count = self._logits(torch.zeros(1, 3, *self.hidden.image_size)).shape[1]
+        if wrong := [label for label in labels if not 0 <= label < count]:
+            raise ValueError(f"classes are numbers from 0 to {count - 1}, not {wrong}")
         asked = torch.tensor(labels, device=self.hidden.device)
 
         def score(pictures: Tensor, which: Tensor) -> Tensor:
-            with evaluation_mode(self.hidden.cnn):
-                logits = self.hidden.cnn(as_input(self.hidden.cnn, pictures))
-            return logits.float().gather(1, asked[which][:, None])[:, 0]
+            return self._logits(pictures).gather(1, asked[which][:, None])[:, 0]
 
         return self._drawn(score, len(asked))
+
+    def _logits(self, pictures: Tensor) -> Tensor:
+        with evaluation_mode(self.hidden.cnn):
+            logits: Tensor = self.hidden.cnn(as_input(self.hidden.cnn, pictures))
+        return logits.float()
 
     def _drawn(self, score: Score, count: int) -> Drawn:
         """A few at a time, as many as go through the CNN together with all of their crops."""
