@@ -122,8 +122,8 @@ def make_classifier(
             dense 256 ReLU, dropout 0.1, dense 128 ReLU, dense K.
         seed: decides the initial weights.
         about: further fields of the :class:`gan_lib.classifiers.wrap.ModelCard`: ``mean``, ``std``,
-            ``image_size``, ``input_size``, ``output``, ``select``. Mean and deviation are by default those that torchvision's
-            weights were trained with, else ImageNet's.
+            ``image_size``, ``input_size``, ``output``, ``select``. Mean and deviation are by default those
+            that torchvision's weights were trained with, else ImageNet's.
 
     Raises:
         KeyError: an unknown architecture, a factory that its module does not hold.

@@ -115,7 +115,7 @@ class GeneratorJob:
         """Train into a folder."""
         torch.manual_seed(self.options.seed)
         generator = make_generator(self.variant, **asdict(self.sizes))
-        discriminator = DISCRIMINATORS[self.discriminator.kind](self.discriminator.sizes())
+        discriminator = DISCRIMINATORS[self.discriminator.kind](self.discriminator)
         fabric = make_fabric(device, precision)
         train_supervised(generator, discriminator, self.images, self.conditions, folder, self.options, fabric)
         save_generator(generator, folder)

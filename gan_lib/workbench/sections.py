@@ -65,6 +65,7 @@ def _rising(values: tuple[float, float]) -> tuple[float, float]:
 
 each_once = AfterValidator(_each_once)
 Share = Annotated[float, Field(gt=0, lt=1)]  # of an image
+Side = Annotated[int, Field(ge=8, le=4096)]  # of images, in pixels
 Shares = Annotated[tuple[Share, ...], Field(min_length=1), each_once]
 Text = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f]*$")]
 Workers = Annotated[int, Field(ge=1, le=1024)]  # or threads
@@ -80,8 +81,7 @@ PlaceRelevance = Literal["deep_lift", "gradient_x_activation", "grad_cam", "inte
 Triple = tuple[float, float, float]
 Positives = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 OWN = ("mean", "std", "output", "select", "span")  # fields of a CNN's recipe that are fields of its card
-# Those that do not count for what a CNN was made from while they are as usual: cards of reference CNNs that
-# were trained before there were such fields stay true.
+# Fields that are not part of what a CNN was made from while they are as usual: older cards know none of them.
 LATER = (*OWN, "input_size", "optimizer", "one_cycle", "validation")
 
 
@@ -107,7 +107,7 @@ class DataRecipe:
     """
 
     name: Text = "digits_in_scenes"  # or a folder beside the profile or in ``data/``
-    image_size: Annotated[int, Field(ge=8, le=4096)] = 64  # side in pixels
+    image_size: Side = 64
     train_images: PositiveInt | None = 4000
     validation_images: NonNegativeInt = 500
     test_images: PositiveInt | None = 500
@@ -127,7 +127,7 @@ class CNNRecipe(FitOptions):
     architecture: Annotated[str, AfterValidator(_architecture)] = "slim_vgg"
     weights: Text | None = None  # a safetensors file beside the profile or in data/, or torchvision's by name
     head: Literal["linear", "published"] = "linear"
-    input_size: Annotated[int, Field(ge=8, le=4096)] | None = None  # side that images are scaled to before it
+    input_size: Side | None = None  # that images are scaled to before they enter it
     # Of a CNN of one's own, as for gan_lib.wrap: how its images are normalised, and what its outputs mean.
     mean: Triple | None = None
     std: Positives | None = None
@@ -173,13 +173,9 @@ class DiscriminatorRecipe(DiscriminatorSizes):
     stem_stride: PositiveInt = 8
     kind: Annotated[str, one_of(DISCRIMINATORS)] = "spectral"
 
-    def sizes(self) -> DiscriminatorSizes:
-        """What the kind is made with."""
-        return DiscriminatorSizes(self.width, self.stem_stride)
-
     def made_from(self) -> dict[str, Any]:
-        """For the address of what is trained with it: sizes, and a kind that is not the usual one."""
-        return asdict(self.sizes()) | ({} if self.kind == "spectral" else {"kind": self.kind})
+        """For the address of what it trains: sizes, and a kind other than the usual."""
+        return {name: own for name, own in asdict(self).items() if (name, own) != ("kind", "spectral")}
 
 
 @options

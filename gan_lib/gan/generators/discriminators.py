@@ -2,7 +2,7 @@
 
 Of pairs there are two, by name: ``spectral`` is small, strided, and every weight is spectrally normalised
 (Miyato et al., ICLR 2018), which keeps it from winning outright; ``published`` is that of arXiv 2301.08067.
-One of one's own is a subclass of :class:`PairDiscriminator` that takes :class:`DiscriminatorSizes`, registered:
+One of one's own is a registered subclass of :class:`PairDiscriminator` that takes the same sizes:
 
     @DISCRIMINATORS.register("patches")
     class PatchDiscriminator(PairDiscriminator): ...
@@ -22,6 +22,7 @@ from gan_lib.gan.generators.layers import SLOPE, conv3x3, stem_conv
 
 DISCRIMINATORS: Registry[type[PairDiscriminator]] = Registry("discriminator")
 PLACES = 8  # a side, that the published dense layers read: what a 64 px image leaves
+
 
 @options
 class DiscriminatorSizes:
