@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -171,12 +172,9 @@ def test_the_discriminators_schedule_by_hand():
     critic, first, second = np.array(CRITIC), 0.0, 0.0
     for state.step in range(3):
         # The generator's maps of this step are judged, not those that it would draw after it.
-        losses = supervised_losses(values(state.generator.line), critic, "bce")
-
-        def loss(weights, line=values(state.generator.line)):
-            return 0.3 * supervised_losses(line, weights, "bce")["discriminator"]
-
-        slope = gradient(loss, critic)
+        judged = partial(supervised_losses, values(state.generator.line), kind="bce")
+        losses = judged(critic)
+        slope = 0.3 * gradient(lambda own, judged=judged: judged(own)["discriminator"], critic)
         logged = supervised._step(state, images, Stored(), options, torch.tensor([0, 1]))
         assert logged["discriminator"] == close(losses["discriminator"])
         assert logged["discriminator_accuracy"] == close(losses["discriminator_accuracy"])
@@ -237,7 +235,6 @@ def test_learning_rates_by_hand(tmp_path):
     assert rows[:3] != rows[3:]
 
 
-@pytest.mark.filterwarnings("ignore:Detected call of")  # this step takes none of the optimisers
 def test_the_weights_with_the_lowest_criterion_are_the_result(tmp_path):
     """Five steps, validated at the second, the fourth and the last: the fourth is the best."""
     options = Schedule(epochs=1, batch_size=1, adversarial_weight=0.0, ema_decay=0.5)

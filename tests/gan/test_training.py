@@ -193,7 +193,6 @@ def test_the_log_continues_at_the_checkpoint(tmp_path, killed_at, behind):
     assert {**killed, **resumed} == whole
 
 
-@pytest.mark.filterwarnings("ignore:Detected call of")  # this step takes none of the optimisers
 def test_rows_before_a_crash_are_kept(scenes, stored, tmp_path, monkeypatch):
     """A loss that is no longer finite: the log shows how it came to that."""
     losses = iter([{"loss": 1.0}, {"loss": 2.0}, {"loss": math.inf}])
