@@ -57,8 +57,8 @@ POINTS = (
     Point(
         "CNN",
         "VGG16, ResNet50, MobileNet; in the code InceptionV3 in place of MobileNet",
-        "{cnn.architecture}; torchvision has MobileNet's second version, mobilenet_v2",
-        TWO_CORES,
+        "{cnn.architecture}",
+        f"{TWO_CORES}; of MobileNets torchvision has the second version on",
         {"cnn.architecture": ("vgg16", "resnet50", "inception_v3")},
     ),
     Point(
@@ -125,8 +125,8 @@ POINTS = (
     Point(
         "conditions",
         "averages over all layers; they contain the target, the last layer's Grad-CAM",
-        "{gan.conditions} (cgma: averages that stop before the target's layer); the published ones beside "
-        "them, for {gan.published_variants}",
+        "{gan.conditions}, where cgma stops before the target's layer; the published ones beside them for "
+        "{gan.published_variants}",
         "a subtraction would return the target (the linear readout)",
     ),
     Point(
