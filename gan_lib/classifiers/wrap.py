@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gan_lib.core.outputs import MEANINGS, Meaning, probabilities, scores_of, selected
 
@@ -26,6 +27,8 @@ class ModelCard:
         output: what the CNN's outputs mean (:data:`gan_lib.core.outputs.MEANINGS`).
         select: which of several outputs is meant, by place, key or field.
         span: lowest and highest value of a regression.
+        input_size: height and width that images are scaled to before they enter the CNN, whatever size they
+            are of; ``None`` leaves them as they are.
     """
 
     architecture: str
@@ -37,6 +40,7 @@ class ModelCard:
     output: Meaning = "logits"
     select: str | int | None = None
     span: tuple[float, float] | None = None
+    input_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.output not in MEANINGS:
@@ -50,7 +54,7 @@ class Classifier(nn.Module):
 
     Args:
         backbone: module from normalised images (B, 3, H, W) to outputs; the card says what they mean.
-        card: how it was made; its ``mean`` and ``std`` are applied before the backbone.
+        card: how it was made; its ``input_size``, ``mean`` and ``std`` are applied before the backbone.
     """
 
     mean: Tensor
@@ -73,6 +77,9 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores (B, K) of images (B, 3, H, W) in [0, 1] (:mod:`gan_lib.core.outputs`)."""
+        if self.card.input_size is not None:
+            size = list(self.card.input_size)
+            images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
         outputs = self.backbone((images - self.mean) / self.std)
         if self.card.output == "logits" and self.card.select is None and isinstance(outputs, Tensor):
             return outputs

@@ -122,8 +122,8 @@ def make_classifier(
             dense 256 ReLU, dropout 0.1, dense 128 ReLU, dense K.
         seed: decides the initial weights.
         about: further fields of the :class:`gan_lib.classifiers.wrap.ModelCard`: ``mean``, ``std``,
-            ``image_size``, ``output``, ``select``. Mean and deviation are by default those that torchvision's
-            weights were trained with, else ImageNet's.
+            ``image_size``, ``input_size``, ``output``, ``select``. Mean and deviation are by default those
+            that torchvision's weights were trained with, else ImageNet's.
 
     Raises:
         KeyError: an unknown architecture, a factory that its module does not hold.
@@ -230,8 +230,8 @@ def _torchvision_model(card: ModelCard) -> nn.Module:
     options: dict[str, Any] = {}
     if name in WITH_AUXILIARY_HEADS:
         options = {"aux_logits": False, "init_weights": False}
-    if name.startswith(OF_ONE_SIZE) and card.image_size is not None:
-        options["image_size"] = card.image_size[0]
+    if name.startswith(OF_ONE_SIZE) and (size := card.input_size or card.image_size) is not None:
+        options["image_size"] = size[0]
     model: nn.Module = models.get_model(name, weights=None, **options)
     return model
 
@@ -330,7 +330,12 @@ def _with_head(model: nn.Module, name: str, count: int, head: str) -> nn.Module:
         "fc2": nn.Sequential(nn.Linear(256, 128), nn.ReLU()),
         "fc3": nn.Linear(128, count),
     }
-    return nn.Sequential(OrderedDict(layers))
+    made = nn.Sequential(OrderedDict(layers))
+    for name, module in made.named_modules():
+        if name.startswith("fc") and isinstance(module, nn.Linear):
+            nn.init.kaiming_normal_(module.weight)
+            nn.init.zeros_(module.bias)
+    return made
 
 
 def _with_linear_head(model: nn.Module, name: str, count: int) -> nn.Module:

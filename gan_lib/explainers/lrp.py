@@ -36,6 +36,7 @@ ARITHMETIC = {"add", "iadd", "sub", "mul", "truediv"}
 MOVING = {"flatten", "view", "reshape", "permute", "transpose", "contiguous", "clone", "squeeze", "unsqueeze"}
 MOVING |= {"cat", "concat", "max_pool2d", "adaptive_max_pool2d", "boolean_dispatch", "dropout", "getitem"}
 MOVING |= {"size", "getattr", "chunk", "split"}
+MOVING |= {"interpolate"}  # its gradient shares relevance out by weights that add up to 1 for each place made
 OF_IMAGES, RULED = "of_images", "ruled"  # of a graph: nodes that depend on the images, layers with rules
 
 

@@ -10,6 +10,7 @@ from gan_lib.workbench.claims import Claim, evaluate, load_claims
 from gan_lib.workbench.cohort import Cohort
 from gan_lib.workbench.jobs import Trained
 from gan_lib.workbench.outside import import_outside
+from gan_lib.workbench.paper import differences_from_paper
 from gan_lib.workbench.places import Places
 from gan_lib.workbench.pools import PoolOptions
 from gan_lib.workbench.recipes import Profile, ProfileError, Recipe, parsed_change
@@ -36,6 +37,7 @@ __all__ = [
     "UnseenOptions",
     "Workbench",
     "asked_pictures",
+    "differences_from_paper",
     "evaluate",
     "import_outside",
     "load_claims",

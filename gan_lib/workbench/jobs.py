@@ -20,8 +20,8 @@ from gan_lib.data import ImageSplit
 from gan_lib.explainers import ContrastiveExplainer, GeneratorExplainer
 from gan_lib.gan.conditions import EvidenceMaker, FeatureMaker, StoredConditions, evidence_channels
 from gan_lib.gan.generators import (
+    DISCRIMINATORS,
     GENERATORS,
-    Discriminator,
     DiscriminatorSizes,
     Generator,
     GeneratorSizes,
@@ -42,7 +42,7 @@ from gan_lib.gan.training import (
 )
 from gan_lib.workbench.outside import code_of
 from gan_lib.workbench.recipes import Recipe
-from gan_lib.workbench.sections import MachineRecipe
+from gan_lib.workbench.sections import DiscriminatorRecipe, MachineRecipe
 
 SHARE = "GAN_LIB_WORKERS"  # environment variable: how many of the recipe's workers a notebook may use
 
@@ -90,7 +90,7 @@ class GeneratorJob:
 
     variant: str
     sizes: GeneratorSizes
-    discriminator: DiscriminatorSizes
+    discriminator: DiscriminatorRecipe
     images: ImageSplit
     conditions: StoredConditions
     options: TrainingOptions
@@ -102,7 +102,10 @@ class GeneratorJob:
         return {
             "variant": self.variant,
             "sizes": asdict(self.sizes),
-            "discriminator": asdict(self.discriminator),
+            "discriminator": {
+                **self.discriminator.made_from(),
+                **code_of(DISCRIMINATORS[self.discriminator.kind]),
+            },
             "conditions": self.conditions.fingerprint,
             "options": asdict(self.options),
             **code_of(GENERATORS[self.variant]),
@@ -112,7 +115,7 @@ class GeneratorJob:
         """Train into a folder."""
         torch.manual_seed(self.options.seed)
         generator = make_generator(self.variant, **asdict(self.sizes))
-        discriminator = Discriminator(self.discriminator)
+        discriminator = DISCRIMINATORS[self.discriminator.kind](self.discriminator)
         fabric = make_fabric(device, precision)
         train_supervised(generator, discriminator, self.images, self.conditions, folder, self.options, fabric)
         save_generator(generator, folder)

@@ -28,6 +28,7 @@ from gan_lib.workbench.sections import (
     ConfoundedRecipe,
     ContrastRecipe,
     DataRecipe,
+    DiscriminatorRecipe,
     EvidenceRecipe,
     ExplorerRecipe,
     FeatureRecipe,
@@ -64,7 +65,7 @@ class Recipe:
     generator: GeneratorSizes = GeneratorSizes(
         width=16, condition_hidden=32, condition_channels=16, sft_hidden=16, blocks=12, stem_stride=8
     )
-    discriminator: DiscriminatorSizes = DiscriminatorSizes(width=16, stem_stride=8)
+    discriminator: DiscriminatorRecipe = DiscriminatorRecipe()
     supervised: TrainingOptions = TrainingOptions(
         epochs=2,
         saturation_weight=0.3,  # without it some generators collapse to empty maps

@@ -13,7 +13,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,6 @@ from gan_lib.data import ImageData, load_data
 from gan_lib.workbench.jobs import TrainedClassifier
 from gan_lib.workbench.places import Places
 from gan_lib.workbench.recipes import Recipe
-from gan_lib.workbench.sections import OWN
 
 CARD, HISTORY = "card.json", "history.csv"
 SEEDS = {"slim_vgg": 5, "slim_resnet": 3, "slim_mobilenet": 3}  # how many trainings of each
@@ -100,23 +99,12 @@ def reference_cnn(recipe: Recipe, places: Places) -> TrainedClassifier | None:
     if cnn.source == "train" or not (folder / CARD).is_file():
         return None
     card = read_json(folder / CARD)
-    if card["cnn"] != training(recipe) or card["data"] != card["data"] | _about_data(recipe):
+    if card["cnn"] != cnn.made_from() or card["data"] != card["data"] | _about_data(recipe):
         return None
     history = pd.read_csv(folder / HISTORY)
     weights = (folder / "classifier.safetensors").read_bytes()
     shipped = load_classifier(folder, architecture=cnn.architecture)
     return TrainedClassifier(shipped, history, f"{hashlib.sha256(weights).hexdigest()[:16]}")
-
-
-def training(recipe: Recipe) -> dict[str, Any]:
-    """What decides a CNN's weights, data and machine aside: the ``cnn`` section without where it comes
-    from."""
-    options = asdict(recipe.cnn)
-    return {
-        name: value
-        for name, value in options.items()
-        if name != "source" and not (name in OWN and value is None)
-    }
 
 
 def _about_data(recipe: Recipe) -> dict[str, Any]:
@@ -166,7 +154,7 @@ def train_reference(asked: Asked, recipe: Recipe, places: Places) -> dict[str, A
         shares = right_answers(load_classifier(folder, architecture=asked.architecture), data)
     card = {
         "made_by": f"gan-lib reference --only {asked.path}",
-        "cnn": training(recipe),
+        "cnn": recipe.cnn.made_from(),
         "data": {
             **_about_data(recipe),
             "train_images": len(data.train),

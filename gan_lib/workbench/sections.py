@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import field, replace
+from dataclasses import asdict, field, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -16,7 +16,7 @@ from gan_lib.core.outputs import Meaning
 from gan_lib.core.runtime import Precision
 from gan_lib.explainers import METHODS
 from gan_lib.gan.conditions import CONDITIONS
-from gan_lib.gan.generators import GENERATORS
+from gan_lib.gan.generators import DISCRIMINATORS, GENERATORS, DiscriminatorSizes
 from gan_lib.inversion import STEP_2, InversionOptions
 
 
@@ -65,6 +65,7 @@ def _rising(values: tuple[float, float]) -> tuple[float, float]:
 
 each_once = AfterValidator(_each_once)
 Share = Annotated[float, Field(gt=0, lt=1)]  # of an image
+Side = Annotated[int, Field(ge=8, le=4096)]  # of images, in pixels
 Shares = Annotated[tuple[Share, ...], Field(min_length=1), each_once]
 Text = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f]*$")]
 Workers = Annotated[int, Field(ge=1, le=1024)]  # or threads
@@ -80,6 +81,8 @@ PlaceRelevance = Literal["deep_lift", "gradient_x_activation", "grad_cam", "inte
 Triple = tuple[float, float, float]
 Positives = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 OWN = ("mean", "std", "output", "select", "span")  # fields of a CNN's recipe that are fields of its card
+# Fields that are not part of what a CNN was made from while they are as usual: older cards know none of them.
+LATER = (*OWN, "input_size", "optimizer", "one_cycle", "validation")
 
 
 @options
@@ -104,7 +107,7 @@ class DataRecipe:
     """
 
     name: Text = "digits_in_scenes"  # or a folder beside the profile or in ``data/``
-    image_size: Annotated[int, Field(ge=8, le=4096)] = 64  # side in pixels
+    image_size: Side = 64
     train_images: PositiveInt | None = 4000
     validation_images: NonNegativeInt = 500
     test_images: PositiveInt | None = 500
@@ -124,6 +127,7 @@ class CNNRecipe(FitOptions):
     architecture: Annotated[str, AfterValidator(_architecture)] = "slim_vgg"
     weights: Text | None = None  # a safetensors file beside the profile or in data/, or torchvision's by name
     head: Literal["linear", "published"] = "linear"
+    input_size: Side | None = None  # that images are scaled to before they enter it
     # Of a CNN of one's own, as for gan_lib.wrap: how its images are normalised, and what its outputs mean.
     mean: Triple | None = None
     std: Positives | None = None
@@ -134,8 +138,18 @@ class CNNRecipe(FitOptions):
     learning_rate: PositiveFloat = 0.01
 
     def about(self) -> dict[str, Any]:
-        """What is said of a CNN of one's own, as fields of its card."""
-        return {name: own for name in OWN if (own := getattr(self, name)) is not None}
+        """What is said of the CNN, as fields of its card."""
+        said = {name: own for name in OWN if (own := getattr(self, name)) is not None}
+        return said if self.input_size is None else {**said, "input_size": (self.input_size,) * 2}
+
+    def made_from(self) -> dict[str, Any]:
+        """What decides the CNN's weights, data and machine aside: all but where it comes from."""
+        usual = CNNRecipe()
+        return {
+            name: own
+            for name, own in asdict(self).items()
+            if name != "source" and not (name in LATER and own == getattr(usual, name))
+        }
 
 
 @options
@@ -149,6 +163,19 @@ class GANRecipe:
     )
     images: PositiveInt = 1500  # for training
     test_images: PositiveInt = 500
+
+
+@options
+class DiscriminatorRecipe(DiscriminatorSizes):
+    """The discriminator of the supervised generators: its kind, a registered one, and its sizes."""
+
+    width: PositiveInt = 16
+    stem_stride: PositiveInt = 8
+    kind: Annotated[str, one_of(DISCRIMINATORS)] = "spectral"
+
+    def made_from(self) -> dict[str, Any]:
+        """For the address of what it trains: sizes, and a kind other than the usual."""
+        return {name: own for name, own in asdict(self).items() if (name, own) != ("kind", "spectral")}
 
 
 @options

@@ -60,7 +60,7 @@ from gan_lib.workbench.named import architecture_of, data_root, fingerprints, ma
 from gan_lib.workbench.outside import code_of
 from gan_lib.workbench.places import Places
 from gan_lib.workbench.recipes import Recipe
-from gan_lib.workbench.reference import reference_cnn, training
+from gan_lib.workbench.reference import reference_cnn
 from gan_lib.workbench.samples import Sample
 
 
@@ -133,7 +133,7 @@ class Subject:
             save_classifier(cnn, folder)
             history.to_csv(folder / "history.csv", index=False)
 
-        made_from = {"data": self.data.fingerprint, "options": training(self.recipe), **prints}
+        made_from = {"data": self.data.fingerprint, "options": recipe.made_from(), **prints}
         folder = self._made("classifier", "gan_lib.classifiers", made_from, make)
         cnn, history = load_classifier(folder, architecture=architecture), pd.read_csv(folder / "history.csv")
         return TrainedClassifier(cnn, history, folder.name)

@@ -13,13 +13,14 @@ from gan_lib.workbench import Places
 from gan_lib.workbench.driver import run_notebooks
 
 ROOT = Path(__file__).parent.parent.parent
-# Numbers of images, passes and repetitions; all sizes of networks stay those of the profile.
+# Numbers of images, passes and repetitions, and images that the CNN sees as they are; all sizes of networks
+# stay those of the profile.
 AMOUNTS = {
     "seeds": [0],
     "shown_images": 2,
     "machine": {"precision": "bf16-mixed"},
     "data": {"train_images": 64, "test_images": 24},
-    "cnn": {"epochs": 1, "batch_size": 16},
+    "cnn": {"epochs": 1, "batch_size": 16, "input_size": None},
     "gan": {"images": 6, "test_images": 4},
     "supervised": {"epochs": 1, "batch_size": 2},
     "contrastive": {"epochs": 1, "batch_size": 2, "held_out": 2},

@@ -5,6 +5,7 @@ import importlib
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from gan_lib.classifiers import (
     FitOptions,
@@ -53,14 +54,64 @@ def test_inception_has_no_auxiliary_head():
     assert not any("Aux" in name for name, _ in cnn.named_modules())
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
-def test_published_head(name):
+@pytest.mark.parametrize(
+    ("name", "width"), [("resnet18", 512), ("mobilenet_v2", 1280), ("inception_v3", 2048), ("resnet50", 2048)]
+)
+def test_published_head(name, width):
     cnn = make_classifier(name, NAMES, head="published").eval()
-    assert cnn(torch.rand(1, 3, 64, 64)).shape == (1, 3)
+    assert cnn(torch.rand(1, 3, 96, 96)).shape == (1, 3)
     dense = [(m.in_features, m.out_features) for m in cnn.modules() if isinstance(m, nn.Linear)]
-    assert dense[0][1:] == (256,)
-    assert dense[1:] == [(256, 128), (128, 3)]
+    assert dense == [(width, 256), (256, 128), (128, 3)]
     assert any(isinstance(module, nn.AdaptiveMaxPool2d) for module in cnn.modules())
+
+
+def test_published_head_by_hand():
+    """Largest value of every channel, dense and ReLU, dropout, dense and ReLU, dense."""
+    cnn = make_classifier("mobilenet_v2", NAMES, head="published", seed=3).eval()
+    backbone = cnn.backbone
+    assert [name for name, _ in backbone.named_children()] == ["features", "pool", "fc1", "fc2", "fc3"]
+    assert [type(own) for own in backbone.fc1] == [nn.Linear, nn.ReLU, nn.Dropout]
+    assert backbone.fc1[2].p == 0.1
+    features = torch.randn(2, 1280, 4, 4)
+    hidden = torch.relu(backbone.fc1[0](features.amax((2, 3))))
+    expected = backbone.fc3(torch.relu(backbone.fc2[0](hidden)))
+    assert torch.equal(backbone[1:](features), expected)
+    first = backbone.fc1[0]
+    assert first.weight.std().item() == pytest.approx((2 / 1280) ** 0.5, rel=0.02)  # He's, as published
+    assert not first.bias.any()
+
+
+def test_inception_at_its_published_size():
+    """Logits in train and in eval mode: there are no auxiliary ones; images of 64 px are scaled to 256."""
+    cnn = make_classifier("inception_v3", NAMES, head="published", input_size=(256, 256))
+    images, seen = torch.rand(2, 3, 64, 64), []
+    handle = cnn.backbone.features[0].register_forward_pre_hook(lambda _, given: seen.append(given[0].shape))
+    for mode in (True, False):
+        assert cnn.train(mode)(images).shape == (2, 3)
+    handle.remove()
+    assert [tuple(shape) for shape in seen] == [(2, 3, 256, 256)] * 2
+    F.cross_entropy(cnn.train()(images), torch.tensor([0, 1])).backward()
+    assert all(parameter.grad is not None for parameter in cnn.parameters())
+
+
+@pytest.mark.parametrize("side", [16, 32, 48])
+def test_images_are_scaled_before_the_cnn(side, tmp_path):
+    """To the card's size, whatever theirs; then normalised; the card is kept with the weights."""
+    cnn = make_classifier("slim_vgg", NAMES, input_size=(32, 32)).eval()
+    plain = make_classifier("slim_vgg", NAMES).eval()
+    images = torch.rand(2, 3, side, side, requires_grad=True)
+    scaled = F.interpolate(images, (32, 32), mode="bilinear", antialias=True)
+    assert torch.allclose(cnn(images), plain(scaled), atol=1e-6)
+    (slope,) = torch.autograd.grad(cnn(images).sum(), images)
+    assert slope.shape == images.shape
+    save_classifier(cnn, tmp_path)
+    assert torch.equal(load_classifier(tmp_path)(images), cnn(images))
+
+
+def test_a_transformer_is_built_for_what_enters_it():
+    cnn = make_classifier("vit_b_32", NAMES, image_size=(64, 64), input_size=(96, 96))
+    assert cnn.backbone.image_size == 96
+    assert cnn.eval()(torch.rand(1, 3, 64, 64)).shape == (1, 3)
 
 
 def test_normalisation_is_inside():

@@ -123,6 +123,21 @@ def test_batch_normalisation_and_the_wrapped_normalisation_pass(name):
     assert torch.allclose(close, made, atol=1e-3 * made.abs().max())
 
 
+@pytest.mark.parametrize("side", [16, 48])
+def test_relevance_of_scaled_images_is_shared_out_by_the_weights_of_the_scaling(side):
+    """A CNN that scales images to 32 px: the relevance of their scaled pixels, carried back, none lost."""
+    cnn = make_classifier("slim_vgg", ["a", "b", "c"], seed=2, input_size=(32, 32)).eval()
+    plain = make_classifier("slim_vgg", ["a", "b", "c"], seed=2).eval()
+    images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    scaled = F.interpolate(images, (32, 32), mode="bilinear", antialias=True)
+    relevance = LRP(plain).attributions(scaled.detach(), 1)
+    (expected,) = torch.autograd.grad((scaled * relevance).sum(), images)
+    made = LRP(cnn).attributions(images.detach(), 1)
+    assert made.abs().max() > 0
+    assert torch.allclose(made, expected, atol=1e-5 * made.abs().max())
+    assert torch.allclose(made.sum((1, 2, 3)), relevance.sum((1, 2, 3)), rtol=1e-3)
+
+
 def test_the_copy_gives_the_same_scores_and_follows(tiny_net, images):
     explainer = LRP(tiny_net)
     before = explainer.attributions(images, 2)

@@ -59,6 +59,16 @@ def test_defaults_are_the_papers():
     assert len(gsft.sft_blocks) == 32
 
 
+@pytest.mark.parametrize(("variant", "published"), [("lsft", 2_160_419), ("gsft", 3_156_195)])
+def test_parameters_are_the_papers(variant, published):
+    """The published generators draw three channels; ours, one, with two rows of weights less."""
+    generator = make_generator(variant)
+    ours = parameter_count(generator)
+    generator.output = nn.Conv2d(64, 3, 3, padding=1)
+    assert parameter_count(generator) == published
+    assert published - ours == 2 * (64 * 9 + 1)
+
+
 def test_grouped_transforms_equal_separate_ones():
     """Every layer of the bank is h * (1 + a) + b with two branches of its own."""
     layers = SFTLayers(3, GeneratorSizes(width=8, condition_channels=4, sft_hidden=5), shared=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -160,6 +161,34 @@ def test_supervised_step(kind, critic):
     assert values(state.average.module.line) == close(DECAY * first + (1 - DECAY) * second)
 
 
+def test_the_discriminators_schedule_by_hand():
+    """With every second step its turn: updated at steps 0 and 2, at 1 only asked, as it was left."""
+    options = TrainingOptions(
+        learning_rate=RATE, discriminator_learning_rate=2 * RATE, discriminator_every=2, ema_decay=0.0
+    )
+    state = GANState(Drawer(*LINE, sees_maps=True), Critic(*CRITIC), options, CPU)
+    pixels = torch.tensor(np.repeat(255 * GREY, 6).reshape(2, 3, 1, 2)).round().to(torch.uint8)
+    images = ImageSplit(pixels, torch.zeros(2, dtype=torch.long))
+    critic, first, second = np.array(CRITIC), 0.0, 0.0
+    for state.step in range(3):
+        # The generator's maps of this step are judged, not those that it would draw after it.
+        judged = partial(supervised_losses, values(state.generator.line), kind="bce")
+        losses = judged(critic)
+        slope = 0.3 * gradient(lambda own, judged=judged: judged(own)["discriminator"], critic)
+        logged = supervised._step(state, images, Stored(), options, torch.tensor([0, 1]))
+        assert logged["discriminator"] == close(losses["discriminator"])
+        assert logged["discriminator_accuracy"] == close(losses["discriminator_accuracy"])
+        if state.step != 1:  # Adam's update number 1 at step 0, number 2 at step 2
+            number = 1 + state.step // 2
+            first = 0.5 * first + 0.5 * slope
+            second = 0.999 * second + 0.001 * slope**2
+            mean, square = first / (1 - 0.5**number), second / (1 - 0.999**number)
+            critic = critic - 2 * RATE * mean / (np.sqrt(square) + 1e-8)
+        assert values(state.discriminator.weights) == close(critic)
+        # Without an average the generator is as its last step left it.
+        assert torch.equal(state.average.module.line, state.generator.line)
+
+
 def test_a_long_gradient_is_shortened():
     state = GANState(Drawer(0.0, 0.0, True), Critic(0.0, 0.0), Schedule(adversarial_weight=0.0), CPU)
     for longest, expected in ((0.0, [3.0, 4.0]), (10.0, [3.0, 4.0]), (2.5, [1.5, 2.0])):
@@ -206,7 +235,6 @@ def test_learning_rates_by_hand(tmp_path):
     assert rows[:3] != rows[3:]
 
 
-@pytest.mark.filterwarnings("ignore:Detected call of")  # this step takes none of the optimisers
 def test_the_weights_with_the_lowest_criterion_are_the_result(tmp_path):
     """Five steps, validated at the second, the fourth and the last: the fourth is the best."""
     options = Schedule(epochs=1, batch_size=1, adversarial_weight=0.0, ema_decay=0.5)

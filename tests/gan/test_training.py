@@ -12,6 +12,8 @@ from gan_lib.core.runtime import make_fabric
 from gan_lib.data import ImageSplit
 from gan_lib.gan.conditions import ConditionMaker, FeatureMaker, compute_conditions
 from gan_lib.gan.generators import (
+    DISCRIMINATORS,
+    GENERATORS,
     Discriminator,
     DiscriminatorSizes,
     ProjectionDiscriminator,
@@ -103,6 +105,52 @@ def test_killed_and_resumed_ends_with_the_same_weights(scenes, stored, tmp_path,
     pd.testing.assert_frame_equal(resumed_log, log)
 
 
+def same_weights(one, other):
+    return all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+
+
+@pytest.mark.parametrize("variant", GENERATORS)
+@pytest.mark.parametrize("kind", DISCRIMINATORS)
+def test_every_discriminator_with_every_generator(scenes, stored, tmp_path, monkeypatch, kind, variant):
+    """Updated at every fifth step, no average: killed after step 6, it goes on from step 3 to the same bytes."""
+    options = replace(OPTIONS, epochs=2, discriminator_every=5, ema_decay=0.0)  # 8 steps
+    kept, begun = {}, {}
+
+    def run(folder):
+        torch.manual_seed(7)
+        networks = make_generator(variant, **SIZES, blocks=2), DISCRIMINATORS[kind](DiscriminatorSizes(4, 4))
+        begun[folder] = [own.state_dict() for own in networks]
+        begun[folder] = [{name: own.clone() for name, own in state.items()} for state in begun[folder]]
+        train_supervised(*networks, scenes.train, stored, tmp_path / folder, options)
+        return networks
+
+    one_step = supervised._step
+
+    def watched(state, *arguments):
+        before = [own.detach().clone() for own in state.discriminator.parameters()]
+        losses = one_step(state, *arguments)
+        same = zip(before, state.discriminator.parameters(), strict=True)
+        kept[state.step] = all(torch.equal(old, new) for old, new in same)
+        if state.step == 6 and "whole" not in begun:
+            raise KeyboardInterrupt
+        return losses
+
+    monkeypatch.setattr(supervised, "_step", watched)
+    with pytest.raises(KeyboardInterrupt):
+        run("killed")
+    assert kept == {step: step not in (0, 5) for step in range(7)}
+    begun["whole"] = []
+    kept.clear()
+    resumed = run("killed")
+    assert kept == {step: step != 5 for step in range(6, 8)}  # after the checkpoint of 6 steps
+    whole = run("whole")
+    assert all(map(same_weights, whole, resumed))
+    logs = [(tmp_path / folder / "log.csv").read_bytes() for folder in ("whole", "killed")]
+    assert logs[0] == logs[1]
+    for network, state in zip(whole, begun["whole"], strict=True):
+        assert any(not torch.equal(own, state[name]) for name, own in network.state_dict().items())
+
+
 def count_up(folder, killed_at=None):
     """Eleven steps that only count, with rising and falling rates; the rates of every step, and the log."""
     options = replace(OPTIONS, epochs=1, batch_size=1, warmup_steps=4, final_learning_rate=0.1)
@@ -145,7 +193,6 @@ def test_the_log_continues_at_the_checkpoint(tmp_path, killed_at, behind):
     assert {**killed, **resumed} == whole
 
 
-@pytest.mark.filterwarnings("ignore:Detected call of")  # this step takes none of the optimisers
 def test_rows_before_a_crash_are_kept(scenes, stored, tmp_path, monkeypatch):
     """A loss that is no longer finite: the log shows how it came to that."""
     losses = iter([{"loss": 1.0}, {"loss": 2.0}, {"loss": math.inf}])

@@ -11,6 +11,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from gan_lib.concepts import layers
+from gan_lib.core.artifacts import digest
 from gan_lib.workbench import Places, Profile, ProfileError, Recipe, Sweep, parsed_change, sections
 from gan_lib.workbench.places import FIGURES
 from gan_lib.workbench.values import plain
@@ -25,6 +26,20 @@ def test_changes_by_dotted_name_and_in_sections():
     assert Recipe().contrastive.epochs == 2, "the defaults are as they were"
     assert recipe.changed({"contrastive.area": [0.1, 0.2]}).contrastive.area == (0.1, 0.2)
     assert recipe.flat()["inversion.second.iterations"] == 20
+
+
+def test_fields_that_came_later_leave_addresses_as_they_were():
+    """While they are as usual: what was made before there were such fields is found, and told from others."""
+    plain = Recipe()
+    assert digest(plain.cnn.made_from()) == "cfa176e8591638c5"
+    assert plain.discriminator.made_from() == {"width": 16, "stem_stride": 8}
+    later = {"optimizer": "sgd", "one_cycle": False, "validation": 0.1, "input_size": 96}
+    for name, value in later.items():
+        made = plain.changed({f"cnn.{name}": value}).cnn.made_from()
+        assert made == {**plain.cnn.made_from(), name: value}
+    published = plain.changed({"discriminator.kind": "Published"}).discriminator
+    assert published.made_from() == {"width": 16, "stem_stride": 8, "kind": "published"}
+    assert Recipe().changed({"cnn.input_size": 96}).cnn.about() == {"input_size": (96, 96)}
 
 
 def test_settings_of_methods_are_free():
@@ -88,11 +103,19 @@ def test_settings_of_methods_are_free():
         ({"cnn.weight_decay": -0.1}, "cnn.weight_decay"),
         ({"cnn.seed": -1}, "cnn.seed"),
         ({"cnn.epochs": -1}, "cnn.epochs"),
+        ({"cnn.input_size": 7}, "cnn.input_size: Input should be greater than or equal to 8, not 7"),
+        ({"cnn.input_size": [256, 256]}, "cnn.input_size"),
+        ({"cnn.optimizer": "SGD"}, "cnn.optimizer: Input should be 'adamw', 'adam' or 'sgd', not 'SGD'"),
+        ({"cnn.one_cycle": 0}, "cnn.one_cycle: Input should be a valid boolean"),
+        ({"cnn.validation": 1}, "cnn.validation: Input should be less than 1, not 1"),
         ({"gan.variants": []}, "gan.variants"),
         ({"gan.variants": ["lsft", "LSFT"]}, "gan.variants: 'lsft' stands there twice"),
         ({"gan.variants": ["lsf"]}, r"gan\.variants\.0: unknown generator 'lsf'; did you mean lsft"),
         ({"gan.conditions": "cgm"}, "unknown kind of conditions 'cgm'; did you mean cgma"),
         ({"gan.conditions": "planted/x"}, "conditions are a name, or a name/place, not 'planted/x'"),
+        ({"discriminator.kind": "publishd"}, "unknown discriminator 'publishd'; did you mean published"),
+        ({"discriminator.width": 0}, "discriminator.width: Input should be greater than 0"),
+        ({"critic.kind": "published"}, "there is no 'critic.kind'"),
         ({"generator.stem_stride": 3}, "generator.stem_stride: Input should be 1, 2, 4 or 8, not 3"),
         ({"supervised.epochs": 0}, "supervised.epochs: Input should be greater than 0, not 0"),
         ({"supervised.beta1": 1.0}, "supervised.beta1: Input should be less than 1"),

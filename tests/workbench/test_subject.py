@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from gan_lib.cli import app
 from gan_lib.explainers import GeneratorExplainer
+from gan_lib.gan.generators import DISCRIMINATORS, PublishedDiscriminator
 from gan_lib.workbench import Workbench
 
 FOLDER = {"data.name": "sorted", "data.train_images": None, "data.test_images": None}
@@ -102,6 +103,49 @@ def test_generators_are_trained_once_and_kept(bench):
     assert other.kept_by_profile("lsft") == {}
     assert other.shipped("lsft") is None
     assert subject.supervised(variants=()) == {}
+
+
+def test_the_discriminator_is_chosen_by_name(places):
+    """Another kind, another address."""
+    sizes = {"discriminator.width": 4, "discriminator.stem_stride": 8}
+    made = {}
+    for kind in ("spectral", "published"):
+        changes = {**sizes, "discriminator.kind": kind, "supervised.discriminator_every": 3}
+        made[kind] = Workbench("test", "tiny", changes, places).subject().supervised()["lsft", 0]
+    assert len({own.key for own in made.values()}) == 2
+    # Of the same generator at its first step they say different things.
+    assert len({own.log["reconstruction"][0] for own in made.values()}) == 1
+    assert len({own.log["adversarial"][0] for own in made.values()}) == 2
+
+
+def test_a_discriminator_from_outside_is_in_the_address(places, monkeypatch):
+    monkeypatch.setattr(DISCRIMINATORS, "_things", dict(DISCRIMINATORS._things))
+
+    @DISCRIMINATORS.register("own")
+    class OwnDiscriminator(PublishedDiscriminator):
+        pass
+
+    about = {}
+    for kind in ("published", "own"):
+        subject = Workbench("test", "tiny", {"discriminator.kind": kind}, places).subject()
+        about[kind] = subject.supervised_plan().jobs[0].made_from()["discriminator"]
+    assert about["published"] == {"width": 8, "stem_stride": 8, "kind": "published"}
+    assert about["own"].keys() == {"width", "stem_stride", "kind", "code"}
+
+
+def test_a_cnn_trained_as_published(places):
+    """Images scaled for it, plain SGD, a part of them put aside; maps are of the images' size."""
+    cnn = {"input_size": 48, "optimizer": "sgd", "one_cycle": False, "validation": 0.25, "epochs": 2}
+    changes = {f"cnn.{name}": value for name, value in cnn.items()} | {"cnn.learning_rate": 0.05}
+    subject = Workbench("test", "tiny", changes, places).subject()
+    history = subject.trained.history
+    assert list(history.columns) == ["epoch", "loss", "accuracy", "validation_loss", "validation_accuracy"]
+    assert len(history) == 2
+    assert subject.cnn.card.input_size == (48, 48)
+    sample = subject.draw(3)
+    assert subject.maker()(sample.images).cgma.shape[-2:] == (32, 32)
+    alone = Workbench("test", "tiny", {**changes, "cnn.input_size": None}, places).subject()
+    assert alone.trained.key != subject.trained.key
 
 
 def test_one_job_left_gives_the_weights_that_two_give(places):

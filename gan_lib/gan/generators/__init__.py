@@ -1,7 +1,14 @@
 """Networks of the GANs: LSFT and GSFT generators, and the discriminators."""
 
 from gan_lib.gan.generators.conditioning import projections
-from gan_lib.gan.generators.discriminators import Discriminator, DiscriminatorSizes, ProjectionDiscriminator
+from gan_lib.gan.generators.discriminators import (
+    DISCRIMINATORS,
+    Discriminator,
+    DiscriminatorSizes,
+    PairDiscriminator,
+    ProjectionDiscriminator,
+    PublishedDiscriminator,
+)
 from gan_lib.gan.generators.layers import GeneratorSizes, conv3x3
 from gan_lib.gan.generators.variants import (
     GENERATORS,
@@ -17,6 +24,7 @@ from gan_lib.gan.generators.variants import (
 )
 
 __all__ = [
+    "DISCRIMINATORS",
     "GENERATORS",
     "Discriminator",
     "DiscriminatorSizes",
@@ -24,7 +32,9 @@ __all__ = [
     "Generator",
     "GeneratorSizes",
     "LSFTGenerator",
+    "PairDiscriminator",
     "ProjectionDiscriminator",
+    "PublishedDiscriminator",
     "conv3x3",
     "generator_recipe",
     "load_generator",

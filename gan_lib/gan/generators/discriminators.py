@@ -1,6 +1,11 @@
 """Discriminators: of pairs of image and map, and of images given their class.
 
-Every weight is spectrally normalised (Miyato et al., ICLR 2018), which keeps them from winning outright.
+Of pairs there are two, by name: ``spectral`` is small, strided, and every weight is spectrally normalised
+(Miyato et al., ICLR 2018), which keeps it from winning outright; ``published`` is that of arXiv 2301.08067.
+One of one's own is a registered subclass of :class:`PairDiscriminator` that takes the same sizes:
+
+    @DISCRIMINATORS.register("patches")
+    class PatchDiscriminator(PairDiscriminator): ...
 """
 
 from __future__ import annotations
@@ -12,7 +17,11 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from gan_lib.core.options import options
+from gan_lib.core.registry import Registry
 from gan_lib.gan.generators.layers import SLOPE, conv3x3, stem_conv
+
+DISCRIMINATORS: Registry[type[PairDiscriminator]] = Registry("discriminator")
+PLACES = 8  # a side, that the published dense layers read: what a 64 px image leaves
 
 
 @options
@@ -23,13 +32,32 @@ class DiscriminatorSizes:
     stem_stride: PositiveInt = 2
 
 
-class Discriminator(nn.Module):
+class PairDiscriminator(nn.Module):
     """Tells whether a map belongs to an image: real pairs hold the target map, fake ones a generated.
 
-    Two branches of residual blocks, one for the image and one for the map, are joined; two more
-    blocks and dense layers 32 -> 16 -> 1 follow. It returns logits: the published code ends in a
-    softmax over one unit, which is constantly 1 and cannot learn.
+    A kind sets two branches, one for the image and one for the map, what follows where they are joined, and
+    the dense layers. It returns logits: the published code ends in a softmax over one unit, which is
+    constantly 1 and cannot learn.
     """
+
+    image_branch: nn.Module
+    map_branch: nn.Module
+    joint: nn.Module
+    dense: nn.Module
+
+    def __init__(self, sizes: DiscriminatorSizes | None = None) -> None:
+        super().__init__()
+
+    def forward(self, images: Tensor, maps: Tensor) -> Tensor:
+        """Logits (B,) of pairs of images (B, 3, H, W) and maps (B, 1, H, W); positive means real."""
+        joined = torch.cat([self.image_branch(images), self.map_branch(maps)], dim=1)
+        logits: Tensor = self.dense(self.joint(joined))[:, 0]
+        return logits
+
+
+@DISCRIMINATORS.register("spectral")
+class Discriminator(PairDiscriminator):
+    """The default: strided residual blocks of spectrally normalised weights, dense 32 -> 16 -> 1."""
 
     def __init__(self, sizes: DiscriminatorSizes | None = None) -> None:
         super().__init__()
@@ -45,11 +73,72 @@ class Discriminator(nn.Module):
             spectral_norm(nn.Linear(32, 16)), nn.LeakyReLU(SLOPE), spectral_norm(nn.Linear(16, 1))
         )
 
-    def forward(self, images: Tensor, maps: Tensor) -> Tensor:
-        """Logits (B,) of pairs of images (B, 3, H, W) and maps (B, 1, H, W); positive means real."""
-        joined = torch.cat([self.image_branch(images), self.map_branch(maps)], dim=1)
-        logits: Tensor = self.dense(self.joint(joined))[:, 0]
-        return logits
+
+@DISCRIMINATORS.register("published")
+class PublishedDiscriminator(PairDiscriminator):
+    """The discriminator of arXiv 2301.08067: a residual stage a branch, two more, dense 32 -> 16 -> 1.
+
+        PublishedDiscriminator()(images, maps)    # (B,)
+
+    Its layers are those of the authors' code. Three things differ: the last unit is a logit and no softmax;
+    maps have one channel and not the three of a jet colour map (with ``map_channels=3`` the 1,122,209
+    parameters are the published ones); and where an image is not of 64 px, what is left of it is averaged to
+    the 8 x 8 places that 64 px leave, so that weights do not depend on the image's size.
+
+    Args:
+        sizes: by default as published, 64 channels and no stride in the first convolutions.
+        map_channels: of the maps.
+    """
+
+    def __init__(self, sizes: DiscriminatorSizes | None = None, map_channels: int = 1) -> None:
+        super().__init__()
+        sizes = sizes or DiscriminatorSizes(width=64, stem_stride=1)
+        width, last, stride = sizes.width, max(1, sizes.width // 2), sizes.stem_stride
+        self.image_branch = ResidualStage(3, width, stride)
+        self.map_branch = ResidualStage(map_channels, width, stride)
+        self.joint = nn.Sequential(
+            ResidualStage(2 * width, width),
+            ResidualStage(width, last),
+            nn.AdaptiveAvgPool2d(PLACES),
+            nn.Flatten(),
+        )
+        self.dense = nn.Sequential(
+            *(nn.Linear(last * PLACES**2, 32), nn.ReLU()),
+            *(nn.Linear(32, 16), nn.ReLU()),
+            nn.Linear(16, 1),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+
+
+class ResidualStage(nn.Module):
+    """Three groups of three 3x3 convolutions, each with its ReLU; the last two groups are residual.
+
+    The first group sets the width, and its first convolution has the stride; after the third, features and
+    residual are max-pooled, each on its own, so that the size is halved.
+    """
+
+    def __init__(self, width_in: int, width: int, stride: int = 1) -> None:
+        super().__init__()
+        self.first = _three(stem_conv(width_in, width, stride), width)
+        self.second, self.third = (_three(conv3x3(width, width), width) for _ in range(2))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', H / 2, W / 2), rounded up."""
+        features = self.first(features)
+        features = features + self.second(features)
+        # Ceil mode leaves something of a single row or column.
+        kept, added = (F.max_pool2d(own, 2, ceil_mode=True) for own in (features, self.third(features)))
+        return kept + added
+
+
+def _three(first: nn.Conv2d, width: int) -> nn.Sequential:
+    """A convolution and two more of 3x3, each with its ReLU."""
+    second, third = conv3x3(width, width), conv3x3(width, width)
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third, nn.ReLU())
 
 
 class DownBlock(nn.Module):

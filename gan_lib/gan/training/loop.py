@@ -18,7 +18,6 @@ import torch
 from lightning_fabric import Fabric
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gan_lib.core.capture import frozen
@@ -137,6 +136,16 @@ class GANState:
     def _parts(self) -> dict[str, Any]:
         return {name: part for name, part in vars(self).items() if hasattr(part, "load_state_dict")}
 
+    def set_rates(self, share: float) -> None:
+        """Set both learning rates to a share of what the schedule says."""
+        options = self.options
+        for optimizer, rate in (
+            (self.generator_optimizer, options.learning_rate),
+            (self.discriminator_optimizer, options.discriminator_learning_rate),
+        ):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * share
+
     def update(
         self,
         losses: dict[str, Tensor],
@@ -224,16 +233,10 @@ def train_gan(
         state.load(checkpoint, identity)
         # Rows that a kill left behind the checkpoint go.
         log = pd.read_csv(path, nrows=state.step, float_precision="round_trip").to_dict("records")
-    optimizers = [state.generator_optimizer]
-    if options.adversarial_weight > 0:
-        optimizers.append(state.discriminator_optimizer)
-    rates = [
-        LambdaLR(optimizer, lambda step: options.rate(step, total), last_epoch=state.step - 1)
-        for optimizer in optimizers
-    ]
     try:
         left = islice(_batches(count, options), state.step, total)
         for epoch, rows in progress(left, "training the GAN", total - state.step):
+            state.set_rates(options.rate(state.step, total))
             losses = step(rows)
             if validate is not None and ((state.step + 1) % validate_every == 0 or state.step + 1 == total):
                 losses["criterion"] = validate()
@@ -242,8 +245,6 @@ def train_gan(
                 raise FloatingPointError(f"step {state.step}: a loss is not finite: {losses}")
             log.append({"step": state.step, "epoch": epoch, **losses})
             state.step += 1
-            for rate in rates:
-                rate.step()
             if state.step % options.checkpoint_every == 0:
                 _write(log, path)  # it must reach as far as the checkpoint
                 state.save(checkpoint, identity)

@@ -19,7 +19,7 @@ from gan_lib.core.options import options
 from gan_lib.core.runtime import make_fabric
 from gan_lib.data import ImageSplit
 from gan_lib.gan.conditions import StoredConditions
-from gan_lib.gan.generators import Discriminator, Generator
+from gan_lib.gan.generators import Generator, PairDiscriminator
 from gan_lib.gan.objectives import saturation_loss
 from gan_lib.gan.training.loop import GANState, Schedule, train_gan
 
@@ -43,7 +43,7 @@ class TrainingOptions(Schedule):
 
 def train_supervised(
     generator: Generator,
-    discriminator: Discriminator,
+    discriminator: PairDiscriminator,
     images: ImageSplit,
     conditions: StoredConditions,
     folder: Path,
