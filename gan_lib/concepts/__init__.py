@@ -20,6 +20,7 @@ from gan_lib.concepts.layers import METHODS, HiddenLayer, LayerRelevance
 from gan_lib.concepts.nmf import nmf
 from gan_lib.concepts.prediction_test import prediction_scores, prediction_summary, prediction_test
 from gan_lib.concepts.prototypes import Places, PooledActivations, prototype_page
+from gan_lib.concepts.recognition import recognition_test
 
 __all__ = [
     "METHODS",
@@ -43,5 +44,6 @@ __all__ = [
     "prediction_summary",
     "prediction_test",
     "prototype_page",
+    "recognition_test",
     "weighted_activations",
 ]
