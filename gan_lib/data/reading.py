@@ -85,6 +85,19 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None, bits: int 
         raise UnreadableImageError(path, _reason(Path(path), error)) from error
 
 
+def read_cutout(path: str | Path, bits: int | None = None) -> Tensor:
+    """One image file with its opacity as a fourth channel, (4, H, W) uint8, at its own size.
+
+    Opaque where the file says nothing of it; otherwise as :func:`read_image`, with its errors.
+    """
+    try:
+        with Image.open(path) as image:
+            cutout = in_eight_bits(image, bits).convert("RGBA")
+            return torch.from_numpy(np.array(cutout)).permute(2, 0, 1)  # (4, H, W)
+    except Exception as error:
+        raise UnreadableImageError(path, _reason(Path(path), error)) from error
+
+
 def _reason(path: Path, error: Exception) -> str:
     """Why a file cannot be read, in words that do not name it again."""
     if path.is_dir():
