@@ -2,11 +2,13 @@
 
 from gan_lib.concepts.contrasting.by_hand import (
     CONTROLS,
+    STATES,
     Inserted,
     control_colour,
     free_places,
     insert_crop,
     insertion_table,
+    most_confused,
     scaled_crop,
 )
 from gan_lib.concepts.contrasting.evidence import (
@@ -30,6 +32,7 @@ from gan_lib.concepts.contrasting.shifting import (
 __all__ = [
     "CONTROLS",
     "PUBLISHED_OFFSETS",
+    "STATES",
     "Evidence",
     "Hyperplanes",
     "Inserted",
@@ -47,6 +50,7 @@ __all__ = [
     "insertion_table",
     "mark_reliance",
     "marks_found",
+    "most_confused",
     "reached_scores",
     "scaled_crop",
     "shifting_curves",

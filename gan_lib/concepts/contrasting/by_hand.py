@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan_lib.classifiers import Classifier
 from gan_lib.concepts.contrasting.insertion import paste
 from gan_lib.concepts.layers import probabilities
 from gan_lib.explainers import GradCAM
@@ -134,6 +133,25 @@ def insertion_table(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(made).drop(columns="p")
 
 
+def most_confused(probabilities: Tensor, labels: Tensor) -> tuple[int, int, float]:
+    """Which class gets the most probability on images of another: that class, the other one, and how much.
+
+    Counts of wrong predictions say little where a CNN is hardly ever wrong; the mean probability always tells
+    classes apart. Of several pairs with the same it is the first.
+
+    Args:
+        probabilities: (N, K).
+        labels: (N,) the images' classes, two or more; no other class is looked at.
+    """
+    classes = labels.unique()  # (C,), sorted
+    if len(classes) < 2:
+        raise ValueError(f"two classes or more can be confused, not {classes.tolist()}")
+    means = torch.stack([probabilities[labels == label].mean(0) for label in classes])[:, classes]  # (C, C)
+    means.fill_diagonal_(-1)
+    other, one = divmod(int(means.argmax()), len(classes))
+    return int(classes[one]), int(classes[other]), float(means[other, one])
+
+
 def free_places(evidence: Tensor, alpha: Tensor) -> Tensor:
     """Where a patch hides the least evidence (B, 1, H, W) of each image: left and top, (B, 2).
 
@@ -189,11 +207,12 @@ def control_colour(cnn: nn.Module, name: str = "black") -> tuple[float, float, f
         raise ValueError(f"a control is {' or '.join(CONTROLS)}, not {name!r}")
     if name == "black":
         return BLACK
-    if not isinstance(cnn, Classifier):
+    mean = getattr(cnn, "mean", None)  # of a gan_lib.Classifier
+    if not isinstance(mean, Tensor) or mean.numel() != 3:
         raise ValueError(
             "the mean colour is that of a Classifier's normalisation: wrap the CNN, or give a colour"
         )
-    red, green, blue = cnn.mean.flatten().tolist()
+    red, green, blue = mean.flatten().tolist()
     return red, green, blue
 
 
