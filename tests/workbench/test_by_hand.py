@@ -56,7 +56,7 @@ def test_the_most_confused_by_hand():
 
 @pytest.fixture
 def marked(tmp_path):
-    """Three classes of photographs with a square of their colour; the third's images have some green too."""
+    """Three classes of photographs with a square of their colour; green ones have a little blue, blue ones some green."""
     profiles = tmp_path / "notebooks/profiles"
     profiles.mkdir(parents=True)
     (profiles / "marked.yaml").write_text(RECIPE)
@@ -68,8 +68,8 @@ def marked(tmp_path):
             for number in range(count):
                 pixels = np.zeros((32, 32, 3), dtype=np.uint8)
                 pixels[: 16 if label else 20, :16, label] = 200 + 5 * number
-                if label == 2:
-                    pixels[24:, 24:, 1] = 255
+                if label:
+                    pixels[24:, 24:, 3 - label] = (60, 255)[label - 1]
                 Image.fromarray(pixels).save(folder / f"{number}.png")
     return Workbench("test", "marked", {}, Places.of(tmp_path))
 
