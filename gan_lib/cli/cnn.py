@@ -67,13 +67,14 @@ class AskedCNN:
     select: str | None
     span: str | None
     device: str
+    names_option: str = "--classes"  # what its classes are named by
 
     def __post_init__(self) -> None:
         self._parsed()
 
     def _parsed(self) -> dict[str, object]:
         return {
-            "class_names": values.class_names(self.classes),
+            "class_names": values.class_names(self.classes, self.names_option),
             "image_size": values.image_size(self.image_size),
             "mean": values.three_numbers(self.mean, "--mean"),
             "std": values.three_numbers(self.std, "--std", above=0),

@@ -11,7 +11,7 @@ from gan_lib.cli.problems import InputError, given
 LARGEST = 8192  # pixels of a side
 
 
-def class_names(text: str | None) -> tuple[str, ...] | None:
+def class_names(text: str | None, option: str = "--classes") -> tuple[str, ...] | None:
     """Names of classes, in the order of the CNN's outputs: a file with one a line, or ``a,b,c``.
 
     Raises:
@@ -22,19 +22,36 @@ def class_names(text: str | None) -> tuple[str, ...] | None:
     path = Path(text).expanduser()
     looks_like_file = "," not in text and (path.suffix or len(path.parts) > 1)
     if path.is_dir() or (looks_like_file and not path.is_file()):
-        raise InputError(f"--classes {text}: there is no such file; give one name a line, or a,b,c")
+        raise InputError(f"{option} {text}: there is no such file; give one name a line, or a,b,c")
     if path.is_file():
-        with given("--classes", text):
+        with given(option, text):
             names = [line.strip() for line in path.read_text("utf-8-sig").rstrip().split("\n")]
     else:
         names = [name.strip() for name in text.split(",")]
     if not any(names):
-        raise InputError(f"--classes {text!r}: there are no names")
+        raise InputError(f"{option} {text!r}: there are no names")
     if "" in names:
-        raise InputError(f"--classes {text}: name {names.index('') + 1} of {len(names)} is empty")
+        raise InputError(f"{option} {text}: name {names.index('') + 1} of {len(names)} is empty")
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError(f"--classes {text}: names appear twice: {', '.join(twice[:5])}")
+        raise InputError(f"{option} {text}: names appear twice: {', '.join(twice[:5])}")
     return tuple(names)
+
+
+def two_classes(text: str) -> tuple[str, str]:
+    """Two names or numbers of ``A,B``; anything else raises :class:`InputError`."""
+    names = [name.strip() for name in text.split(",")]
+    if len(names) != 2 or not all(names):
+        raise InputError(f"--classes {text}: give two classes, A,B, by name or number")
+    return names[0], names[1]
+
+
+def point(text: str | None, option: str) -> tuple[int, int] | None:
+    """Two whole numbers from 0 on of ``X,Y``; anything else raises :class:`InputError`."""
+    if text is None:
+        return None
+    if not (found := re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", text, re.ASCII)):
+        raise InputError(f"{option} {text}: give pixels from the left and from the top, for instance 20,40")
+    return int(found[1]), int(found[2])
 
 
 def image_size(text: str | None) -> tuple[int, int] | None:

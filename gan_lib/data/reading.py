@@ -62,8 +62,8 @@ def read_images(images: Any, size: int | tuple[int, int], bits: int | None = Non
         return torch.stack(list(pool.map(read, pictures)))  # (N, 3, H, W)
 
 
-def read_image(path: str | Path, size: tuple[int, int], bits: int | None = None) -> Tensor:
-    """One image file as (3, H, W) uint8, cropped about its centre and resized.
+def read_image(path: str | Path, size: tuple[int, int] | None = None, bits: int | None = None) -> Tensor:
+    """One image file as (3, H, W) uint8, cropped about its centre and resized; without a size as it is.
 
     Images are turned upright as their EXIF data say; transparency is left out; of an animation the first
     frame is read, of several pages the first. Whole numbers of 16 bits are scaled to 8, floating point
@@ -82,6 +82,19 @@ def read_image(path: str | Path, size: tuple[int, int], bits: int | None = None)
         with Image.open(path) as image:
             return _fitted(_as_rgb(image, bits), size)
     except Exception as error:  # damaged files make Pillow raise errors of many kinds
+        raise UnreadableImageError(path, _reason(Path(path), error)) from error
+
+
+def read_cutout(path: str | Path, bits: int | None = None) -> Tensor:
+    """One image file with its opacity as a fourth channel, (4, H, W) uint8, at its own size.
+
+    Opaque where the file says nothing of it; otherwise as :func:`read_image`, with its errors.
+    """
+    try:
+        with Image.open(path) as image:
+            cutout = in_eight_bits(image, bits).convert("RGBA")
+            return torch.from_numpy(np.array(cutout)).permute(2, 0, 1)  # (4, H, W)
+    except Exception as error:
         raise UnreadableImageError(path, _reason(Path(path), error)) from error
 
 
@@ -221,7 +234,9 @@ def _as_rgb(image: Image.Image, bits: int | None) -> Image.Image:
     return upright.convert("RGB")
 
 
-def _fitted(image: Image.Image, size: tuple[int, int]) -> Tensor:
-    """An RGB image as (3, H, W) uint8."""
-    fitted = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BILINEAR)
+def _fitted(image: Image.Image, size: tuple[int, int] | None) -> Tensor:
+    """An RGB image as (3, H, W) uint8, at its own size where none is given."""
+    fitted = image
+    if size is not None:
+        fitted = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(fitted)).permute(2, 0, 1)  # (3, H, W)

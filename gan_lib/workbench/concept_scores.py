@@ -63,10 +63,12 @@ def concept_scores(subject: Subject) -> Tables:
 
 
 def contrast_parts(subject: Subject) -> tuple[concepts.LayerRelevance, Any, contrasting.Hyperplanes]:
-    """Relevance in the layer, the evidence of every class by it, and hyperplanes between all of them."""
+    """Relevance in the layer, the evidence of the concepts' classes by it, and hyperplanes between them."""
     recipe, train = subject.recipe, (subject.data.train, subject.predictions("train"))
     relevance = concepts.LayerRelevance(hidden_layer(subject), recipe.contrasting.relevance, samples=0)
-    counts: Any = (range(len(subject.names)), recipe.concepts.images_per_class, recipe.seed)
+    own = recipe.concepts
+    classes = range(len(subject.names)) if own.classes is None else own.classes
+    counts: Any = (classes, own.images_per_class, recipe.seed)
     evidence = contrasting.gather_evidence(relevance, *train, *counts)
     vectors = {label: own.vectors for label, own in evidence.items()}
     return relevance, evidence, contrasting.Hyperplanes(vectors, recipe.contrasting.strength)

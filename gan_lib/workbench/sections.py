@@ -284,6 +284,7 @@ class ContrastRecipe:
     shift_draws: PositiveInt = 2  # random directions a pair
     shifted_images: PositiveInt = 4  # per pair of classes and CNN
     inserted_images: PositiveInt = 8  # per class and CNN
+    by_hand_images: NonNegativeInt = 0  # into which a crop is pasted by hand; with 0 it is left out
     cell_candidates: PositiveInt = 40  # nearest cells to choose from
     decoder_images: PositiveInt = 1000  # of concepts drawn as pictures
     decoder_epochs: PositiveInt = 2

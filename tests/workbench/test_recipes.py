@@ -256,6 +256,7 @@ ZERO_WILL_DO = {
     *("evidence.detail", "universal.warmup_steps"),
     *("supervised.warmup_steps", "contrastive.warmup_steps", "judge.explained_again", "judge.noisy_images"),
     *("relevance.planted_place", "concepts.noise_copies", "concepts.shown", "contrasting.pair"),
+    "contrasting.by_hand_images",
     *("inversion.second.halved_every", "inversion.settled_images", "explorer.rival"),
     *("study.forward_questions", "study.attention_checks"),
 }

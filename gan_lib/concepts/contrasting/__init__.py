@@ -1,5 +1,16 @@
 """Contrasting two classes: what speaks for this one rather than that one, and does it?"""
 
+from gan_lib.concepts.contrasting.by_hand import (
+    CONTROLS,
+    STATES,
+    Inserted,
+    control_colour,
+    free_places,
+    insert_crop,
+    insertion_table,
+    most_confused,
+    scaled_crop,
+)
 from gan_lib.concepts.contrasting.evidence import (
     Evidence,
     contrasting_concepts,
@@ -19,20 +30,29 @@ from gan_lib.concepts.contrasting.shifting import (
 )
 
 __all__ = [
+    "CONTROLS",
     "PUBLISHED_OFFSETS",
+    "STATES",
     "Evidence",
     "Hyperplanes",
+    "Inserted",
     "carried_marks",
     "contrasting_concepts",
+    "control_colour",
     "distance_maps",
+    "free_places",
     "gather_evidence",
     "held_out_accuracy",
+    "insert_crop",
     "inserted_page",
     "insertion_round",
     "insertion_scores",
+    "insertion_table",
     "mark_reliance",
     "marks_found",
+    "most_confused",
     "reached_scores",
+    "scaled_crop",
     "shifting_curves",
     "shifting_scores",
     "shifting_test",

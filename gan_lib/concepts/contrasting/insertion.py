@@ -151,9 +151,13 @@ def freest(relevance: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.stack(means, 1).argmin(1)
 
 
-def paste(images: Tensor, patches: Tensor, boxes: Tensor) -> Tensor:
-    """Images (B, 3, H, W) with a patch (B, 3, h, w) each, in a box (B, 4) of its size."""
+def paste(images: Tensor, patches: Tensor, boxes: Tensor, alpha: Tensor | None = None) -> Tensor:
+    """Images (B, 3, H, W) with a patch (B, 3, h, w) each, in a box (B, 4) of its size.
+
+    ``alpha`` (1, h, w) in [0, 1] is how much of a patch is seen, instead of the image below it.
+    """
     made = images.clone()
     for picture, patch, (left, top, right, bottom) in zip(made, patches, boxes.tolist(), strict=True):
-        picture[:, top:bottom, left:right] = patch
+        below = picture[:, top:bottom, left:right]
+        picture[:, top:bottom, left:right] = patch if alpha is None else torch.lerp(below, patch, alpha)
     return made
