@@ -15,7 +15,7 @@ from gan_lib.concepts.bank import (
     weighted_activations,
 )
 from gan_lib.concepts.concepts import Concepts
-from gan_lib.concepts.drawing import Drawn, FeatureVisualisation
+from gan_lib.concepts.drawing import Drawn, FeatureVisualisation, concept_score
 from gan_lib.concepts.layers import METHODS, HiddenLayer, LayerRelevance
 from gan_lib.concepts.nmf import nmf
 from gan_lib.concepts.prediction_test import prediction_scores, prediction_summary, prediction_test
@@ -33,6 +33,7 @@ __all__ = [
     "Places",
     "PooledActivations",
     "concept_maps",
+    "concept_score",
     "first_there",
     "how_many",
     "importance",

@@ -142,7 +142,7 @@ def draw(
     """Pictures that a score grows for, by ascent on the phases of their waves.
 
         classes = torch.tensor([3, 8])
-        drawn = draw(lambda pictures, which: cnn(pictures).gather(1, classes[which][:, None])[:, 0], 2, spectrum)
+        draw(lambda pictures, which: cnn(pictures).gather(1, classes[which][:, None])[:, 0], 2, spectrum)
 
     Before every step some crops of each picture, half of its side or more, are enlarged to its size, and a
     little noise is added to them: what shows only in one place and at one size is not worth drawing. All
@@ -219,7 +219,12 @@ class FeatureVisualisation:
     """
 
     def __init__(
-        self, hidden: HiddenLayer, images: Tensor | ImageSplit, steps: int = 256, crops: int = 6, seed: int = 0
+        self,
+        hidden: HiddenLayer,
+        images: Tensor | ImageSplit,
+        steps: int = 256,
+        crops: int = 6,
+        seed: int = 0,
     ) -> None:
         split = ImageSplit.of(images)
         positive(images=len(split), crops=crops)
@@ -295,7 +300,7 @@ def _offset(score: Score, first: int, pictures: Tensor, which: Tensor) -> Tensor
 
 
 def concept_score(activations: Tensor, vectors: Tensor, typical: Tensor) -> Tensor:
-    """How far activations (B, C, h, w) move from the typical ones (C,) along vectors (B, C), and how straight.
+    """How far activations (B, C, h, w) move from typical ones (C,) along vectors (B, C), and how straight.
 
     The mean activation over places, less the typical one, is multiplied with the vector, and with the squared
     cosine between the two (Carter et al., "Activation Atlas", Distill 2019): without the cosine other

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -13,7 +14,17 @@ from gan_lib.workbench.cohort import Cohort
 from gan_lib.workbench.concept_scores import hidden_layer
 from gan_lib.workbench.subject import Subject
 
-Pictures = dict[str, Tensor]  # by what they are: (K, 3, H, W)
+
+class DrawnClasses(NamedTuple):
+    """A picture for each class.
+
+    Attributes:
+        classes: K numbers.
+        pictures: by what they are, (K, 3, H, W) in [0, 1].
+    """
+
+    classes: list[int]
+    pictures: dict[str, Tensor]
 
 
 def drawing_of(subject: Subject, steps: int | None = None) -> concepts.FeatureVisualisation:
@@ -29,28 +40,27 @@ def drawing_of(subject: Subject, steps: int | None = None) -> concepts.FeatureVi
     )
 
 
-def drawn_pictures(subject: Subject, classes: Sequence[int]) -> Pictures:
-    """Of classes that have concepts: the most used concept ``drawn``, and as a control the picture that
-    drawing begins with, whose phases are ``random``."""
+def drawn_classes(subject: Subject) -> DrawnClasses:
+    """Of every class that has concepts: the most used one ``drawn``, and as a control the picture that
+    drawing begins with, whose phases are random."""
     own = subject.recipe.concepts
     relevance = concepts.LayerRelevance(hidden_layer(subject), own.relevance, own.noise_copies)
-    basis = subject.concepts(relevance).basis
-    vectors = torch.stack([basis[label][0] for label in classes])  # (K, C)
-    return {
-        "drawn": drawing_of(subject).concepts(vectors).pictures,
-        "random phases": drawing_of(subject, steps=0).concepts(vectors).pictures,
-    }
+    bank = subject.concepts(relevance)
+    vectors = torch.stack([bank.basis[label][0] for label in bank.classes])  # (K, C)
+    begun = drawing_of(subject, steps=0).concepts(vectors).pictures
+    return DrawnClasses(
+        bank.classes, {"drawn": drawing_of(subject).concepts(vectors).pictures, "random phases": begun}
+    )
 
 
 def recognised(
-    cohort: Cohort, drawn: Mapping[int, Pictures], classes: Sequence[int], judges: Mapping[str, Subject]
+    cohort: Cohort, drawn: Mapping[int, DrawnClasses], judges: Mapping[str, Subject]
 ) -> pd.DataFrame:
     """Pictures of every CNN shown to all others, and to further judges that are of other weights.
 
     Args:
         cohort: the CNNs.
-        drawn: by seed, pictures as of :func:`drawn_pictures`.
-        classes: of the pictures (K,).
+        drawn: by seed, what its CNN drew (:func:`drawn_classes`).
         judges: further CNNs, by name.
 
     Returns:
@@ -59,7 +69,7 @@ def recognised(
         (:func:`gan_lib.concepts.recognition_test`); ready for :func:`gan_lib.metrics.summarise`.
     """
     tables = {}
-    for seed, pictures in drawn.items():
+    for seed, (classes, pictures) in drawn.items():
         others = {f"seed {other}": own.cnn for other, own in cohort.items() if other != seed}
         others |= {name: own.cnn for name, own in judges.items()}
         parts = []

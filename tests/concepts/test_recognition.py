@@ -42,7 +42,7 @@ def test_several_pictures_of_a_class():
 def test_what_cannot_be_judged_is_refused():
     judge, pictures = {"one": Fixed([0.0, 1.0])}, torch.rand(1, 3, 8, 8)
     for judges, given, classes in (({}, pictures, [0]), (judge, pictures, [0, 1]), (judge, pictures[:0], [])):
-        with pytest.raises(ValueError, match="judges, .* pictures and .* classes"):
+        with pytest.raises(ValueError, match=r"judges, .* pictures and .* classes"):
             recognition_test(judges, given, classes)
     for classes in ([2], [-1]):
         with pytest.raises(ValueError, match="classes 0 to 1"):
