@@ -15,20 +15,25 @@ from gan_lib.concepts.bank import (
     weighted_activations,
 )
 from gan_lib.concepts.concepts import Concepts
+from gan_lib.concepts.drawing import Drawn, FeatureVisualisation, concept_score
 from gan_lib.concepts.layers import METHODS, HiddenLayer, LayerRelevance
 from gan_lib.concepts.nmf import nmf
 from gan_lib.concepts.prediction_test import prediction_scores, prediction_summary, prediction_test
 from gan_lib.concepts.prototypes import Places, PooledActivations, prototype_page
+from gan_lib.concepts.recognition import recognition_test
 
 __all__ = [
     "METHODS",
     "ConceptBank",
     "Concepts",
+    "Drawn",
+    "FeatureVisualisation",
     "HiddenLayer",
     "LayerRelevance",
     "Places",
     "PooledActivations",
     "concept_maps",
+    "concept_score",
     "first_there",
     "how_many",
     "importance",
@@ -40,5 +45,6 @@ __all__ = [
     "prediction_summary",
     "prediction_test",
     "prototype_page",
+    "recognition_test",
     "weighted_activations",
 ]
