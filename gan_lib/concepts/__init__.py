@@ -17,10 +17,11 @@ from gan_lib.concepts.bank import (
 from gan_lib.concepts.concepts import Concepts
 from gan_lib.concepts.layers import METHODS, HiddenLayer, LayerRelevance
 from gan_lib.concepts.nmf import nmf
-from gan_lib.concepts.prediction_test import prediction_scores, prediction_summary, prediction_test
-from gan_lib.concepts.prototypes import Places, PooledActivations, prototype_page
+from gan_lib.concepts.prediction_test import FORMS, prediction_scores, prediction_summary, prediction_test
+from gan_lib.concepts.prototypes import Places, PooledActivations, prototype_page, published_page
 
 __all__ = [
+    "FORMS",
     "METHODS",
     "ConceptBank",
     "Concepts",
@@ -40,5 +41,6 @@ __all__ = [
     "prediction_summary",
     "prediction_test",
     "prototype_page",
+    "published_page",
     "weighted_activations",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -222,3 +222,30 @@ def prototype_page(
         "captions": {"cut from": [titles[row] if row >= 0 else "none" for row in first.tolist()]},
         "frames": {"cut from": pooled.boxes(best.place[:, 0].clamp(min=0))},
     }
+
+
+def published_page(
+    pooled: PooledActivations, basis: Tensor, others: Mapping[str, Tensor], titles: Sequence[str]
+) -> dict[str, Any]:
+    """A class's concepts as arXiv 2502.03422 shows them (figure 1), as arguments of
+    :func:`gan_lib.figures.map_grid`.
+
+    A row per concept. Left its prototype, the nearest cell of all images; then, for each group of images, the
+    nearest cell among them, and the whole image that it was cut from, framed.
+
+    Args:
+        pooled: activations of N images.
+        basis: (k, C).
+        others: groups of images by heading, (N,) bool each: those that are not predicted as the class.
+        titles: N words, what the images are called.
+    """
+    columns = {"prototype": pooled.crops(pooled.nearest(basis))[:, 0]}
+    captions, frames = {}, {}
+    for heading, allowed in others.items():
+        found = pooled.nearest(basis, 1, allowed)
+        image, whole = found.image[:, 0], f"{heading}: cut from"
+        columns[heading] = pooled.crops(found)[:, 0]
+        columns[whole] = pooled.split.batch(image.clamp(min=0)).images * (image >= 0)[:, None, None, None]
+        captions[whole] = [titles[row] if row >= 0 else "none" for row in image.tolist()]
+        frames[whole] = pooled.boxes(found.place[:, 0].clamp(min=0))
+    return {"columns": columns, "captions": captions, "frames": frames}
