@@ -3,7 +3,7 @@
 What takes long to import, torch first of all, is imported by the commands, when they run.
 """
 
-from gan_lib.cli import explain, project, report
+from gan_lib.cli import concepts, explain, project, report
 from gan_lib.cli.base import app
 
-__all__ = ["app", "explain", "project", "report"]
+__all__ = ["app", "concepts", "explain", "project", "report"]

@@ -18,7 +18,13 @@ from gan_lib.concepts.concepts import Concepts
 from gan_lib.concepts.layers import METHODS, HiddenLayer, LayerRelevance
 from gan_lib.concepts.nmf import nmf
 from gan_lib.concepts.prediction_test import FORMS, prediction_scores, prediction_summary, prediction_test
-from gan_lib.concepts.prototypes import Places, PooledActivations, prototype_page, published_page
+from gan_lib.concepts.prototypes import (
+    Places,
+    PooledActivations,
+    pooled_vectors,
+    prototype_page,
+    published_page,
+)
 
 __all__ = [
     "FORMS",
@@ -36,6 +42,7 @@ __all__ = [
     "importance_table",
     "learn_concepts",
     "nmf",
+    "pooled_vectors",
     "predicted_images",
     "prediction_scores",
     "prediction_summary",
