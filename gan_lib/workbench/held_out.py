@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -83,7 +84,7 @@ def run_prediction_test(sweep: Sweep, bench: Workbench) -> Tables:
     }
 
 
-def _labels(setting: Setting, subject: Subject) -> dict[str, object]:
+def _labels(setting: Setting, subject: Subject) -> dict[str, Any]:
     hidden = hidden_layer(subject)
     recipe = subject.recipe.concepts
     rows, columns = (
@@ -125,11 +126,18 @@ def _scores(
 ) -> pd.DataFrame:
     """Scores of the classes, of concepts from one seed's start; from the store where they are there."""
     own, bank = subject.recipe.concepts, _bank(subject, seed)
-    asked = {"crops": own.crop_counts, "candidates": own.crop_candidates, "runs": runs}
+    asked: dict[str, Any] = {"crops": own.crop_counts, "candidates": own.crop_candidates, "runs": runs}
 
     def make(folder: Path) -> None:
         tests, _ = concepts.prediction_test(
-            bank, pooled(), subject.predictions(), *asked.values(), seed=seed, forms=concepts.FORMS
+            bank,
+            pooled(),
+            subject.predictions(),
+            own.crop_counts,
+            own.crop_candidates,
+            runs,
+            seed,
+            concepts.FORMS,
         )
         concepts.prediction_scores(tests).to_csv(folder / "scores.csv", index=False)
 
@@ -154,7 +162,8 @@ def held_out_summary(classes: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for key, own in classes.groupby(LABELS, sort=False):
         made = concepts.prediction_summary(own.drop(columns=LABELS))
-        parts.append(made.assign(**dict(zip(LABELS, key, strict=True))))
+        labels: Any = dict(zip(LABELS, key, strict=True))
+        parts.append(made.assign(**labels))
     for depth, own in classes.groupby("depth", sort=False):
         if own["network"].nunique() > 1:
             image = own["network"] + "/" + own["layer"] + "/" + own["image"].astype(str)
@@ -199,7 +208,7 @@ def _draw(
     counts, forms = subject.recipe.concepts.crop_counts, concepts.FORMS
     tests, montages = concepts.prediction_test(bank, pooled, table, counts, runs=1, seed=seed, forms=forms)
     own = tests[tests["method"] == SOURCES[0]]
-    titles = own["prediction"].map(dict(enumerate(names))).groupby(own["form"]).apply(list).to_dict()
+    titles: Any = own["prediction"].map(dict(enumerate(names))).groupby(own["form"]).apply(list).to_dict()
     figure = map_grid(montages, [names[one] for one in bank.classes], colour_bar=False, captions=titles)
     caption = f"{cnn}: what it is shown in the held-out prediction test, and what it predicts"
     bench.figures.save_figure(figure, f"montages_{file}", caption)

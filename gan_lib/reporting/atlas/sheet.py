@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pandas as pd
@@ -13,12 +14,13 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from gan_lib.core.storage import atomic_path
+from gan_lib.core.storage import Rows, atomic_path
 from gan_lib.reporting.atlas.stages import AMONG
 
 SIDE, GAP, BETWEEN = 88, 3, 20  # pixels of a crop, between crops, between blocks of them
 MARGIN, CAPTION, LABEL, HEAD, NOTE = 16, 15, 96, 62, 22
 PAPER, INK, QUIET, FRAME = "#ffffff", "#1d2125", "#59616a", "#d1342f"
+Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 QUALITY, THUMB = 75, 64
 HEADS = ("prototypes", "from images not predicted as the class", "the images these were cut from")
 
@@ -41,6 +43,15 @@ class Sheet:
     labels: Sequence[str]
     crops: pd.DataFrame
     count: int
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The crops, one after the other."""
+        made: Any = self.crops.to_dict("records")
+        return list(made)
+
+
+def _box(row: Mapping[str, Any]) -> Box:
+    return row["left"], row["top"], row["right"], row["bottom"]
 
 
 @cache
@@ -83,16 +94,16 @@ def draw_sheet(sheet: Sheet, pictures: Mapping[int, Tensor], path: Path, thumb: 
     for concept, label in enumerate(sheet.labels):
         top = MARGIN + HEAD + concept * high
         pen.multiline_text((MARGIN, top), label, INK, _font(11), spacing=5)
-    for row in sheet.crops.itertuples():
-        corner = (row.left, row.top, row.right, row.bottom)
-        across, down = (row.rank % columns) * (SIDE + GAP), (row.rank // columns) * pitch
-        left = MARGIN + LABEL + across + AMONG.index(row.among) * (block + BETWEEN)
-        top = MARGIN + HEAD + row.concept * high + down
-        page.paste(_cut(opened[row.image], corner), (left, top))
-        if row.among == AMONG[1]:
+    for row in sheet.rows():
+        picture, box = opened[row["image"]], _box(row)
+        across, down = (row["rank"] % columns) * (SIDE + GAP), (row["rank"] // columns) * pitch
+        left = MARGIN + LABEL + across + AMONG.index(row["among"]) * (block + BETWEEN)
+        top = MARGIN + HEAD + row["concept"] * high + down
+        page.paste(_cut(picture, box), (left, top))
+        if row["among"] == AMONG[1]:
             left += block + BETWEEN
-            page.paste(_framed(opened[row.image], corner), (left, top))
-            pen.text((left, top + SIDE + 1), _fitting(row.said, _font(9), SIDE), QUIET, _font(9))
+            page.paste(_framed(picture, box), (left, top))
+            pen.text((left, top + SIDE + 1), _fitting(row["said"], _font(9), SIDE), QUIET, _font(9))
     if sheet.note:
         text = _fitting(sheet.note, _font(11), inner)
         pen.text((MARGIN, height - MARGIN - 12), text, QUIET, _font(11))
@@ -100,11 +111,11 @@ def draw_sheet(sheet: Sheet, pictures: Mapping[int, Tensor], path: Path, thumb: 
     _save(_strip(sheet, opened), thumb)
 
 
-def _cut(picture: Image.Image, box: tuple[float, float, float, float], side: int = SIDE) -> Image.Image:
+def _cut(picture: Image.Image, box: Box, side: int = SIDE) -> Image.Image:
     return picture.resize((side, side), Image.Resampling.BICUBIC, box)
 
 
-def _framed(picture: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
+def _framed(picture: Image.Image, box: Box) -> Image.Image:
     """The whole image as a square, and where the crop lies in it."""
     small = picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     scale = [SIDE / picture.width, SIDE / picture.height] * 2
@@ -116,10 +127,9 @@ def _framed(picture: Image.Image, box: tuple[float, float, float, float]) -> Ima
 def _strip(sheet: Sheet, opened: Mapping[int, Image.Image]) -> Image.Image:
     """The first prototype of every concept, side by side."""
     strip = Image.new("RGB", (len(sheet.labels) * THUMB, THUMB), PAPER)
-    for row in sheet.crops.itertuples():
-        if row.among == AMONG[0] and row.rank == 0:
-            corner = (row.left, row.top, row.right, row.bottom)
-            strip.paste(_cut(opened[row.image], corner, THUMB), (row.concept * THUMB, 0))
+    for row in sheet.rows():
+        if row["among"] == AMONG[0] and row["rank"] == 0:
+            strip.paste(_cut(opened[row["image"]], _box(row), THUMB), (row["concept"] * THUMB, 0))
     return strip
 
 
@@ -128,7 +138,7 @@ def _save(picture: Image.Image, path: Path) -> None:
         picture.save(temporary, format="JPEG", quality=QUALITY, optimize=True)
 
 
-def pictures_of(images: torch.utils.data.Dataset | Tensor, rows: Sequence[int]) -> dict[int, Tensor]:
+def pictures_of(images: Rows, rows: Sequence[int]) -> dict[int, Tensor]:
     """Images by row, each read once."""
     once = sorted(set(rows))
     return dict(zip(once, images[torch.tensor(once, dtype=torch.long)], strict=True))
