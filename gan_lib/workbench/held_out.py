@@ -46,8 +46,13 @@ class HeldOutOptions:
     runs: int = 3
     shown: dict[str, int] | None = None
     drawn: str = ""
-    published: dict[str, tuple[int, int]] | None = None
+    published: dict[str, list[int] | tuple[int, ...]] | None = None
     published_as: str = "published"
+
+    def __post_init__(self) -> None:
+        for form, counts in (self.published or {}).items():
+            if len(counts) != 2 or not 0 <= counts[0] <= counts[1] or counts[1] < 2:
+                raise ValueError(f"published, {form}: how many won of how many, not {list(counts)}")
 
 
 @SWEEPS.register("prediction_test")
