@@ -185,6 +185,8 @@ def test_an_atlas_shows_what_was_found(cnn, photos, tmp_path):
             found = pooled.nearest(basis[f"{label:04d}"], 2, allowed)
             own = table[(table["class"] == label) & (table["among"] == among)]
             assert own["similarity"].tolist() == pytest.approx(found.similarity.flatten().tolist(), abs=1e-5)
+            assert own["concept"].tolist() == [1, 1, 2, 2]
+            assert own["rank"].tolist() == [1, 2, 1, 2]
             corners = pooled.boxes(found.place.flatten())
             assert own[["left", "top", "right", "bottom"]].to_numpy().tolist() == corners.tolist()
             if allowed is not None:
