@@ -65,13 +65,14 @@ def prediction_test(
     positive(crops=min(crop_counts, default=0), candidates=min(candidates, default=0), runs=runs)
     positive(forms=len(forms))
     tables, pictures = [], {}
+    known: dict[tuple[object, ...], Places] = {}
     for crops, count, of, source in itertools.product(crop_counts, candidates, forms, SOURCES):
         if (source == SOURCES[1] and count > 1) or (source == SOURCES[2] and len(bank.classes) == 1):
             continue
         form = f"{crops} crops{'' if of == FORMS[0] else f', {of}'}"
         chosen = f", best of {count}" if count > 1 else ""
         for run in range(1 if source == SOURCES[0] else runs):
-            found = chosen_crops(bank, pooled, predictions, crops, of, source, seed + run, count)
+            found = chosen_crops(bank, pooled, predictions, crops, of, source, seed + run, count, known)
             made = montage(pooled.crops(found), pooled.split.image_size)
             table = _predicted(pooled, made, bank.classes)
             tables.append(table.assign(method=f"{source}{chosen}", form=form, seed=run))
@@ -89,8 +90,11 @@ def chosen_crops(
     source: str = SOURCES[0],
     seed: int = 0,
     candidates: int = 1,
+    known: dict[tuple[object, ...], Places] | None = None,
 ) -> Places:
     """The crops (K, crops) of one :func:`prediction_test`: of each concept in turn, the best ones first.
+
+    ``known`` are searches of the same concepts through the same images, which serve several counts of crops.
 
     Raises: a ValueError as :func:`prediction_test`.
     """
@@ -102,9 +106,12 @@ def chosen_crops(
     if source == SOURCES[2]:
         vectors = vectors[_others(count, seed)]
     rounds = -(-crops // components)
-    find = pooled.best if candidates > 1 else pooled.nearest
-    own = allowed.repeat_interleave(components, 0)  # (K * k, N)
-    found = find(vectors.flatten(0, 1), max(rounds, candidates), own)
+    known, key = ({} if known is None else known), (form, source, seed, max(rounds, candidates), candidates)
+    if key not in known:
+        find = pooled.best if candidates > 1 else pooled.nearest
+        own = allowed.repeat_interleave(components, 0)  # (K * k, N)
+        known[key] = find(vectors.flatten(0, 1), max(rounds, candidates), own)
+    found = known[key]
 
     def in_turn(value: Tensor) -> Tensor:
         return value[:, :rounds].unflatten(0, (-1, components)).mT.flatten(1)[:, :crops]

@@ -170,3 +170,15 @@ def test_every_form_is_tested_and_the_summary_has_the_mean(coloured):
     single = ConceptBank({0: torch.eye(3)[[0]]}, pd.DataFrame())
     tests, _ = prediction_test(single, pooled, table)
     assert set(tests["method"]) == {"prototypes", "random crops"}, "there is no other class"
+
+
+def test_one_search_serves_several_counts_of_crops(coloured, monkeypatch):
+    bank, pooled, table = coloured
+    bank = ConceptBank({0: torch.eye(3)[:2], 1: torch.eye(3)[1:]}, pd.DataFrame())
+    apart = [prediction_test(bank, pooled, table, [crops], runs=1)[0] for crops in (1, 2, 4)]
+    searches, real = [], pooled.nearest
+    monkeypatch.setattr(pooled, "nearest", lambda *given: searches.append(given[1]) or real(*given))
+    together, _ = prediction_test(bank, pooled, table, [1, 2, 4], runs=1)
+    # One and two crops take one prototype of each concept, four take two: of two forms and two sources.
+    assert sorted(searches) == [1, 1, 1, 1, 2, 2, 2, 2]
+    pd.testing.assert_frame_equal(together, pd.concat(apart, ignore_index=True))

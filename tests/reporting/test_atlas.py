@@ -217,6 +217,7 @@ def test_an_interrupted_atlas_goes_on_and_ends_the_same(cnn, photos, tmp_path, m
     monkeypatch.setattr(stages, "SEARCHED", 2)
     made(cnn, photos, tmp_path / "whole")
     whole = fingerprint(tmp_path / "whole")
+    assert not any(".partial" in name or ".tmp" in name for name in whole)
     step = 0
     real = os.replace
 
