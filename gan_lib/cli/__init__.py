@@ -3,7 +3,7 @@
 What takes long to import, torch first of all, is imported by the commands, when they run.
 """
 
-from gan_lib.cli import explain, insert, project, report
+from gan_lib.cli import concepts, explain, insert, project, report
 from gan_lib.cli.base import app
 
-__all__ = ["app", "explain", "insert", "project", "report"]
+__all__ = ["app", "concepts", "explain", "insert", "project", "report"]

@@ -18,11 +18,18 @@ from gan_lib.concepts.concepts import Concepts
 from gan_lib.concepts.drawing import Drawn, FeatureVisualisation, concept_score
 from gan_lib.concepts.layers import METHODS, HiddenLayer, LayerRelevance
 from gan_lib.concepts.nmf import nmf
-from gan_lib.concepts.prediction_test import prediction_scores, prediction_summary, prediction_test
-from gan_lib.concepts.prototypes import Places, PooledActivations, prototype_page
+from gan_lib.concepts.prediction_test import FORMS, prediction_scores, prediction_summary, prediction_test
+from gan_lib.concepts.prototypes import (
+    Places,
+    PooledActivations,
+    pooled_vectors,
+    prototype_page,
+    published_page,
+)
 from gan_lib.concepts.recognition import recognition_test
 
 __all__ = [
+    "FORMS",
     "METHODS",
     "ConceptBank",
     "Concepts",
@@ -40,11 +47,13 @@ __all__ = [
     "importance_table",
     "learn_concepts",
     "nmf",
+    "pooled_vectors",
     "predicted_images",
     "prediction_scores",
     "prediction_summary",
     "prediction_test",
     "prototype_page",
     "recognition_test",
+    "published_page",
     "weighted_activations",
 ]

@@ -91,8 +91,7 @@ def weighted_activations(
     """Activations times relevance for a class, (B * h * w, C), of some images of a split."""
     made = []
     for part in rows.split(batch_size or at_once(relevance.hidden.cnn, split.image_size)):
-        images = split.batch(part).images
-        weighted = relevance(images, label) * relevance.hidden(images)  # (B, C, h, w)
+        weighted = relevance.weighted(split.batch(part).images, label)  # (B, C, h, w)
         made.append(weighted.permute(0, 2, 3, 1).flatten(0, 2))
     return torch.cat(made)
 
@@ -105,6 +104,7 @@ def learn_concepts(
     components: int = 4,
     images_per_class: int = 60,
     seed: int = 0,
+    start: str = "nndsvda",
 ) -> ConceptBank:
     """Concepts of several classes.
 
@@ -120,9 +120,10 @@ def learn_concepts(
         components: concepts k per class.
         images_per_class: at most so many.
         seed: of the choice of images and of the factorisation.
+        start: of the factorisation (:func:`gan_lib.concepts.nmf`); ``random`` ones differ from seed to seed.
 
     Raises:
-        ValueError: a count below 1.
+        ValueError: a count below 1, or an unknown start.
     """
     positive(components=components, images_per_class=images_per_class)
     rows = {label: predicted_images(predictions, label, images_per_class, seed) for label in classes}
@@ -144,7 +145,7 @@ def learn_concepts(
     found = usable()
     while together := dict(itertools.islice(found, CLASSES_AT_ONCE)):
         # Shorter matrices are filled up with rows of zeros, whose weights are 0.
-        made = nmf(pad_sequence(list(together.values()), batch_first=True), components, seed=seed)
+        made = nmf(pad_sequence(list(together.values()), batch_first=True), components, start, seed)
         basis |= dict(zip(together, made.basis.cpu(), strict=True))
         errors |= dict(zip(together, made.error.tolist(), strict=True))
     report = [

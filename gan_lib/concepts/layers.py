@@ -21,6 +21,7 @@ from gan_lib.core.capture import (
     Capture,
     evaluation_mode,
     find_layer,
+    frozen,
     last_places,
     layers_in_order,
     replaced_activation,
@@ -28,7 +29,7 @@ from gan_lib.core.capture import (
 from gan_lib.core.inputs import as_input, at_once, weight_of
 from gan_lib.core.layouts import layout_of
 from gan_lib.core.runtime import quiet, seeded
-from gan_lib.core.targets import resolve_target
+from gan_lib.core.targets import Target, resolve_target
 from gan_lib.explainers.rules import DeepLiftRule
 
 METHODS = ("deep_lift", "gradient_x_activation", "grad_cam", "integrated_gradients")
@@ -97,7 +98,9 @@ class HiddenLayer:
         """The same as part of the graph of the images, which lie on the CNN's device."""
         with evaluation_mode(self.cnn), Capture(self.cnn, [self.layer]) as captured:
             self.cnn(images)
-        activation = captured[self.layer]
+        return self._checked(captured[self.layer], images)
+
+    def _checked(self, activation: Tensor, images: Tensor) -> Tensor:
         layout = layout_of(activation, (images.shape[-2], images.shape[-1]), self.layer, len(images))
         if layout.kind != "channels first":
             raise ValueError(
@@ -110,6 +113,24 @@ class HiddenLayer:
                 f"layer {self.layer!r} has activations down to {lowest:.3g}: choose one behind a ReLU"
             )
         return activation.float()
+
+    def with_gradient_of(self, images: Tensor, target: Target = None) -> tuple[Tensor, Tensor]:
+        """Activations (B, C, h, w), and the gradient of a class's logit in them, from one forward pass.
+
+        The class is the predicted one, one class, or one per image. The pass back ends at the layer.
+        """
+        given, held = as_input(self.cnn, images.detach()), []
+
+        def start(activation: Tensor) -> Tensor:
+            held.append(activation.detach().requires_grad_())
+            return held[0].clone()  # what follows may work in place, which a leaf forbids
+
+        with torch.enable_grad(), evaluation_mode(self.cnn), frozen(self.cnn):
+            with replaced_activation(self.cnn, self.layer, start):
+                logits = self.cnn(given)
+            chosen = resolve_target(logits, target)
+            (gradient,) = torch.autograd.grad(logits.gather(1, chosen[:, None]).sum(), held[0])
+        return self._checked(held[0].detach(), images), gradient.float()
 
     def logits(self, images: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
         """Logits (B, K) after the layer's activations (B, C, h, w) were changed."""
@@ -155,20 +176,34 @@ class LayerRelevance:
             raise ValueError(f"samples must not be negative, not {samples}")
         self.hidden, self.method, self.samples, self.seed = hidden, method, samples, seed
 
-    def __call__(self, images: Tensor, target: int | Tensor | None = None) -> Tensor:
+    def __call__(self, images: Tensor, target: Target = None) -> Tensor:
         """Relevance (B, 1, h, w), not below 0, of images (B, 3, H, W); target ``None`` is the prediction.
 
         Raises: as :func:`resolve_target`, and a RuntimeError under ``torch.inference_mode``.
         """
         cnn = self.hidden.cnn
-        if torch.is_inference_mode_enabled():
-            raise RuntimeError("layer attributions need gradients, which torch.inference_mode forbids")
+        self._refuse_inference_mode()
         images = as_input(cnn, images.detach())
         with evaluation_mode(cnn), quiet(), torch.enable_grad():
             with torch.no_grad():
                 chosen = resolve_target(cnn(images), target)
             made = self._attribute(images.requires_grad_(), chosen)
         return made.detach().float().relu().mean(1, keepdim=True)
+
+    def weighted(self, images: Tensor, target: Target = None) -> Tensor:
+        """Activations times relevance, (B, C, h, w), of images (B, 3, H, W); raises as a call does.
+
+        Of the plain gradient times activation both come from one forward pass, which Captum's takes thrice.
+        """
+        if self.method != METHODS[1] or self.samples:
+            return self(images, target) * self.hidden(images)
+        self._refuse_inference_mode()
+        activation, gradient = self.hidden.with_gradient_of(images, target)
+        return (activation * gradient).relu().mean(1, keepdim=True) * activation
+
+    def _refuse_inference_mode(self) -> None:
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError("layer attributions need gradients, which torch.inference_mode forbids")
 
     def settings(self) -> dict[str, Any]:
         """Layer, method and its settings, as JSON values."""

@@ -16,6 +16,9 @@ from gan_lib.core.options import positive
 from gan_lib.metrics import summarise
 
 SOURCES = ("prototypes", "random crops", "another class's prototypes")
+# Which images a class's crops may come from: all; those not predicted as the class; of these, those that are
+# not labelled as it either, so that no image of the class that the CNN got wrong is among them.
+FORMS = ("plain", "strict", "strict by label")
 LIMITS = (0.1, 0.2, 0.5)
 
 
@@ -27,6 +30,7 @@ def prediction_test(
     candidates: Sequence[int] = (1,),
     runs: int = 3,
     seed: int = 0,
+    forms: Sequence[str] = FORMS[:2],
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
     """Put one prototype of each concept together as an image, for every class, and predict it.
 
@@ -35,34 +39,40 @@ def prediction_test(
 
     The test of arXiv 2502.03422 (tables 1 and 2): with every count of crops and of candidates; *strict*, all
     crops from images that are not predicted as the class, and not; and with two controls that its authors do
-    not report: random crops, and another class's prototypes, where there is another class.
+    not report: random crops, and another class's prototypes, where there is another class. It is held out
+    where the concepts were learned on other images than the crops are cut from.
 
     Args:
         bank: the concepts.
-        pooled, predictions: of the images that crops are cut from.
+        pooled, predictions: of the images that crops are cut from, ``image`` and ``prediction``.
         crop_counts: how many crops, of the first concepts; with more crops than concepts, further prototypes
             of the first ones. Where no image is left to cut from a crop stays black.
         candidates: so many of the nearest cells are put in order by themselves
             (:meth:`PooledActivations.best`), and the first is taken; 1 takes the nearest cell, as published.
         runs: of the controls, with the seeds ``seed``, ``seed + 1`` and so on.
+        forms: some of :data:`FORMS`; *strict by label* leaves out images that are predicted or labelled as
+            the class, and needs the predictions' column ``label``.
 
     Returns:
         A row per class and test: ``class``, ``prediction``, ``probability`` of the class, ``won``; ``form``
-        (crops, strict or not), ``method`` (source and candidates), ``seed``, the run. And by form and
+        (crops, and strict or not), ``method`` (source and candidates), ``seed``, the run. And by form and
         candidates the montages of the prototypes (K, 3, H, W).
 
     Raises:
-        ValueError: a count below 1, nothing to be tested, no class with concepts.
+        ValueError: a count below 1, nothing to be tested, no class with concepts, an unknown form, or no
+            labels where the form asks for them.
     """
     positive(crops=min(crop_counts, default=0), candidates=min(candidates, default=0), runs=runs)
+    positive(forms=len(forms))
     tables, pictures = [], {}
-    for crops, count, strict, source in itertools.product(crop_counts, candidates, (False, True), SOURCES):
+    known: dict[tuple[object, ...], Places] = {}
+    for crops, count, of, source in itertools.product(crop_counts, candidates, forms, SOURCES):
         if (source == SOURCES[1] and count > 1) or (source == SOURCES[2] and len(bank.classes) == 1):
             continue
-        form = f"{crops} crops{', strict' if strict else ''}"
+        form = f"{crops} crops{'' if of == FORMS[0] else f', {of}'}"
         chosen = f", best of {count}" if count > 1 else ""
         for run in range(1 if source == SOURCES[0] else runs):
-            found = chosen_crops(bank, pooled, predictions, crops, strict, source, seed + run, count)
+            found = chosen_crops(bank, pooled, predictions, crops, of, source, seed + run, count, known)
             made = montage(pooled.crops(found), pooled.split.image_size)
             table = _predicted(pooled, made, bank.classes)
             tables.append(table.assign(method=f"{source}{chosen}", form=form, seed=run))
@@ -76,29 +86,57 @@ def chosen_crops(
     pooled: PooledActivations,
     predictions: pd.DataFrame,
     crops: int,
-    strict: bool = False,
+    form: str = FORMS[0],
     source: str = SOURCES[0],
     seed: int = 0,
     candidates: int = 1,
+    known: dict[tuple[object, ...], Places] | None = None,
 ) -> Places:
-    """The crops (K, crops) of one :func:`prediction_test`: of each concept in turn, the best ones first."""
+    """The crops (K, crops) of one :func:`prediction_test`: of each concept in turn, the best ones first.
+
+    ``known`` are searches of the same concepts through the same images, which serve several counts of crops.
+
+    Raises: a ValueError as :func:`prediction_test`.
+    """
     vectors = bank.vectors().unflatten(0, (len(bank.classes), -1))  # (K, k, C)
     count, components = vectors.shape[:2]
-    predicted = torch.tensor(predictions["prediction"].to_numpy().copy())
-    allowed = (predicted != torch.tensor(bank.classes)[:, None]) | (not strict)  # (K, N)
+    allowed = allowed_images(bank.classes, predictions, form)  # (K, N)
     if source == SOURCES[1]:
         return pooled.random(count, crops, seed, allowed)
     if source == SOURCES[2]:
         vectors = vectors[_others(count, seed)]
     rounds = -(-crops // components)
-    find = pooled.best if candidates > 1 else pooled.nearest
-    own = allowed.repeat_interleave(components, 0)  # (K * k, N)
-    found = find(vectors.flatten(0, 1), max(rounds, candidates), own)
+    known, key = ({} if known is None else known), (form, source, seed, max(rounds, candidates), candidates)
+    if key not in known:
+        find = pooled.best if candidates > 1 else pooled.nearest
+        own = allowed.repeat_interleave(components, 0)  # (K * k, N)
+        known[key] = find(vectors.flatten(0, 1), max(rounds, candidates), own)
+    found = known[key]
 
     def in_turn(value: Tensor) -> Tensor:
         return value[:, :rounds].unflatten(0, (-1, components)).mT.flatten(1)[:, :crops]
 
     return Places(in_turn(found.image), in_turn(found.place), in_turn(found.similarity))
+
+
+def allowed_images(classes: Sequence[int], predictions: pd.DataFrame, form: str) -> Tensor:
+    """Which images (K, N) bool the crops of each class may be cut from, in one of the :data:`FORMS`.
+
+        allowed_images([3], pd.DataFrame({"prediction": [3, 5, 5], "label": [3, 3, 5]}), "strict by label")
+        # tensor([[False, False, True]])
+
+    Raises:
+        ValueError: an unknown form, or predictions without the labels that it needs.
+    """
+    if form not in FORMS:
+        raise ValueError(f"a form of the prediction test is one of {FORMS}, not {form!r}")
+    if form == FORMS[2] and "label" not in predictions:
+        raise ValueError("strict by label needs labels: predictions have no column 'label'")
+    allowed = torch.ones(len(classes), len(predictions), dtype=torch.bool)
+    columns = {FORMS[0]: (), FORMS[1]: ("prediction",), FORMS[2]: ("prediction", "label")}[form]
+    for column in columns:
+        allowed &= torch.tensor(predictions[column].to_numpy().copy()) != torch.tensor(classes)[:, None]
+    return allowed
 
 
 def _others(count: int, seed: int) -> Tensor:

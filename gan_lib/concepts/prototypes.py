@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from gan_lib.concepts.layers import HiddenLayer
 from gan_lib.core.inputs import at_once
 from gan_lib.core.options import positive
 from gan_lib.core.runtime import progress
+from gan_lib.core.storage import Rows
 from gan_lib.data import ImageSplit
 from gan_lib.data.rows import batch_rows
 
@@ -35,6 +36,12 @@ class Places:
         return Places(self.image[index], self.place[index], self.similarity[index])
 
 
+def pooled_vectors(activations: Tensor, pool: int, stride: int) -> Tensor:
+    """Activations (B, C, h, w), averaged over cells, each of length 1: (B, places, C) float16, on the CPU."""
+    made = F.avg_pool2d(activations, pool, stride)  # (B, C, gh, gw)
+    return F.normalize(made.flatten(2).mT, dim=2).half().cpu()
+
+
 class PooledActivations:
     """Pooled activations of a whole split, to be searched.
 
@@ -50,15 +57,22 @@ class PooledActivations:
         split: images.
         pool: side of the pooling (2 as published).
         stride: of the pooling; by default its side, as published. A smaller one gives overlapping cells.
+        vectors: those of :func:`pooled_vectors` for all images, where they are there already; on disk, for
+            instance (:class:`gan_lib.core.storage.ShardedRows`).
 
     Raises:
-        ValueError: the pooling does not fit the layer's places.
+        ValueError: the pooling does not fit the layer's places, or the vectors the images.
     """
 
     BLOCK = 512  # images at a time in a search
 
     def __init__(
-        self, hidden: HiddenLayer, split: ImageSplit, pool: int = 2, stride: int | None = None
+        self,
+        hidden: HiddenLayer,
+        split: ImageSplit,
+        pool: int = 2,
+        stride: int | None = None,
+        vectors: Rows | None = None,
     ) -> None:
         if not 1 <= pool <= min(hidden.size):
             raise ValueError(f"cannot pool {pool} x {pool} of {hidden.size} places")
@@ -67,13 +81,19 @@ class PooledActivations:
         rows, columns = ((side - pool) // self.stride + 1 for side in hidden.size)
         self.grid = (rows, columns)
         self._at_once = at_once(hidden.cnn, split.image_size)
-        self.vectors = torch.empty(len(split), rows * columns, hidden.channels, dtype=torch.float16)
+        shape = (len(split), rows * columns, hidden.channels)
+        if vectors is not None and tuple(vectors.shape) != shape:
+            raise ValueError(f"vectors are {tuple(vectors.shape)}, of these images and cells {shape}")
+        self.vectors: Rows = self._pooled(shape) if vectors is None else vectors
         self._alone = torch.empty(0, hidden.channels)  # of crops by themselves, as far as they were asked for
         self._alone_row = torch.full((len(split) * rows * columns,), -1)
-        count = -(-len(split) // self._at_once)
-        for part in progress(batch_rows(len(split), self._at_once), "pooling activations", count):
-            made = F.avg_pool2d(hidden(split.batch(part).images), pool, self.stride)  # (B, C, gh, gw)
-            self.vectors[part] = F.normalize(made.flatten(2).mT, dim=2).half().cpu()
+
+    def _pooled(self, shape: tuple[int, int, int]) -> Tensor:
+        made, count = torch.empty(shape, dtype=torch.float16), -(-shape[0] // self._at_once)
+        for part in progress(batch_rows(shape[0], self._at_once), "pooling activations", count):
+            activations = self.hidden(self.split.batch(part).images)
+            made[part] = pooled_vectors(activations, self.pool, self.stride)
+        return made
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -222,3 +242,30 @@ def prototype_page(
         "captions": {"cut from": [titles[row] if row >= 0 else "none" for row in first.tolist()]},
         "frames": {"cut from": pooled.boxes(best.place[:, 0].clamp(min=0))},
     }
+
+
+def published_page(
+    pooled: PooledActivations, basis: Tensor, others: Mapping[str, Tensor], titles: Sequence[str]
+) -> dict[str, Any]:
+    """A class's concepts as arXiv 2502.03422 shows them (figure 1), as arguments of
+    :func:`gan_lib.figures.map_grid`.
+
+    A row per concept. Left its prototype, the nearest cell of all images; then, for each group of images, the
+    nearest cell among them, and the whole image that it was cut from, framed.
+
+    Args:
+        pooled: activations of N images.
+        basis: (k, C).
+        others: groups of images by heading, (N,) bool each: those that are not predicted as the class.
+        titles: N words, what the images are called.
+    """
+    columns = {"prototype": pooled.crops(pooled.nearest(basis))[:, 0]}
+    captions, frames = {}, {}
+    for heading, allowed in others.items():
+        found = pooled.nearest(basis, 1, allowed)
+        image, whole = found.image[:, 0], f"{heading}: cut from"
+        columns[heading] = pooled.crops(found)[:, 0]
+        columns[whole] = pooled.split.batch(image.clamp(min=0)).images * (image >= 0)[:, None, None, None]
+        captions[whole] = [titles[row] if row >= 0 else "none" for row in image.tolist()]
+        frames[whole] = pooled.boxes(found.place[:, 0].clamp(min=0))
+    return {"columns": columns, "captions": captions, "frames": frames}

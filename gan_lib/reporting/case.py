@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -94,7 +95,7 @@ class Case:
 
     def file(self, row: int) -> str:
         """What an image's file is called."""
-        return _as_text(self.split.paths[row]) if self.split.paths else f"image {row}"
+        return as_text(self.split.paths[row]) if self.split.paths else f"image {row}"
 
 
 def read_split(
@@ -107,42 +108,45 @@ def read_split(
     Raises:
         ValueError: no image can be read.
     """
-    known: dict[str, int] = {}
-    class_of = _named(cnn)
-
-    def label_of(path: Path, wanted: Path) -> int:
-        """That of the nearest folder that is named after a class."""
-        for folder in (*reversed(wanted.parts[:-1]), path.absolute().parent.name):
-            if folder not in known:
-                known[folder] = class_of(folder)
-            if known[folder] != UNKNOWN:
-                return known[folder]
-        return UNKNOWN
+    label_of = label_by_folder(cnn)
 
     def read(photo: Photo) -> Tensor | str:
         try:
             return read_image(photo[0], size)
         except ValueError as error:
-            return _as_text(error)
+            return as_text(error)
 
     rows, labels, paths, skipped = [], [], [], []
     with ThreadPoolExecutor() as pool:
         made = progress(pool.map(read, photos), "reading", len(photos))
         for (path, wanted), pixels in zip(photos, made, strict=True):
             if isinstance(pixels, str):
-                skipped.append((_as_text(wanted), pixels))
+                skipped.append((as_text(wanted), pixels))
                 continue
             rows.append(pixels)
-            labels.append(label_of(path, wanted))
-            paths.append(_as_text(wanted))
+            labels.append(label_of((path, wanted)))
+            paths.append(as_text(wanted))
     if not rows:
         raise ValueError(f"none of {len(photos)} images can be read; the first: {skipped[0][1]}")
     return ImageSplit(torch.stack(rows), torch.tensor(labels), paths=tuple(paths)), skipped
 
 
-def _as_text(name: object) -> str:
+def as_text(name: object) -> str:
     """A file's name, or a message that holds one; bytes that are no text stand as question marks."""
     return str(name).encode(errors="replace").decode()
+
+
+def label_by_folder(cnn: Classifier) -> Callable[[Photo], int]:
+    """What tells the class of an image file: that of the nearest folder that is named after one, with or
+    without a WordNet id; :data:`UNKNOWN` where there is none."""
+    class_of = cache(_named(cnn))
+
+    def label_of(photo: Photo) -> int:
+        path, wanted = photo
+        folders = (*reversed(wanted.parts[:-1]), path.absolute().parent.name)
+        return next((label for own in folders if (label := class_of(own)) != UNKNOWN), UNKNOWN)
+
+    return label_of
 
 
 def _named(cnn: Classifier) -> Callable[[str], int]:
@@ -217,7 +221,7 @@ def see(
         lacks = is_whole & ~made[f"{method}.finite"]
         reasons += [(row, f"its map by {method} is not finite") for row in lacks.nonzero()[:, 0].tolist()]
         is_whole = is_whole & ~lacks
-    told = [(_as_text(split.paths[row]) if split.paths else f"image {row}", why) for row, why in reasons]
+    told = [(as_text(split.paths[row]) if split.paths else f"image {row}", why) for row, why in reasons]
     if not is_whole.any():
         raise ValueError(f"nothing can be explained: of {len(split)} images, {told[0][0]}: {told[0][1]}")
     rows = is_whole.nonzero()[:, 0]

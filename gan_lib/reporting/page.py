@@ -62,7 +62,7 @@ def write_page(
         raise ValueError(f"findings of {', '.join(strange)} are to open the page, which has no such part")
     tables = {block["name"] for part in parts for block in part.get("blocks", ()) if block["kind"] == "table"}
     page = (
-        _environment()
+        environment()
         .get_template(PAGE)
         .render(
             title=title,
@@ -79,7 +79,7 @@ def write_page(
     return folder / PAGE
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
     loader = PackageLoader("gan_lib.reporting")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -8,6 +8,7 @@ from gan_lib.workbench.asked import asked_pictures
 from gan_lib.workbench.bench import Workbench
 from gan_lib.workbench.claims import Claim, evaluate, load_claims
 from gan_lib.workbench.cohort import Cohort
+from gan_lib.workbench.held_out import run_prediction_test
 from gan_lib.workbench.jobs import Trained
 from gan_lib.workbench.outside import import_outside
 from gan_lib.workbench.paper import differences_from_paper
@@ -43,6 +44,7 @@ __all__ = [
     "load_claims",
     "parsed_change",
     "run_sweep",
+    "run_prediction_test",
     "run_universal",
     "sweep_table",
 ]

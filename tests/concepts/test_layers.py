@@ -104,3 +104,40 @@ def test_a_single_call_of_a_module_is_as_a_module_of_its_own(method, samples):
     made = LayerRelevance(HiddenLayer(one, "first#1", (12, 12)), method, samples)(images, 1)
     assert expected.any()
     torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", ["features.1", "features.4", "features.6"])
+@pytest.mark.parametrize("target", [None, 2])
+def test_weighted_activations_from_one_pass_are_captums(net, layer, target):
+    """Gradient times activation by Captum, positive parts, mean over channels, times the activation."""
+    hidden = HiddenLayer(net, layer, (16, 16))
+    relevance = LayerRelevance(hidden, "gradient_x_activation", samples=0)
+    images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(7))
+    expected = relevance(images, target) * hidden(images)
+    assert expected.abs().max() > 0
+    torch.testing.assert_close(relevance.weighted(images, target), expected, rtol=1e-5, atol=1e-8)
+    again = LayerRelevance(hidden, "gradient_x_activation", samples=2)
+    torch.testing.assert_close(
+        again.weighted(images, target), again(images, target) * hidden(images), rtol=1e-5, atol=1e-8
+    )
+
+
+def test_the_gradient_at_a_layer_leaves_the_cnn_as_it_was(net):
+    net.train().requires_grad_(True)
+    net.features[3].requires_grad_(False)
+    hidden = HiddenLayer(net, "features.6", (16, 16))
+    images = torch.rand(2, 3, 16, 16)
+    with torch.no_grad():
+        activation, gradient = hidden.with_gradient_of(images, torch.tensor([1, 3]))
+    # The head is linear behind a mean: the gradient is the class's weight over the number of places.
+    weight = net.head.weight.detach()[[1, 3]]
+    places = activation.shape[-1] * activation.shape[-2]
+    torch.testing.assert_close(gradient, (weight / places)[..., None, None].expand_as(gradient))
+    assert not activation.requires_grad
+    assert net.training
+    assert net.head.weight.requires_grad
+    assert not net.features[3].weight.requires_grad
+    assert all(own.grad is None for own in net.parameters())
+    assert not any(module._forward_hooks for module in net.modules())
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="inference_mode forbids"):
+        LayerRelevance(hidden, "gradient_x_activation", samples=0).weighted(images)

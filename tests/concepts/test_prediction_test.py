@@ -14,7 +14,7 @@ from gan_lib.concepts import (
     prediction_summary,
     prediction_test,
 )
-from gan_lib.concepts.prediction_test import SOURCES, chosen_crops
+from gan_lib.concepts.prediction_test import FORMS, SOURCES, allowed_images, chosen_crops
 from gan_lib.concepts.prototypes import montage
 from gan_lib.data import ImageSplit
 
@@ -52,9 +52,9 @@ def test_prediction_test_of_a_cnn_that_sees_colours(coloured, strict):
     assert shown["prediction"].tolist() == chances.argmax(1).tolist()
     assert shown["probability"].tolist() == pytest.approx(chances.diagonal().tolist(), abs=1e-6)
     predicted, labels = torch.tensor(table["prediction"].to_numpy()), torch.arange(3)[:, None]
-    found = chosen_crops(bank, pooled, table, 4, strict)
+    found = chosen_crops(bank, pooled, table, 4, FORMS[strict])
     assert (predicted[found.image] == labels).any() != strict
-    drawn = chosen_crops(bank, pooled, table, 4, strict, SOURCES[1])
+    drawn = chosen_crops(bank, pooled, table, 4, FORMS[strict], SOURCES[1])
     assert not strict or not (predicted[drawn.image] == labels).any()
 
 
@@ -63,8 +63,43 @@ def test_what_the_prediction_test_refuses(coloured):
     for counts in ({"crop_counts": [0]}, {"candidates": [0]}, {"candidates": []}, {"runs": 0}):
         with pytest.raises(ValueError, match="must be at least 1, not 0"):
             prediction_test(bank, pooled, table, **counts)
+    with pytest.raises(ValueError, match=r"a form of the prediction test is one of .*, not 'loose'"):
+        prediction_test(bank, pooled, table, forms=["loose"])
+    with pytest.raises(ValueError, match="forms must be at least 1, not 0"):
+        prediction_test(bank, pooled, table, forms=[])
+    with pytest.raises(ValueError, match="needs labels: predictions have no column 'label'"):
+        prediction_test(bank, pooled, table, forms=FORMS)
     with pytest.raises(ValueError, match="no class has concepts"):
         prediction_test(ConceptBank({}, pd.DataFrame()), pooled, table)
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("plain", [[True, True, True, True], [True, True, True, True]]),
+        ("strict", [[False, True, False, True], [True, False, True, True]]),
+        ("strict by label", [[False, False, False, True], [True, False, False, True]]),
+    ],
+)
+def test_images_that_crops_may_come_from(form, expected):
+    table = pd.DataFrame({"prediction": [3, 5, 3, 7], "label": [3, 3, 5, 7]})
+    assert allowed_images([3, 5], table, form).tolist() == expected
+
+
+def test_strict_by_label_takes_no_image_of_the_class_that_was_got_wrong(coloured):
+    """Every image is labelled as its small patch's colour: what is strict alone cuts out that very patch."""
+    bank, pooled, table = coloured
+    labelled = table.assign(label=(table["image"] + 1) % 3)
+    chosen = {form: chosen_crops(bank, pooled, labelled, 2, form) for form in FORMS}
+    rows = {form: found.image % 3 for form, found in chosen.items()}
+    own = torch.arange(3)[:, None]
+    assert (rows["strict"] == (own + 2) % 3).all(), "the class's colour is in the small patch of these"
+    assert (rows["strict by label"] == (own + 1) % 3).all(), "neither is left of the others"
+    assert (chosen["strict by label"].similarity < chosen["strict"].similarity).all()
+    tests, pictures = prediction_test(bank, pooled, labelled, [2], runs=1, forms=FORMS)
+    won = tests[tests["method"] == "prototypes"].groupby("form")["won"].mean()
+    assert won.to_dict() == {"2 crops": 1.0, "2 crops, strict": 1.0, "2 crops, strict by label": 0.0}
+    assert list(pictures) == ["2 crops", "2 crops, strict", "2 crops, strict by label"]
 
 
 def test_crops_are_of_the_first_concepts_in_turn(coloured):
@@ -98,7 +133,7 @@ def test_a_class_that_all_images_are_predicted_as_has_no_strict_crops(coloured):
     bank, pooled, _ = coloured
     table = pd.DataFrame({"image": range(30), "prediction": 0})
     for source in SOURCES:
-        found = chosen_crops(bank, pooled, table, 4, True, source)
+        found = chosen_crops(bank, pooled, table, 4, "strict", source)
         assert (found.image[0] == -1).all(), source
         assert pooled.crops(found)[0].max() == 0, source
         assert (found.image[1:] >= 0).all(), source
@@ -113,10 +148,10 @@ def test_every_form_is_tested_and_the_summary_has_the_mean(coloured):
     per_method = tests.groupby(["form", "method"], sort=False).size().unstack()
     assert per_method[methods].to_numpy().tolist() == [[3, 6, 6, 3, 6]] * 4, "3 classes, controls twice"
     assert len(pictures) == 8
-    found = chosen_crops(bank, pooled, table, 4, True, candidates=5)
+    found = chosen_crops(bank, pooled, table, 4, "strict", candidates=5)
     expected = montage(pooled.crops(found), (8, 8))
     assert torch.equal(pictures["4 crops, strict, best of 5"], expected)
-    drawn = montage(pooled.crops(chosen_crops(bank, pooled, table, 4, False, SOURCES[1], seed=8)), (8, 8))
+    drawn = montage(pooled.crops(chosen_crops(bank, pooled, table, 4, "plain", SOURCES[1], seed=8)), (8, 8))
     own = tests[(tests["form"] == "4 crops") & (tests["method"] == SOURCES[1]) & (tests["seed"] == 1)]
     chances = pooled.hidden.cnn(drawn).softmax(1).diagonal()
     assert own["probability"].tolist() == pytest.approx(chances.tolist()), "the second run's seed is 7 + 1"
@@ -135,3 +170,15 @@ def test_every_form_is_tested_and_the_summary_has_the_mean(coloured):
     single = ConceptBank({0: torch.eye(3)[[0]]}, pd.DataFrame())
     tests, _ = prediction_test(single, pooled, table)
     assert set(tests["method"]) == {"prototypes", "random crops"}, "there is no other class"
+
+
+def test_one_search_serves_several_counts_of_crops(coloured, monkeypatch):
+    bank, pooled, table = coloured
+    bank = ConceptBank({0: torch.eye(3)[:2], 1: torch.eye(3)[1:]}, pd.DataFrame())
+    apart = [prediction_test(bank, pooled, table, [crops], runs=1)[0] for crops in (1, 2, 4)]
+    searches, real = [], pooled.nearest
+    monkeypatch.setattr(pooled, "nearest", lambda *given: searches.append(given[1]) or real(*given))
+    together, _ = prediction_test(bank, pooled, table, [1, 2, 4], runs=1)
+    # One and two crops take one prototype of each concept, four take two: of two forms and two sources.
+    assert sorted(searches) == [1, 1, 1, 1, 2, 2, 2, 2]
+    pd.testing.assert_frame_equal(together, pd.concat(apart, ignore_index=True))

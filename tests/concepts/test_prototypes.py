@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gan_lib.concepts import Places, PooledActivations, prototype_page
+from gan_lib.concepts import Places, PooledActivations, prototype_page, published_page
 from gan_lib.concepts.prototypes import montage
 
 
@@ -140,3 +140,21 @@ def test_a_page_shows_cells_crops_and_where_they_are_from(hidden, split):
     alone = prototype_page(pooled, basis, torch.zeros(40, dtype=torch.bool), ["p"] * 40, "three", 5)
     assert alone["columns"]["cut from"].max() == 0, "all images are predicted as the class"
     assert alone["captions"]["cut from"] == ["none", "none"]
+
+
+def test_the_published_page_has_a_crop_and_a_whole_image_of_every_group(hidden, split, table):
+    pooled = PooledActivations(hidden, split, 2)
+    basis = torch.rand(2, hidden.channels, generator=torch.Generator().manual_seed(1))
+    predicted = torch.tensor(table["prediction"].to_numpy())
+    others = {"others": predicted != int(predicted[0]), "none": torch.zeros(len(split), dtype=torch.bool)}
+    titles = [f"image {row}" for row in range(len(split))]
+    page = published_page(pooled, basis, others, titles)
+    assert list(page["columns"]) == ["prototype", "others", "others: cut from", "none", "none: cut from"]
+    found = pooled.nearest(basis, 1, others["others"])
+    rows = found.image[:, 0].tolist()
+    assert page["captions"]["others: cut from"] == [titles[row] for row in rows]
+    assert torch.equal(page["columns"]["others: cut from"], split.batch(rows).images)
+    assert torch.equal(page["columns"]["others"], pooled.crops(found)[:, 0])
+    assert torch.equal(page["frames"]["others: cut from"], pooled.boxes(found.place[:, 0]))
+    assert page["captions"]["none: cut from"] == ["none", "none"]
+    assert page["columns"]["none: cut from"].max() == 0
