@@ -70,8 +70,9 @@ def read_boxes(path: str | Path) -> Annotation:
         annotation.boxes  # (N, 4)
 
     Corners in files count from 1 and are inclusive: 1, 1, 10, 10 are the first ten pixels of ten rows, here
-    0, 0, 10, 10; one that begins at 0, as some tools write, begins at the border. No entity is ever expanded and nothing outside is read: a file with a document type
-    declaration, which alone can declare entities, is refused.
+    0, 0, 10, 10; a box that begins at 0, as some tools write it, begins at the border. No entity is ever
+    expanded and nothing outside is read: a file with a document type declaration, which alone can declare
+    entities, is refused.
 
     Raises:
         AnnotationError: no such file, one that is no XML or no annotation, a corner that is missing or no
@@ -168,7 +169,9 @@ def _box(
         raise AnnotationError(path, f"{where} has no <bndbox>")
     left, top, right, bottom = (_number(path, where, box, name) for name in CORNERS)
     if right < left or bottom < top:
-        raise AnnotationError(path, f"{where} ends before it begins: {left:g}, {top:g}, {right:g}, {bottom:g}")
+        raise AnnotationError(
+            path, f"{where} ends before it begins: {left:g}, {top:g}, {right:g}, {bottom:g}"
+        )
     height, width = size or (bottom, right)
     if left < 0 or top < 0 or right > width or bottom > height:
         told = f"{left:g}, {top:g}, {right:g}, {bottom:g}"

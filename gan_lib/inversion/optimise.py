@@ -48,8 +48,8 @@ class InversionOptions:
 
 STEP_1 = InversionOptions()
 PUBLISHED_STEP_2 = InversionOptions(iterations=70, halved_every=10, sparsity=1.0)
-# Steps of 0.01, halved every ten, move a weight of 0.1 by 0.2 at most, and the penalty alone, which pulls at all
-# weights alike, uses them up. Steps as long as the weights and a smaller penalty let channels be chosen.
+# Steps of 0.01, halved every ten, move a weight of 0.1 by 0.2 at most, and the penalty, which pulls at all
+# alike, uses that up. Steps as long as the weights and a smaller penalty let channels be chosen.
 STEP_2 = InversionOptions(iterations=20, learning_rate=0.1, halved_every=10, sparsity=0.3, score="log_odds")
 
 

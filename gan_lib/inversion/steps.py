@@ -163,7 +163,7 @@ class GuidedInversion:
 
 
 def class_scores(cnn: nn.Module, logits: Tensor, classes: Tensor, score: str) -> Tensor:
-    """What speaks for classes (B,), of logits (B, K): their ``logit``, or their ``log_odds`` against the rest.
+    """What speaks for classes (B,), of logits (B, K): their ``logit``, or ``log_odds`` against all others.
 
     Log-odds are ``log p - log(1 - p)`` of mutually exclusive classes; where the outputs mean something else,
     logits are that already.

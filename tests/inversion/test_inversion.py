@@ -17,6 +17,7 @@ from gan_lib.core.capture import Capture
 from gan_lib.data.folders import read_image
 from gan_lib.explainers import GuidedFeatureInversion, make_explainer
 from gan_lib.inversion import (
+    PUBLISHED_STEP_2,
     STEP_1,
     STEP_2,
     GuidedInversion,
@@ -77,7 +78,7 @@ def test_the_public_code_is_reproduced(small_vgg, pictures, flaw):
     inversion = GuidedInversion(small_vgg, *LAYERS, sigma=11.0)
     hidden = blur_of(image, flaws, mean, std) * std + mean if flaws.other_blur else None
     base, start = inversion.base(image, hidden), torch.full((1, 12), 0.1)
-    second = replace(STEP_2, iterations=25)
+    second = replace(PUBLISHED_STEP_2, iterations=25)
     expected, objectives = slow.run(image)
     expected_2, objectives_2 = slow.run(image, target=2, iterations=25, start=expected)
     if flaws.moments_lost:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from gan_lib.inversion import (
+    PUBLISHED_STEP_2,
     STEP_1,
-    STEP_2,
     GuidedInversion,
     Inversion,
     InversionOptions,
@@ -110,13 +110,13 @@ def test_both_steps_objectives_at_their_start(colour_net, base):
     apart = 3 * 0.3**2 + (0.3 - 0.6) ** 2 / 9 + 2 * 0.3**2 / 9
     assert first.trace[0, 0].item() == pytest.approx(apart + 10 * 0.3, abs=1e-5)
     start = replace(first, weights=torch.full((1, 3), 0.1))
-    second = inversion.discriminate(base, start, 1, replace(STEP_2, iterations=1))
+    second = inversion.discriminate(base, start, 1, replace(PUBLISHED_STEP_2, iterations=1))
     inside, outside = (
         (0.0 + (0.4 + 0.1) + 0.3) / 3,
         (0.3 + (0.2 + 0.2) + 0.0) / 3,
     )  # class 1: the second colour
     assert second.trace[0, 0].item() == pytest.approx(20 * (outside - inside) + 0.3, abs=1e-4)
-    other = inversion.discriminate(base, start, 0, replace(STEP_2, iterations=1))
+    other = inversion.discriminate(base, start, 0, replace(PUBLISHED_STEP_2, iterations=1))
     inside, outside = (0.9 + 0.1 + 0.3) / 3, (0.3 + 0.2 + 0.0) / 3
     assert other.trace[0, 0].item() == pytest.approx(20 * (outside - inside) + 0.3, abs=1e-4)
 
