@@ -69,11 +69,13 @@ def inversion_layers(cnn: nn.Module, example: Tensor) -> tuple[str, str]:
 
 def _hidden(placed: Sequence[tuple[str, Tensor]], scores: Tensor) -> list[str]:
     """Names of layers (1, C, h, w) without those at the end that hold the scores (1, K) place by place."""
-    own = [made.flatten(2).mean(2) for _, made in placed]  # (1, C) each
     names = [name for name, _ in placed]
-    if own and own[-1].shape == scores.shape and torch.allclose(own[-1], scores, rtol=1e-3, atol=1e-4):
-        while own and own[-1].shape == scores.shape:  # a convolution and its activation
-            del own[-1], names[-1]
+    made = [own for _, own in placed]
+    means = made[-1].flatten(2).mean(2) if made else scores[:, :0]  # (1, C)
+    if means.shape == scores.shape and torch.allclose(means, scores, rtol=1e-3, atol=1e-4):
+        last = made[-1]
+        while made and made[-1].shape == last.shape and torch.equal(made[-1].relu(), last.relu()):
+            del made[-1], names[-1]  # the activation, and the convolution before it
     return names
 
 
