@@ -62,8 +62,6 @@ def invert(
     asked = shared.AskedCNN(model, weights, classes, image_size, mean, std, output, select, span, device)
 
     from gan_lib.core.runtime import make_fabric
-    from gan_lib.data.annotations import boxes_of
-    from gan_lib.inversion import PUBLISHED_STEP_2, STEP_2
     from gan_lib.workbench import inverted as work
     from gan_lib.workbench.explain import resolve_class
 
@@ -73,14 +71,13 @@ def invert(
         if (out / work.TABLE).is_file() and not overwrite:
             raise InputError(f"{out / work.TABLE} is there already: take another folder, or --overwrite it")
     with given("--boxes", boxes):
-        annotated = None if boxes is None else boxes_of(boxes, [name for _, name in found])
-        if boxes is not None and not annotated:
-            raise InputError(f"--boxes {boxes}: no annotation there is called as an image is")
+        annotated = None if boxes is None else work.annotations_of(boxes, found)
     with shared.writable(out):
         cnn, size = asked.load(root and root.resolve() / "data" / "pretrained")
         with given():
-            second = PUBLISHED_STEP_2 if published else STEP_2
-            how = work.Inverting(size, resolve_class(cnn, target), alpha, layer, second=second)
+            how = work.Inverting(
+                size, resolve_class(cnn, target), alpha, layer, second=work.SECOND[published]
+            )
             work.check_layer(cnn, how)
         (out / work.TABLE).unlink(missing_ok=True)
         (out / work.BOXES).unlink(missing_ok=True)

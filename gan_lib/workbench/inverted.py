@@ -26,16 +26,24 @@ from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.inputs import at_once
 from gan_lib.core.runtime import progress
 from gan_lib.core.storage import atomic_path
-from gan_lib.data.annotations import Annotation, read_boxes
+from gan_lib.data.annotations import Annotation, boxes_of, read_boxes
 from gan_lib.data.reading import picture_size, read_image
 from gan_lib.figures import overlay
-from gan_lib.inversion import STEP_1, STEP_2, GuidedInversion, InversionOptions, inside_and_outside
+from gan_lib.inversion import (
+    PUBLISHED_STEP_2,
+    STEP_1,
+    STEP_2,
+    GuidedInversion,
+    InversionOptions,
+    inside_and_outside,
+)
 from gan_lib.metrics import box_scores, class_probability, intervals_by, map_boxes
 from gan_lib.metrics.boxes import ALPHAS, box_iou
 from gan_lib.workbench.explain import Photo, find_photos, plain_name
 
 TABLE, BOXES = "inversion.csv", "boxes.csv"
 PICTURES = ("heat_map", "mask", "background_mask", "blurred", "class_mask")
+SECOND = {False: STEP_2, True: PUBLISHED_STEP_2}  # by whether it is to be as published
 BATCH = 8  # images at a time at most
 CORNERS = ("left", "top", "right", "bottom")
 
@@ -57,7 +65,7 @@ class Inverting:
     alpha: float = 1.0
     layer: str | None = None
     first: InversionOptions = STEP_1
-    second: InversionOptions = STEP_2
+    second: InversionOptions = SECOND[False]
 
 
 @dataclass
@@ -84,6 +92,19 @@ def photos_to_invert(images: Sequence[Path], out: Path) -> list[Photo]:
         raise FileNotFoundError(
             f"no images in {', '.join(map(str, images))} (pictures of masks are left out)"
         )
+    return found
+
+
+def annotations_of(folder: Path, photos: Sequence[Photo]) -> dict[Path, Path]:
+    """Files of boxes by the photos' names (:func:`gan_lib.data.annotations.boxes_of`).
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: several files that may be meant, or none for any photo.
+    """
+    found = boxes_of(folder, [name for _, name in photos])
+    if not found:
+        raise ValueError(f"{folder}: no annotation there is called as an image is")
     return found
 
 
@@ -190,7 +211,7 @@ def _invert(
     for row, (path, wanted) in enumerate(named):
         for kind, picture in zip(PICTURES, pictures, strict=True):
             _save(picture[row], out / kind / f"{wanted}.png")
-        about = {"image": path.as_posix(), "name": wanted.as_posix()}
+        about: dict[str, object] = {"image": path.as_posix(), "name": wanted.as_posix()}
         about |= {
             "prediction": cnn.class_names[int(predicted[row])],
             "probability": round(float(best[row]), 4),

@@ -156,7 +156,7 @@ WRONG = [
     ("photos --layer 0.9", "0.9"),
     ("photos --layer backbone.2", "a mask needs"),
     ("photos --boxes nowhere", "nowhere is no folder"),
-    ("photos --boxes photos", "--boxes photos: no annotation there is called as an image is"),
+    ("photos --boxes photos", "photos: no annotation there is called as an image is"),
     ("photos --alpha -1", "--alpha"),
     ("photos --out net.py", "--out net.py is a file"),
     ("photos --device gpu", "a device is auto"),
