@@ -1,5 +1,6 @@
 """Images with labels, splits and, where the evidence is known, its mask."""
 
+from gan_lib.data.annotations import Annotation, AnnotationError, read_boxes, save_boxes
 from gan_lib.data.folders import image_folder
 from gan_lib.data.images import Batch, ImageData, ImageSplit
 from gan_lib.data.mosaics import mosaic, overlaid, quarters, unlike_groups, unlike_pairs
@@ -9,6 +10,8 @@ from gan_lib.data.scenes import digits_in_scenes, photographs
 
 __all__ = [
     "DATA_SETS",
+    "Annotation",
+    "AnnotationError",
     "Batch",
     "ImageData",
     "ImageSplit",
@@ -21,8 +24,10 @@ __all__ = [
     "overlaid",
     "photographs",
     "quarters",
+    "read_boxes",
     "read_image",
     "read_images",
+    "save_boxes",
     "unlike_groups",
     "unlike_pairs",
 ]

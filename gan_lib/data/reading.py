@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -96,6 +96,21 @@ def read_cutout(path: str | Path, bits: int | None = None) -> Tensor:
             return torch.from_numpy(np.array(cutout)).permute(2, 0, 1)  # (4, H, W)
     except Exception as error:
         raise UnreadableImageError(path, _reason(Path(path), error)) from error
+
+
+def picture_size(path: str | Path) -> tuple[int, int]:
+    """Height and width in pixels of an image file, upright as :func:`read_image` turns it.
+
+    Raises:
+        ValueError: the file is no readable image; the message names it.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    except Exception as error:  # as above
+        raise UnreadableImageError(path, _reason(Path(path), error)) from error
+    return (width, height) if is_turned else (height, width)
 
 
 def _reason(path: Path, error: Exception) -> str:

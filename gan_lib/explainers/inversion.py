@@ -22,7 +22,8 @@ class GuidedFeatureInversion(Explainer):
         cnn: the CNN to be explained.
         layer, inverted_layer, sigma: as for :class:`gan_lib.inversion.GuidedInversion`.
         discriminative: go on to step 2, which asks for the class; step 1 alone does not.
-        first, second: options of the steps, by default as published.
+        first, second: options of the steps; the first as published, for the second there is also
+            :data:`gan_lib.inversion.PUBLISHED_STEP_2`.
     """
 
     needs_gradients = True

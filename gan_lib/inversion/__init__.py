@@ -6,6 +6,7 @@ Du, Liu, Song and Hu, "Towards Explanation of DNN-based Prediction with Guided F
 
 from gan_lib.inversion.mask import PIXELS_PER_SIGMA, blurred, channel_mask, inversion_layers
 from gan_lib.inversion.optimise import (
+    PUBLISHED_STEP_2,
     STEP_1,
     STEP_2,
     Inversion,
@@ -20,6 +21,7 @@ __all__ = [
     "Inversion",
     "InversionOptions",
     "PIXELS_PER_SIGMA",
+    "PUBLISHED_STEP_2",
     "STEP_1",
     "STEP_2",
     "blurred",

@@ -16,7 +16,7 @@ from gan_lib.core.maps import min_max, upsample
 PIXELS_PER_SIGMA = 224 / 11  # as published: sigma 11 on images of 224
 POOLINGS = (nn.MaxPool2d, nn.AvgPool2d)
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.GELU, nn.Hardswish)
-PLACED = (nn.Conv2d, nn.BatchNorm2d, *ACTIVATIONS, *POOLINGS)
+PLACED = (nn.Conv2d, nn.BatchNorm2d, nn.Dropout, *ACTIVATIONS, *POOLINGS)
 
 
 class LastLayerReached(Exception):  # noqa: N818  it ends a forward pass, and is no error
@@ -47,22 +47,36 @@ def inversion_layers(cnn: nn.Module, example: Tensor) -> tuple[str, str]:
     """The layer that masks are made of, and the one whose activation is preserved.
 
     The second is the last layer with places, the first the same or, where that is a pooling, the layer that
-    it pools: VGG19's ``features.35`` and ``features.36``, as published; ResNet18's last block. A forward pass
-    of the example (1, 3, H, W) tells.
+    it pools: VGG19's ``features.35`` and ``features.36``, as published; ResNet18's last block. Layers that
+    hold the classes' own scores, place by place, are no hidden ones: SqueezeNet's last is the one before. A
+    forward pass of the example (1, 3, H, W) tells.
 
     Raises:
         ValueError: no layer with places, or images that leave none.
     """
     names = layers_in_order(cnn, example, PLACED)
     with torch.no_grad(), evaluation_mode(cnn), Capture(cnn, names) as captured:
-        cnn(example)
+        scores = cnn(example)  # (1, K)
     placed = [name for name in names if has_places(captured[name], example)]
+    placed = _hidden([(name, captured[name]) for name in placed], scores) or placed
     if not placed:
         height, width = example.shape[-2:]
         raise ValueError(f"images of {height} x {width} leave no layer of {type(cnn).__name__} with places")
     last = placed[-1]
     pooled = isinstance(cnn.get_submodule(last.partition("#")[0]), POOLINGS)
     return (placed[-2] if pooled and len(placed) > 1 else last), last
+
+
+def _hidden(placed: Sequence[tuple[str, Tensor]], scores: Tensor) -> list[str]:
+    """Names of layers (1, C, h, w) without those at the end that hold the scores (1, K) place by place."""
+    names = [name for name, _ in placed]
+    made = [own for _, own in placed]
+    means = made[-1].flatten(2).mean(2) if made else scores[:, :0]  # (1, C)
+    if means.shape == scores.shape and torch.allclose(means, scores, rtol=1e-3, atol=1e-4):
+        last = made[-1]
+        while made and made[-1].shape == last.shape and torch.equal(made[-1].relu(), last.relu()):
+            del made[-1], names[-1]  # the activation, and the convolution before it
+    return names
 
 
 def has_places(activation: Tensor, images: Tensor) -> bool:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lib.core.capture import Capture, evaluation_mode
+from gan_lib.core.outputs import EXCLUSIVE, meaning_of
 from gan_lib.core.targets import Target, resolve_target
 from gan_lib.inversion.mask import CaptureUntil, blurred, has_places, inversion_layers
 from gan_lib.inversion.optimise import (
@@ -134,8 +135,9 @@ class GuidedInversion:
     ) -> Inversion:
         """Step 2: what of the image speaks for a class (equations 6 and 7).
 
-        Minimises ``f_c(x (1 - m) + p m) - f_c(x m + p (1 - m)) + sparsity * sum(w)`` over logits f,
-        from step 1's weights on; the target is ``None`` for the predicted class, one class, or one per image.
+        Minimises ``f_c(x (1 - m) + p m) - f_c(x m + p (1 - m)) + sparsity * sum(w)`` from step 1's weights
+        on, with the logit f of the class, as published, or its log-odds, by default (``options.score``);
+        the target is ``None`` for the predicted class, one class, or one per image.
 
         Raises:
             ValueError: a wrong number of targets.
@@ -148,8 +150,8 @@ class GuidedInversion:
             logits = self.cnn(
                 torch.cat(inside_and_outside(base.images, base.hidden, masks))
             ).float()  # (2B, K)
-            inside, outside = logits.gather(1, classes.repeat(2)[:, None])[:, 0].chunk(2)  # (B,) each
-            return outside - inside
+            inside, outside = class_scores(self.cnn, logits, classes.repeat(2), options.score).chunk(2)
+            return outside - inside  # (B,)
 
         with torch.enable_grad(), evaluation_mode(self.cnn):
             return optimise(contrast, saliency.weights, base.activations, base.size, options)
@@ -158,3 +160,16 @@ class GuidedInversion:
         """Both steps: masks (B, 1, H, W) of images (B, 3, H, W) for a class, step 1 as published."""
         base = self.base(images)
         return self.discriminate(base, self.saliency(base), target, second).masks
+
+
+def class_scores(cnn: nn.Module, logits: Tensor, classes: Tensor, score: str) -> Tensor:
+    """What speaks for classes (B,), of logits (B, K): their ``logit``, or ``log_odds`` against all others.
+
+    Log-odds are ``log p - log(1 - p)`` of mutually exclusive classes; where the outputs mean something else,
+    logits are that already.
+    """
+    own = logits.gather(1, classes[:, None])  # (B, 1)
+    if score == "logit" or meaning_of(cnn) not in EXCLUSIVE:
+        return own[:, 0]
+    rest = logits.scatter(1, classes[:, None], -torch.inf).logsumexp(1)  # (B,)
+    return own[:, 0] - rest

@@ -17,7 +17,7 @@ from gan_lib.core.runtime import Precision
 from gan_lib.explainers import METHODS
 from gan_lib.gan.conditions import CONDITIONS
 from gan_lib.gan.generators import DISCRIMINATORS, GENERATORS, DiscriminatorSizes
-from gan_lib.inversion import STEP_2, InversionOptions
+from gan_lib.inversion import PUBLISHED_STEP_2, InversionOptions
 
 
 def _each_once(values: Sequence[Any]) -> Sequence[Any]:
@@ -312,7 +312,9 @@ class InversionRecipe:
     )
     class_layer: Text | None = None  # the same where classes are to be told apart
     sigma: PositiveFloat | None = 10.0  # of the blur in pixels; None: 11 for a side of 224
-    second: InversionOptions = replace(STEP_2, iterations=20, learning_rate=0.1, sparsity=0.3, area=30.0)
+    second: InversionOptions = replace(
+        PUBLISHED_STEP_2, iterations=20, learning_rate=0.1, sparsity=0.3, area=30.0
+    )
     box_methods: Methods = (*("grad_cam", "guided_grad_cam", "guided_backprop", "integrated_gradients"),)
     box_generators: Methods = ("contrastive_lsft",)  # compared by boxes as well
     images: PositiveInt = 150  # reported

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
 from gan_lib.inversion import (
+    PUBLISHED_STEP_2,
     STEP_1,
     STEP_2,
     GuidedInversion,
@@ -18,6 +20,7 @@ from gan_lib.inversion import (
     convergence,
 )
 from gan_lib.inversion.optimise import optimise
+from gan_lib.inversion.steps import class_scores
 
 # Two channels at three places: the weighted sum is [2 u, v, 0], the mask [1, v / 2u, 0] for 2 u > v.
 CHANNELS = torch.tensor([[[[2.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]]]])  # (1, 2, 1, 3)
@@ -110,15 +113,45 @@ def test_both_steps_objectives_at_their_start(colour_net, base):
     apart = 3 * 0.3**2 + (0.3 - 0.6) ** 2 / 9 + 2 * 0.3**2 / 9
     assert first.trace[0, 0].item() == pytest.approx(apart + 10 * 0.3, abs=1e-5)
     start = replace(first, weights=torch.full((1, 3), 0.1))
-    second = inversion.discriminate(base, start, 1, replace(STEP_2, iterations=1))
+    second = inversion.discriminate(base, start, 1, replace(PUBLISHED_STEP_2, iterations=1))
     inside, outside = (
         (0.0 + (0.4 + 0.1) + 0.3) / 3,
         (0.3 + (0.2 + 0.2) + 0.0) / 3,
     )  # class 1: the second colour
     assert second.trace[0, 0].item() == pytest.approx(20 * (outside - inside) + 0.3, abs=1e-4)
-    other = inversion.discriminate(base, start, 0, replace(STEP_2, iterations=1))
+    other = inversion.discriminate(base, start, 0, replace(PUBLISHED_STEP_2, iterations=1))
     inside, outside = (0.9 + 0.1 + 0.3) / 3, (0.3 + 0.2 + 0.0) / 3
     assert other.trace[0, 0].item() == pytest.approx(20 * (outside - inside) + 0.3, abs=1e-4)
+
+
+def test_scores_of_classes(colour_net):
+    """Of probabilities 1/2, 1/4, 1/4 the log-odds are 0 and -log 3; of labels, logits are log-odds."""
+    logits = torch.tensor([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]]).log() + 7
+    classes = torch.tensor([0, 1])
+    assert class_scores(colour_net, logits, classes, "logit").tolist() == pytest.approx(
+        [7 - math.log(2), 7 - math.log(4)], abs=1e-5
+    )
+    assert class_scores(colour_net, logits, classes, "log_odds").tolist() == pytest.approx(
+        [0, -math.log(3)], abs=1e-5
+    )
+    colour_net.output = "multi_label"
+    assert torch.equal(
+        class_scores(colour_net, logits, classes, "log_odds"), torch.stack([logits[0, 0], logits[1, 1]])
+    )
+
+
+def test_step_2_by_log_odds_at_its_start(colour_net, base):
+    """As above; the scores are 20 / 3 of (1.3, 0.8, 0.4) inside and (0.5, 0.7, 0.5) outside, by colour."""
+    inversion = GuidedInversion(colour_net, "layer")
+    weights = torch.full((1, 3), 0.1)
+    made = inversion.discriminate(
+        base, Inversion(weights, weights, weights), 1, replace(STEP_2, iterations=1)
+    )
+    seen = ([1.3, 0.8, 0.4], [0.5, 0.7, 0.5])
+    inside, outside = (
+        20 / 3 * own[1] - math.log(math.exp(20 / 3 * own[0]) + math.exp(20 / 3 * own[2])) for own in seen
+    )
+    assert made.trace[0, 0].item() == pytest.approx(outside - inside + 0.3 * 0.3, abs=1e-3)
 
 
 def test_the_blur_is_a_gaussian_cut_off_at_one_sigma():
