@@ -61,7 +61,7 @@ class HiddenLayer:
         cnn: from images in [0, 1] to logits (B, K); left as it is.
         layer: dotted name; by default the last one that has places on which the logits depend.
         image_size: height and width of an example.
-        signed: whether the layer's activations are split; by default if those of an example of noise go
+        signed: whether the layer's activations are split; by default if those of noise, black or white go
             below 0.
 
     Attributes:
@@ -82,8 +82,8 @@ class HiddenLayer:
     ) -> None:
         self.cnn, self.image_size = cnn, image_size
         noise = torch.rand(1, 3, *image_size, generator=torch.Generator().manual_seed(0))
-        example = as_input(cnn, noise)
-        self.layer = layer or self._last(example)
+        example = as_input(cnn, torch.cat([noise, torch.zeros_like(noise), torch.ones_like(noise)]))
+        self.layer = layer or self._last(example[:1])
         with torch.no_grad():
             activation = self._captured(example)
         layout = layouts_of(cnn, example, {self.layer: activation})[self.layer]
@@ -125,7 +125,7 @@ class HiddenLayer:
         """Activations (B, C, h, w), not below 0, on the CNN's device, of images (B, 3, H, W).
 
         Raises:
-            ValueError: a number below 0 where those of the example had none, and so are not split.
+            ValueError: a number below 0 in a layer that is not split.
         """
         with torch.no_grad():
             return self.with_gradient(as_input(self.cnn, images))
@@ -270,7 +270,8 @@ class LayerRelevance:
             return DeepLiftRule(cnn, layer, self.BASELINE), {}
         if "#" in layer or not is_plain:  # Captum's take no single call of a module, and split nothing
             return CallAttribution(self.hidden, self.method, self.BASELINE), {}
-        module, options = find_layer(cnn, layer)[0], {"attribute_to_layer_input": layer.endswith(INPUT)}
+        module = find_layer(cnn, layer)[0]
+        options: dict[str, Any] = {"attribute_to_layer_input": layer.endswith(INPUT)}
         if self.method == "integrated_gradients":
             at_once = max(64, len(images))
             options |= {"baselines": self.BASELINE, "n_steps": 16, "internal_batch_size": at_once}

@@ -66,6 +66,11 @@ def concepts(case: Case, learned: Learned) -> Part:
         "class, are factorised: each factor is a concept, shown by the crops that are nearest to it. Its "
         "importance is the share of the class's probability that is lost when it is taken out."
     )
+    if learned.hidden.places.signed:
+        part.words(
+            "The layer's activations have both signs: what is positive and what is negative in a channel are "
+            "factorised as two channels."
+        )
     rows, lines, titles = [], [], []
     for label, basis in learned.bank.basis.items():
         images = case.images(predicted_images(case.predictions(), label, LEARNED, case.seed))
