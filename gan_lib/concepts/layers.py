@@ -56,6 +56,8 @@ class HiddenLayer:
     Channels last and tokens (Swin, ConvNeXt, ViT) are given as (B, C, h, w) too, and activations that go
     below 0 as 2 C channels: what is above 0, then what is below, as positive numbers
     (:class:`gan_lib.concepts.places.SplitPlaces`). Directions of the layer are of that many numbers.
+    What a class token holds by then stays, so that a late block's places may matter little for the logits: an
+    earlier layer shows more.
 
     Args:
         cnn: from images in [0, 1] to logits (B, K); left as it is.

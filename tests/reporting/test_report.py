@@ -271,6 +271,24 @@ def test_a_cnn_without_relu_and_transformers_have_concepts(tmp_path, net):
     assert "have both signs" in signed["text"]
     assert read_csv(tmp_path / "tables/importance.csv")["mean"].notna().all()
     assert {"classes", "trust", "shown"} <= set(written.findings["part"])
+    assert (tmp_path / "tables/stays.csv").is_file() == (net is classes_by_token)
+
+
+def test_predictions_that_stay_without_places(tmp_path):
+    """A class token that never looks at the places says the same without them; one that does, not always."""
+    cnn = classes_by_token()
+    attention = cnn.encoder.layers[1].self_attention
+    torch.nn.init.normal_(attention.out_proj.weight, std=3)
+    with torch.no_grad():
+        cnn.heads.head.bias -= cnn.eval()(pixels(12)).mean(0)  # or one class alone would be predicted
+    report(wrapped(cnn), pixels(12), tmp_path / "looks")
+    low = read_csv(tmp_path / "looks/tables/stays.csv").iloc[0]
+    assert low["layer"] == "backbone.encoder.layers.encoder_layer_1.ln_1"
+    with torch.no_grad():
+        attention.out_proj.weight *= 1e-5
+    report(wrapped(cnn), pixels(12), tmp_path / "keeps")
+    assert float(read_csv(tmp_path / "keeps/tables/stays.csv")["mean"].item()) == 100
+    assert float(low["mean"]) < 100
 
 
 def test_a_cnn_without_places_has_no_concepts_and_all_the_rest(tmp_path):
