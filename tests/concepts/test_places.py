@@ -24,6 +24,7 @@ from gan_lib.concepts import (
 )
 from gan_lib.concepts.calls import CallAttribution
 from gan_lib.concepts.contrasting import Hyperplanes, gather_evidence, shifting_test
+from gan_lib.concepts.pictures import decoded_concepts, train_decoder
 from gan_lib.concepts.places import SplitPlaces
 from gan_lib.core.capture import replaced_activation
 from gan_lib.core.layouts import Layout
@@ -387,6 +388,15 @@ def test_drawn_concepts_of_any_layer(make, layer):
     made = drawing.concepts(torch.eye(hidden.channels)[[0, -1]])
     assert made.pictures.shape == (2, 3, *SIZE)
     assert made.asked.any()
+
+
+def test_a_decoder_of_tokens():
+    hidden = HiddenLayer(vit(), image_size=SIZE)
+    decoder, log = train_decoder(hidden, ImageSplit.of(pictures(8)), epochs=2)
+    assert log.notna().all(axis=None)
+    assert decoder.highest.shape == (32,)
+    made = decoded_concepts(hidden, decoder, torch.eye(32)[[0, -1]], steps=2)
+    assert made.shape == (2, 3, *SIZE)
 
 
 @pytest.mark.parametrize("name", ["vit_b_16", "swin_t"])
