@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,17 +51,20 @@ def _draw(axis: Axes, picture: Tensor) -> None:
 def _room(axis: Axes) -> tuple[float, float]:
     """Width and height of a picture as it is drawn, in points."""
     axis.apply_aspect()
-    box, size = axis.get_position(), axis.get_figure(root=True).get_size_inches()
+    figure = axis.get_figure(root=True)
+    assert figure is not None
+    box, size = axis.get_position(), figure.get_size_inches()
     return 72 * box.width * size[0], 72 * box.height * size[1]
 
 
-def _labels(axes: Sequence[Axes], texts: Sequence[str]) -> None:
+def _labels(axes: Iterable[Axes], texts: Sequence[str]) -> None:
     """Text in the upper left corner of pictures of one size, readable on any, all of it inside."""
     if not texts:
         return
+    axes = list(axes)
     (wide, high), ground = _room(axes[0]), {"facecolor": "black", "alpha": 0.65, "pad": PAD, "linewidth": 0}
     lines, size = fit_together(texts, (1 - 2 * INSET) * wide - 2 * PAD, (1 - 2 * INSET) * high - 2 * PAD)
-    place = {"va": "top", "color": "white", "fontsize": size, "bbox": ground}
+    place: dict[str, Any] = {"va": "top", "color": "white", "fontsize": size, "bbox": ground}
     for axis, text in zip(axes, lines, strict=True):
         axis.text(INSET, 1 - INSET, text, transform=axis.transAxes, **place)
 

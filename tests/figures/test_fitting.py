@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 import torch
 from PIL import ImageFont
 
-from gan_lib.figures import image_grid, map_grid
+from gan_lib.figures import image_grid, map_grid, matrix_panels
 from gan_lib.figures.fitting import DPI, SIZES, fit_together, fitted_lines, shortened, text_width
 from gan_lib.workbench.contact_sheet import FONT, GAP, WORDS, _words
 
@@ -139,3 +142,15 @@ def test_a_picture_that_is_the_one_above_is_drawn_once():
     images[1] = images[0]
     figure = map_grid({"image": images, "map": torch.zeros(3, 1, 8, 8)}, colour_bar=False, once=["image"])
     assert [bool(axis.images) for axis in figure.axes] == [True, True, False, True, True, True]
+
+
+def test_the_columns_of_a_matrix_do_not_run_into_each_other():
+    names = [f"{LONG} {number}" for number in range(6)]
+    figure = matrix_panels({"t": pd.DataFrame(0.5, index=names, columns=names)}, columns=1)
+    figure.set_dpi(DPI)
+    figure.canvas.draw()
+    drawn = boxes(figure, figure.axes[0].get_xticklabels())
+    assert len(drawn) == 6
+    rows = boxes(figure, figure.axes[0].get_yticklabels())
+    assert all(upper.y0 > lower.y1 for upper, lower in itertools.pairwise(rows))
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(drawn))
