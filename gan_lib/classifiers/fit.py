@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 
 from gan_lib.classifiers.wrap import Classifier
 from gan_lib.core.capture import evaluation_mode
+from gan_lib.core.inputs import at_once
 from gan_lib.core.options import Seed, options
 from gan_lib.core.runtime import make_fabric, progress
 from gan_lib.core.storage import load_checkpoint, save_checkpoint
@@ -185,9 +186,15 @@ def _epoch(
 
 
 def predictions(
-    classifier: Classifier, split: ImageSplit, batch_size: int = 128, fabric: Fabric | None = None
+    classifier: Classifier, split: ImageSplit, batch_size: int | None = None, fabric: Fabric | None = None
 ) -> pd.DataFrame:
     """What the classifier predicts for every image of a split.
+
+    Args:
+        classifier: left as it is.
+        split: the images.
+        batch_size: by default as many as go through the CNN in the least time.
+        fabric: device and precision; by default a GPU if there is one.
 
     Returns:
         One row per image: ``image`` (row of the split), ``path`` (empty for images that were never
@@ -197,9 +204,10 @@ def predictions(
     fabric = fabric or make_fabric()
     home = next(classifier.parameters()).device
     classifier.to(fabric.device)
+    few = at_once(classifier, split.image_size) if batch_size is None else batch_size
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     with evaluation_mode(classifier), torch.no_grad(), fabric.autocast():
-        for rows in progress(list(batch_rows(len(split), batch_size)), "predicting"):
+        for rows in progress(list(batch_rows(len(split), few)), "predicting"):
             batch = split.batch(rows)
             probabilities = classifier.probabilities(
                 classifier(batch.images.to(fabric.device))

@@ -77,13 +77,12 @@ def insert(
     )
     names, place = values.two_classes(classes), values.point(at, "--at")
 
-    from gan_lib.concepts.contrasting import CONTROLS
     from gan_lib.core.runtime import make_fabric
     from gan_lib.workbench import insert as work
     from gan_lib.workbench.explain import resolve_class
 
-    if control not in CONTROLS:
-        raise InputError(f"--control {control}: give {' or '.join(CONTROLS)}")
+    if control not in work.CONTROLS:
+        raise InputError(f"--control {control}: give {' or '.join(work.CONTROLS)}")
     if size is not None and not 0 < size <= 1:
         raise InputError(f"--size {size:g}: give a share of the image's shorter side, above 0 and at most 1")
     with given():

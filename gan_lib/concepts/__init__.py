@@ -17,7 +17,7 @@ from gan_lib.concepts.bank import (
 )
 from gan_lib.concepts.concepts import Concepts
 from gan_lib.concepts.drawing import Drawn, FeatureVisualisation, concept_score
-from gan_lib.concepts.layers import METHODS, HiddenLayer, LayerRelevance
+from gan_lib.concepts.layers import METHODS, HiddenLayer, LayerRelevance, probabilities
 from gan_lib.concepts.nmf import nmf
 from gan_lib.concepts.prediction_test import FORMS, prediction_scores, prediction_summary, prediction_test
 from gan_lib.concepts.prototypes import (
@@ -54,6 +54,7 @@ __all__ = [
     "prediction_scores",
     "prediction_summary",
     "prediction_test",
+    "probabilities",
     "prototype_page",
     "recognition_test",
     "published_page",

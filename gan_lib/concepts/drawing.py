@@ -47,7 +47,7 @@ class Spectrum(NamedTuple):
 
     Attributes:
         magnitude: (3, H, W // 2 + 1), the root of the mean square over images; 0 for the mean.
-        colours: (3, 3), from the independent colours to red, green and blue.
+        colours: (3, 3), orthogonal, from the independent colours to red, green and blue.
         mean: (3,), of red, green and blue, in log-odds.
         size: height and width of the pictures.
     """
@@ -76,14 +76,12 @@ class Spectrum(NamedTuple):
         variances, directions = torch.linalg.eigh(products / pixels - torch.outer(mean, mean))
         if variances.max() <= 0:
             raise ValueError("the images are of one colour throughout: there is no wave in them")
-        # Grey images vary in one direction only: the others keep a deviation that nobody sees.
-        deviations = variances.clamp(min=1e-6 * float(variances.max())).sqrt()
-        basis = (directions * deviations).float()  # (3, 3)
+        colours_of = directions.float()  # (3, 3)
         power = torch.zeros(3, split.image_size[0], split.image_size[1] // 2 + 1, dtype=torch.double)
         for batch in split.batches(READ_AT_ONCE):
-            power += _waves(batch.images, basis, mean.float()).abs().double().square().sum(0)
+            power += _waves(batch.images, colours_of, mean.float()).abs().double().square().sum(0)
         power[:, 0, 0] = 0
-        return cls((power / len(split)).sqrt().float(), basis, mean.float(), split.image_size)
+        return cls((power / len(split)).sqrt().float(), colours_of, mean.float(), split.image_size)
 
     def to(self, device: torch.device) -> Spectrum:
         """The same on a device."""
@@ -110,7 +108,7 @@ def _waves(images: Tensor, colours: Tensor, mean: Tensor) -> Tensor:
     Smooth Image Decomposition", 2011, equations 8 to 11).
     """
     centred = _log_odds(images) - mean[:, None, None]
-    independent = torch.einsum("ij,bjhw->bihw", torch.linalg.inv(colours), centred)  # (B, 3, H, W)
+    independent = torch.einsum("ij,bjhw->bihw", colours.mT, centred)  # (B, 3, H, W)
     steps = torch.zeros_like(independent)
     down, right = independent[..., -1, :] - independent[..., 0, :], independent[..., -1] - independent[..., 0]
     steps[..., 0, :] += down

@@ -49,8 +49,11 @@ class InversionOptions:
 STEP_1 = InversionOptions()
 PUBLISHED_STEP_2 = InversionOptions(iterations=70, halved_every=10, sparsity=1.0)
 # Steps of 0.01, halved every ten, move a weight of 0.1 by 0.2 at most, and the penalty, which pulls at all
-# alike, uses that up. Steps as long as the weights and a smaller penalty let channels be chosen.
-STEP_2 = InversionOptions(iterations=20, learning_rate=0.1, halved_every=10, sparsity=0.3, score="log_odds")
+# alike, uses that up. Steps as long as the weights and a smaller penalty let channels be chosen, and a price
+# for the mask's area keeps out what speaks for nothing.
+STEP_2 = InversionOptions(
+    iterations=20, learning_rate=0.1, halved_every=10, sparsity=0.3, area=10.0, score="log_odds"
+)
 
 
 @dataclass(frozen=True)

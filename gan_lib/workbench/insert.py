@@ -24,6 +24,7 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from gan_lib.classifiers import Classifier
+from gan_lib.concepts.contrasting import CONTROLS as CONTROLS
 from gan_lib.concepts.contrasting import control_colour, insert_crop, insertion_table, scaled_crop
 from gan_lib.core.inputs import at_once
 from gan_lib.core.runtime import progress

@@ -290,7 +290,8 @@ def test_an_image_smaller_than_the_receptive_field_and_the_blur(small_vgg):
 
 DOG, CAT = (72, 12, 166, 142), (44, 120, 202, 224)  # left, top, right, bottom; drawn by hand at 224 pixels
 ANIMALS = {"bull mastiff": (243, DOG, CAT), "boxer": (242, DOG, CAT), "tiger cat": (282, CAT, DOG)}
-LEAST = {("mobilenet_v2", "bull mastiff"): 0.55}  # of 7 x 7 places: its mask reaches down to the cat
+WANTED = 0.7
+MISSED = {("mobilenet_v2", "bull mastiff"): 0.6}  # of 7 x 7 places: its mask reaches down to the cat
 
 
 def inside(box):
@@ -312,4 +313,4 @@ def test_dog_and_cat_in_one_picture(test_data, name):
         mask = inversion.discriminate(base, saliency, label).masks
         either = (inside(box) + inside(other)).clamp(max=1)
         share = ((mask * inside(box)).sum() / (mask * either).sum()).item()
-        assert share > LEAST.get((name, animal), 0.7), (animal, share)
+        assert share > MISSED.get((name, animal), WANTED), (animal, share)

@@ -151,7 +151,9 @@ def test_step_2_by_log_odds_at_its_start(colour_net, base):
     inside, outside = (
         20 / 3 * own[1] - math.log(math.exp(20 / 3 * own[0]) + math.exp(20 / 3 * own[2])) for own in seen
     )
-    assert made.trace[0, 0].item() == pytest.approx(outside - inside + 0.3 * 0.3, abs=1e-3)
+    assert made.trace[0, 0].item() == pytest.approx(
+        outside - inside + 0.3 * 0.3 + 10 * (1 + 2 / 3) / 3, abs=1e-3
+    )
 
 
 def test_the_blur_is_a_gaussian_cut_off_at_one_sigma():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
@@ -29,7 +30,7 @@ def log_density(vectors: Tensor, gaussians: int = 4, seed: int = 0) -> Tensor:
         log_density(torch.tensor([[0.0], [1.0], [2.0], [9.0]]), gaussians=1)  # the last is the lowest
 
     Args:
-        gaussians: at most as many as there are vectors.
+        gaussians: at most as many as there are different vectors.
         seed: of the start.
 
     Raises:
@@ -43,7 +44,7 @@ def log_density(vectors: Tensor, gaussians: int = 4, seed: int = 0) -> Tensor:
     if scale == 0:
         return torch.zeros(len(vectors)).to(vectors)
     data = (reduced / scale).cpu().numpy()
-    count = min(gaussians, len(data))
+    count = min(gaussians, len(np.unique(data.round(9), axis=0)))
     model = GaussianMixture(count, covariance_type="diag", random_state=seed, reg_covar=VARIANCE_FLOOR)
     with threadpool_limits(1, "blas"):
         scores = model.fit(data).score_samples(data)
