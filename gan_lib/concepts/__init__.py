@@ -11,6 +11,7 @@ from gan_lib.concepts.bank import (
     importance,
     importance_table,
     learn_concepts,
+    matched_similarity,
     predicted_images,
     weighted_activations,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "importance",
     "importance_table",
     "learn_concepts",
+    "matched_similarity",
     "nmf",
     "pooled_vectors",
     "predicted_images",

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gan_lib.core.storage import Rows, ShardedRows, ShardWriter, read_json, tensor_bytes, write_json
-from gan_lib.data.rows import batch_rows, stratified_order
+from gan_lib.data.rows import batch_rows, spread_rows, stratified_order
 from gan_lib.data.values import as_uint8, whole_labels
 
 COLUMNS = ("images", "labels", "masks", "marks")
@@ -114,6 +114,16 @@ class ImageSplit:
         if skip < 0 or (count is not None and count < 0):
             raise ValueError(f"count and skip must not be negative; got {count}, {skip}")
         return stratified_order(self.labels, seed, None if count is None else skip + count)[skip:]
+
+    def examples(self, count: int | None, seed: int) -> Tensor:
+        """Rows (count,) for a picture of the data: over all classes, in their order (:func:`spread_rows`).
+
+        Raises:
+            ValueError: a negative count.
+        """
+        if count is not None and count < 0:
+            raise ValueError(f"the count must not be negative; got {count}")
+        return spread_rows(self.labels, count, seed)
 
     def _index(self, rows: Tensor | Sequence[int] | slice) -> Tensor:
         if isinstance(rows, slice):

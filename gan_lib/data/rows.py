@@ -60,3 +60,22 @@ def chosen_rows(labels: Tensor, count: int | None, seed: int) -> Tensor:
     if count is None or count >= len(labels):
         return torch.arange(len(labels))
     return stratified_order(labels, seed, count)
+
+
+def spread_rows(labels: Tensor, count: int | None, seed: int) -> Tensor:
+    """Rows (count,) that show what classes there are, in the order of the classes.
+
+    The classes in proportion (:func:`stratified_order`); where there are more of them than rows, one image,
+    a random one, of classes at even distances, whatever their sizes: those of a proportional draw would be
+    the largest.
+    """
+    classes = labels.unique()  # (K,), sorted
+    if count is None or count >= len(classes):
+        rows = stratified_order(labels, seed, count)
+        return rows[labels[rows].argsort(stable=True)]
+    middles = (2 * torch.arange(count) + 1) * len(classes) // (2 * max(count, 1))
+    drawn = torch.Generator().manual_seed(seed)
+    own = [torch.nonzero(labels == label)[:, 0] for label in classes[middles]]
+    return (
+        torch.stack([rows[torch.randint(len(rows), (), generator=drawn)] for rows in own]) if own else middles
+    )

@@ -11,6 +11,7 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from gan_lib.figures.fitting import LINE, fit_together
 from gan_lib.figures.plots import PALETTE, legend_below, whiskers
 
 DASHES = ("-", "-.", ":")
@@ -216,7 +217,10 @@ def matrix_panels(
     a frame for which ``framed``, of the same shape, is true."""
     first = next(iter(panels.values()))
     rows = -(-len(panels) // columns)
-    size = (columns * (1.6 + 0.95 * first.shape[1]), rows * (0.9 + 0.45 * first.shape[0]))
+    heads, points = fit_together([str(name).replace("_", " ") for name in first.columns], 58)
+    labels, left_points = fit_together([str(name).replace("_", " ") for name in first.index], 104, high=30)
+    below = LINE * points * max(own.count("\n") for own in heads) / 72  # inches, beyond the first line
+    size = (columns * (1.6 + 0.95 * first.shape[1]), rows * (0.9 + below + 0.45 * first.shape[0]))
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
@@ -227,8 +231,8 @@ def matrix_panels(
             axis.add_patch(_frame(row, column))
         axis.set(xlabel="", ylabel="")
         axis.set_title(title, fontsize=9)
-        axis.set_xticklabels([str(name).replace("_", " ") for name in table.columns], rotation=0, fontsize=7)
-        axis.set_yticklabels([str(name).replace("_", " ") for name in table.index], rotation=0, fontsize=8)
+        axis.set_xticklabels(heads, rotation=0, fontsize=min(points, 7))
+        axis.set_yticklabels(labels, rotation=0, fontsize=left_points)
         axis.tick_params(length=0)
     figure.tight_layout()
     return figure

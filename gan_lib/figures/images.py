@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +14,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from gan_lib.figures.fitting import fit_together
+
 MAP_COLOURS = "inferno"  # perceptually uniform, readable with any colour vision
 CELL = 1.05  # inches
 FRAME = "#00e5ff"
 OPACITY = 0.65  # of the map in an overlay
+PAD = 1.5  # points round text in a picture
+INSET = 0.05  # of the picture's sides, where its text begins
 
 
 def overlay(images: Tensor, maps: Tensor, opacity: float = OPACITY) -> Tensor:
@@ -44,11 +48,25 @@ def _draw(axis: Axes, picture: Tensor) -> None:
     axis.imshow(shown.permute(1, 2, 0).cpu().numpy(), cmap=colours, vmin=0, vmax=1, interpolation="nearest")
 
 
-def _label(axis: Axes, text: str, wide: int = 16) -> None:
-    """Text in the upper left corner of a picture, readable on any; ``wide`` characters fit a line."""
-    ground = {"facecolor": "black", "alpha": 0.65, "pad": 1.5, "linewidth": 0}
-    lines = "\n".join(textwrap.fill(line, wide) for line in text.splitlines())
-    axis.text(0.05, 0.95, lines, transform=axis.transAxes, va="top", color="white", fontsize=8, bbox=ground)
+def _room(axis: Axes) -> tuple[float, float]:
+    """Width and height of a picture as it is drawn, in points."""
+    axis.apply_aspect()
+    figure = axis.get_figure(root=True)
+    assert figure is not None
+    box, size = axis.get_position(), figure.get_size_inches()
+    return 72 * box.width * size[0], 72 * box.height * size[1]
+
+
+def _labels(axes: Iterable[Axes], texts: Sequence[str]) -> None:
+    """Text in the upper left corner of pictures of one size, readable on any, all of it inside."""
+    if not texts:
+        return
+    axes = list(axes)
+    (wide, high), ground = _room(axes[0]), {"facecolor": "black", "alpha": 0.65, "pad": PAD, "linewidth": 0}
+    lines, size = fit_together(texts, (1 - 2 * INSET) * wide - 2 * PAD, (1 - 2 * INSET) * high - 2 * PAD)
+    place: dict[str, Any] = {"va": "top", "color": "white", "fontsize": size, "bbox": ground}
+    for axis, text in zip(axes, lines, strict=True):
+        axis.text(INSET, 1 - INSET, text, transform=axis.transAxes, **place)
 
 
 def image_grid(images: Tensor, masks: Tensor | None = None, titles: Sequence[str] = ()) -> Figure:
@@ -61,8 +79,7 @@ def image_grid(images: Tensor, masks: Tensor | None = None, titles: Sequence[str
         row, column = divmod(index, 10)
         for offset, pictures in enumerate(layers):
             _draw(axes[row * len(layers) + offset, column], pictures[index])
-        if titles:
-            _label(axes[row * len(layers), column], titles[index])
+    _labels(axes[:: len(layers)].flatten()[: len(titles)], titles)
     return figure
 
 
@@ -73,6 +90,7 @@ def map_grid(
     colour_bar: bool = True,
     captions: Mapping[str, Sequence[float | str]] | None = None,
     frames: Mapping[str, Tensor] | None = None,
+    once: Sequence[str] = (),
 ) -> Figure:
     """One row per image, one named column per kind of picture.
 
@@ -84,28 +102,44 @@ def map_grid(
         colour_bar: draw the scale of the maps' colours at the right.
         captions: per title, N numbers or words to be written into the pictures.
         frames: per title, boxes (N, 4) to be drawn into the pictures: left, top, right, bottom, in pixels.
+        once: titles of columns in which a picture that is the one above it is not drawn again.
     """
     known = {title: pictures for title, pictures in columns.items() if pictures is not None}
     first = next(iter(known.values()))
     count = len(first)
     figure, axes = _grid(count, len(known), cell, first.shape[-1] / first.shape[-2])
     for column, (title, pictures) in enumerate(known.items()):
-        wide = int(12 * cell * first.shape[-1] / first.shape[-2])
-        axes[0, column].set_title(textwrap.fill(title, wide), fontsize=8, pad=3)
         for row in range(count):
-            _draw(axes[row, column], pictures[row])
-            if captions is not None and title in captions:
-                text = captions[title][row]
-                _label(axes[row, column], text if isinstance(text, str) else f"{text:.2f}", wide)
+            if not (title in once and row and torch.equal(pictures[row], pictures[row - 1])):
+                _draw(axes[row, column], pictures[row])
             if frames is not None and title in frames:
                 left, top, right, bottom = frames[title][row].tolist()
                 corner, sides = (left - 0.5, top - 0.5), (right - left, bottom - top)
                 axes[row, column].add_patch(Rectangle(corner, *sides, fill=False, color=FRAME, linewidth=1.6))
-    for row, label in enumerate(row_labels):
-        axes[row, 0].set_ylabel(textwrap.fill(label, int(13 * cell)), fontsize=8)
     if colour_bar:
         scale = plt.cm.ScalarMappable(plt.Normalize(0, 1), MAP_COLOURS)
         bar = figure.colorbar(scale, ax=axes, fraction=0.015, pad=0.01, ticks=[0, 0.5, 1])
         bar.ax.tick_params(labelsize=7)
         bar.outline.set_visible(False)
+    _write(axes, list(known), row_labels, captions or {})  # the colour bar has taken its room
     return figure
+
+
+def _write(
+    axes: np.ndarray,
+    titles: Sequence[str],
+    row_labels: Sequence[str],
+    captions: Mapping[str, Sequence[float | str]],
+) -> None:
+    """Titles above the columns, labels at the left of the rows, captions in the pictures."""
+    wide, high = _room(axes[0, 0])
+    lines, size = fit_together(titles, wide)
+    for axis, text in zip(axes[0], lines, strict=True):
+        axis.set_title(text, fontsize=size, pad=3)
+    lines, size = fit_together(row_labels, high)
+    for axis, text in zip(axes[:, 0], lines, strict=False):
+        axis.set_ylabel(text, fontsize=size)
+    for title, own in captions.items():
+        if title in titles:
+            told = [text if isinstance(text, str) else f"{text:.2f}" for text in own]
+            _labels(axes[:, titles.index(title)], told)

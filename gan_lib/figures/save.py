@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from gan_lib.core.storage import atomic_path, read_json, write_json
+from gan_lib.figures.fitting import DPI
 
-DPI = 150
-LARGE, HUGE = 80_000, 1_000_000  # bytes
+LARGE, HUGE, HUGE_PICTURES = 80_000, 1_000_000, 3_000_000  # bytes
 MANIFEST = "manifest.json"
 
 
@@ -40,7 +40,7 @@ class FigureFolder:
         path = self.root / self.run / f"{name}.png"
         with atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=DPI, bbox_inches="tight", format="png", metadata={"Software": None})
-            compact(temporary)
+            compact(temporary, holds_pictures(figure))
         self._record(path, caption)
         if data is not None:
             self.save_table(data, name, f"Data of the figure: {caption}")
@@ -61,18 +61,29 @@ class FigureFolder:
         )
 
 
-def compact(path: Path) -> None:
-    """Make a large PNG small enough to be kept: 256 colours, and above a megabyte 70 % of its side."""
+def holds_pictures(figure: Figure) -> bool:
+    """Whether there are images or maps in a figure, whose colours run into each other."""
+    return any(axis.images for axis in figure.axes)
+
+
+def compact(path: Path, pictures: bool = False) -> None:
+    """Make a large PNG small enough to be kept.
+
+    Of a plot 256 colours are kept, which nobody sees; pictures keep all of theirs, for with 256 photographs
+    and maps have bands. What is larger than a plot of one megabyte, or pictures of three, gets 70 % of its
+    side.
+    """
     size = path.stat().st_size
     if size <= LARGE:
         return
     with Image.open(path) as opened:
-        picture = opened.convert("RGB")
-    if size > HUGE:
-        smaller = (7 * picture.width // 10, 7 * picture.height // 10)
-        picture = picture.resize(smaller, Image.Resampling.LANCZOS)
-    small = picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    small.save(path, format="PNG", optimize=True)
+        made = opened.convert("RGB")
+    if size > (HUGE_PICTURES if pictures else HUGE):
+        smaller = (7 * made.width // 10, 7 * made.height // 10)
+        made = made.resize(smaller, Image.Resampling.LANCZOS)
+    if not pictures:
+        made = made.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    made.save(path, format="PNG", optimize=True)
 
 
 def read_manifest(root: Path) -> dict[str, Any]:

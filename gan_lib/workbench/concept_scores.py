@@ -7,17 +7,22 @@ together with those of the other CNNs and summarised.
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import pandas as pd
+from torch import Tensor
 
 from gan_lib import concepts
 from gan_lib.concepts import contrasting
 from gan_lib.workbench.cohort import Cohort
+from gan_lib.workbench.recipes import Recipe
 from gan_lib.workbench.subject import Subject
 
 Tables = dict[str, pd.DataFrame]
+ALL, TYPICAL, RANDOM = "all places", "typical places", "as many at random"  # of which concepts are made
 
 
 def joined(cohort: Cohort, tables: dict[int, Tables], dealt: bool = False) -> Tables:
@@ -85,7 +90,8 @@ def separation_scores(subject: Subject) -> Tables:
 
 def contrast_scores(subject: Subject) -> Tables:
     """The shifting test (``reached`` at some offset, ``shifting`` by offset, ``absolute`` at the published
-    ones) and the insertion test (``insertion``) of a CNN; a row per pair and image."""
+    ones) and the insertion test (``insertion``) of a CNN, a row per pair and image; and what becomes of
+    concepts of typical places only (:func:`density_scores`)."""
     own, seed = subject.recipe.contrasting, subject.recipe.seed
     relevance, evidence, planes = contrast_parts(subject)
     hidden = relevance.hidden
@@ -93,14 +99,79 @@ def contrast_scores(subject: Subject) -> Tables:
     shift = partial(contrasting.shifting_test, hidden, planes, evidence, subject.data.train, pairs, seed=seed)
     shifted = shift(own.shift_offsets, images_per_class=own.shifted_images, draws=own.shift_draws)
     published = shift(contrasting.PUBLISHED_OFFSETS, absolute=True, images_per_class=1)
+    pooled = pooled_activations(subject, hidden)
     pasted = (subject.data.test, subject.predictions(), own.inserted_images, own.cell_candidates, seed)
-    inserted, _ = contrasting.insertion_round(relevance, planes, pooled_activations(subject, hidden), *pasted)
+    inserted, _ = contrasting.insertion_round(relevance, planes, pooled, *pasted)
     return {
         "reached": contrasting.reached_scores(shifted),
         "shifting": contrasting.shifting_scores(shifted),
         "absolute": contrasting.shifting_scores(published),
         "insertion": contrasting.insertion_scores(inserted),
+        **density_scores(subject, relevance, evidence, planes, pooled),
     }
+
+
+def density_scores(
+    subject: Subject,
+    relevance: concepts.LayerRelevance,
+    evidence: Mapping[int, contrasting.Evidence],
+    planes: contrasting.Hyperplanes,
+    pooled: concepts.PooledActivations,
+) -> Tables:
+    """Contrasting concepts of all places that speak, of typical ones only, and of as many at random.
+
+    Pairs are those of the insertion test between the first classes, as many as the recipe says. A row per
+    pair in ``typical``: the places that speak and are ``kept`` [%], the concepts' cosine with those of all
+    places (``agreement``), and the cosine of the concepts of either half of the images, with a mixture of its
+    own, with those of the other (``stability``); NaN where too few places are left. A row per pair and image
+    in ``typical_insertion``: what the first concept does there.
+    """
+    recipe, own, seed = subject.recipe, subject.recipe.contrasting, subject.recipe.seed
+    labels = list(planes.vectors)[: own.mixture_classes]
+    pairs, rows = list(zip(labels, labels[1:] + labels[:1], strict=True)), []
+    whole = density_forms(planes.keeping({label: evidence[label].image >= 0 for label in labels}), recipe)
+    halves = [
+        density_forms(planes.keeping({label: evidence[label].image % 2 == half for label in labels}), recipe)
+        for half in (0, 1)
+    ]
+    for one, other in pairs:
+        find = partial(_found, one=one, other=other, components=own.components, seed=seed)
+        reference, count = find(planes), len(planes.speaking(one, other))
+        for name, form in whole.items():
+            values = {
+                "kept": 100.0 * len(form.speaking(one, other)) / count if count else math.nan,
+                "agreement": _alike(reference, reference if name == ALL else find(form)),
+                "stability": _alike(*(find(half[name]) for half in halves)),
+            }
+            rows.append({"method": name, "image": f"{one}/{other}", **values})
+    pasted = (subject.data.test, subject.predictions(), own.inserted_images, own.cell_candidates, seed)
+    made = [
+        contrasting.insertion_round(relevance, form, pooled, *pasted, controls=False)[0].assign(patch=name)
+        for name, form in whole.items()
+    ]
+    inserted = contrasting.insertion_scores(pd.concat(made))
+    return {"typical": pd.DataFrame(rows), "typical_insertion": inserted}
+
+
+def density_forms(planes: contrasting.Hyperplanes, recipe: Recipe) -> dict[str, contrasting.Hyperplanes]:
+    """Planes of which all places speak, the typical ones, and as many at random."""
+    own, seed = recipe.contrasting, recipe.seed
+    typical = contrasting.typical_places(planes.vectors, own.typical_share, own.gaussians, seed)
+    drawn = contrasting.places_at_random(typical, seed)
+    return {ALL: planes, TYPICAL: planes.keeping(typical), RANDOM: planes.keeping(drawn)}
+
+
+def _found(
+    planes: contrasting.Hyperplanes, one: int, other: int, components: int, seed: int
+) -> Tensor | None:
+    """Contrasting concepts, or ``None`` where fewer places speak than there are concepts."""
+    if one not in planes.vectors or len(planes.speaking(one, other)) < components:
+        return None
+    return contrasting.contrasting_concepts(planes, one, other, components, seed)
+
+
+def _alike(one: Tensor | None, other: Tensor | None) -> float:
+    return math.nan if one is None or other is None else concepts.matched_similarity(one, other)
 
 
 def mark_scores(subject: Subject) -> Tables:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,12 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from gan_lib.core.storage import atomic_path
+from gan_lib.figures.fitting import fitted_lines
 from gan_lib.workbench.explained import INPUTS, OVERLAY
 
 ROWS = 40  # of a page
 SIDE, GAP, HEAD, WORDS = 160, 6, 34, 260  # pixels: of a picture, between them, of the titles, of the words
-LINE, LINES = 32, 8  # letters of a line, lines of a row
+LINES, HEADLINES = 8, 2  # of a row, of a title
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
 
@@ -52,11 +52,11 @@ def _page(rows: Sequence[dict[Any, str]], methods: Sequence[str], folder: Path) 
     page = Image.new("RGB", size, "white")
     draw, font = ImageDraw.Draw(page), ImageFont.truetype(FONT, 13)
     for column, title in enumerate(("image", *methods)):
-        lines = textwrap.wrap(title.replace("_", " "), max(8, wide // 8))[:2]
+        lines = fitted_lines(title.replace("_", " "), wide, font.getlength, HEADLINES)
         draw.text((WORDS + column * cell, 2), "\n".join(lines), "black", font, spacing=1)
     for line, row in enumerate(rows):
         top, name = HEAD + line * tall, row["name"]
-        draw.text((GAP, top), _words(row), "black", font)
+        draw.text((GAP, top), _words(row, font), "black", font)
         files = [Path(INPUTS, f"{name}.png"), *(Path(own, f"{name}{OVERLAY}.png") for own in methods)]
         for column, file in enumerate(files):
             if (folder / file).is_file():
@@ -65,10 +65,9 @@ def _page(rows: Sequence[dict[Any, str]], methods: Sequence[str], folder: Path) 
     return page
 
 
-def _words(row: dict[Any, str]) -> str:
+def _words(row: dict[Any, str], font: ImageFont.FreeTypeFont) -> str:
     """Name, prediction and its probability; the class that is explained where it is another."""
     told = [row["name"], "", f"{row['prediction']}  {float(row['probability']):.1%}"]
     if row["target"] != row["prediction"]:
         told.append(f"explained: {row['target']}  {float(row['target_probability']):.1%}")
-    lines = [line for text in told for line in (textwrap.wrap(text, LINE) or [""])]
-    return "\n".join(lines[:LINES])
+    return "\n".join(fitted_lines("\n".join(told), WORDS - 2 * GAP, font.getlength, LINES))

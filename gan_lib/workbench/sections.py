@@ -279,6 +279,9 @@ class ContrastRecipe:
     relevance: PlaceRelevance = "gradient_x_activation"  # how much a place matters
     strength: PositiveFloat = 1.0  # of the data against the regularisation, scikit-learn's C
     components: PositiveInt = 4  # contrasting concepts
+    typical_share: Share = 0.75  # of a class's places that a mixture of Gaussians keeps
+    gaussians: PositiveInt = 4  # of the mixture
+    mixture_classes: PositiveInt = 3  # whose pairs are asked with and without it
     pair: Annotated[tuple[NonNegativeInt, NonNegativeInt], each_once] = (3, 8)  # the classes that are shown
     shift_offsets: Offsets = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)  # in distances of the means
     shift_draws: PositiveInt = 2  # random directions a pair

@@ -181,15 +181,17 @@ class Subject:
         folder = self._made("predictions", "gan_lib.classifiers", made_from, make)
         return pd.read_csv(folder / file, keep_default_na=False)
 
-    def draw(self, count: int | None, split: str = "test", skip: int = 0) -> Sample:
+    def draw(self, count: int | None, split: str = "test", skip: int = 0, *, spread: bool = False) -> Sample:
         """Images drawn by the recipe's seed, the classes in proportion (:meth:`ImageSplit.sample`).
 
         Args:
             count: how many; ``None`` for all.
             split: name of the split.
             skip: leaves out as many as an earlier draw took: the two are disjoint.
+            spread: for a picture, :meth:`ImageSplit.examples`, and no ``skip``.
         """
-        rows = self.data[split].sample(count, self.recipe.seed, skip)
+        own, seed = self.data[split], self.recipe.seed
+        rows = own.examples(count, seed) if spread else own.sample(count, seed, skip)
         predicted = torch.tensor(self.predictions(split)["prediction"].to_numpy()[rows])
         return Sample(self.data[split].subset(rows), rows, predicted.to(self.device), self.names, self.device)
 

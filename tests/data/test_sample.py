@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from gan_lib.data import ImageData, ImageSplit
+from gan_lib.data import ImageData, ImageSplit, image_folder
 
 
 def split_of(labels, **columns):
@@ -79,6 +80,37 @@ def test_draws_are_disjoint_and_seeded_and_know_only_labels():
     for wrong in ({"count": -1}, {"count": 1, "skip": -1}):
         with pytest.raises(ValueError, match="negative"):
             split.sample(**wrong, seed=0)
+
+
+def test_examples_are_of_all_classes_in_their_order():
+    split = split_of([2, 0, 1, 0, 2, 0, 1, 0])  # four of class 0, two of 1 and 2
+    assert [int(split.labels[row]) for row in split.examples(4, seed=0)] == [0, 0, 1, 2]
+    assert sorted(split.examples(None, seed=0).tolist()) == list(range(8))
+    assert split.examples(4, seed=0).tolist() != split.examples(4, seed=3).tolist()
+
+
+def test_of_more_classes_than_images_some_at_even_distances():
+    """Of classes 0 to 8 three: the middles of the thirds, 1, 4 and 7. However large the others are."""
+    labels = [label for label in range(9) for _ in range(30 if label in (0, 2, 3) else 2)]
+    split = split_of(labels)
+    seen = {tuple(split.examples(3, seed).tolist()) for seed in range(20)}
+    assert {tuple(labels[row] for row in rows) for rows in seen} == {(1, 4, 7)}
+    assert len(seen) > 4  # of 2 * 2 * 2 draws
+    assert [labels[row] for row in split.examples(1, 0)] == [4]
+    assert split.examples(0, 0).tolist() == []
+    with pytest.raises(ValueError, match="negative"):
+        split.examples(-1, 0)
+
+
+def test_examples_of_a_folder_with_many_classes(tmp_path):
+    for split, count in (("train", 2), ("test", 1)):
+        for label in range(100):
+            folder = tmp_path / split / f"class{label}"
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (4, 4)).save(folder / f"{number}.png")
+    train = image_folder(tmp_path, size=4).train
+    assert train.labels[train.examples(20, 0)].tolist() == list(range(2, 100, 5))
 
 
 def test_a_split_is_known_by_its_contents(tmp_path, scenes):

@@ -10,7 +10,14 @@ from PIL import Image
 from gan_lib.concepts.contrasting import STATES, most_confused
 from gan_lib.workbench import Places, Workbench
 from gan_lib.workbench.by_hand import insertion_by_hand
-from gan_lib.workbench.concept_scores import contrast_parts
+from gan_lib.workbench.concept_scores import (
+    ALL,
+    RANDOM,
+    TYPICAL,
+    contrast_parts,
+    density_scores,
+    pooled_activations,
+)
 
 RECIPE = """
 seeds: [0]
@@ -106,6 +113,29 @@ def test_contrasting_keeps_to_the_classes_of_the_recipe(marked):
     few = marked.subject({"concepts.classes": [0, 2]})
     assert set(contrast_parts(few)[1]) == {0, 2}
     assert set(contrast_parts(marked.subject())[1]) == {0, 1, 2}
+
+
+def test_concepts_of_typical_places(marked):
+    """Of three classes the pairs (0, 1), (1, 2), (2, 0), each with all places, typical ones, as many at random."""
+    subject = marked.subject({"contrasting.typical_share": 0.5})
+    relevance, evidence, planes = contrast_parts(subject)
+    pooled = pooled_activations(subject, relevance.hidden)
+    tables = density_scores(subject, relevance, evidence, planes, pooled)
+    typical = tables["typical"].set_index(["method", "image"])
+    assert [*typical.index.unique("image")] == ["0/1", "1/2", "2/0"]
+    assert [*typical.index.unique("method")] == [ALL, TYPICAL, RANDOM]
+    assert (typical.loc[ALL, "kept"] == 100).all()
+    assert (typical.loc[ALL, "agreement"] == 1).all()
+    assert typical.loc[TYPICAL, "kept"].between(30, 70).all()
+    assert typical.loc[TYPICAL, "agreement"].between(0.5, 1.0001).all()
+    assert typical["stability"].dropna().between(0.5, 1.0001).all()
+    inserted = tables["typical_insertion"]
+    assert set(inserted["method"]) == {ALL, TYPICAL, RANDOM}, "no controls are pasted"
+    assert {row.rpartition("/")[0] for row in inserted["image"]} == {"0/1", "1/2", "2/0"}
+    two = density_scores(
+        marked.subject({"contrasting.mixture_classes": 2}), relevance, evidence, planes, pooled
+    )
+    assert set(two["typical"]["image"]) == {"0/1", "1/0"}
 
 
 def test_where_nothing_is_predicted_as_the_other_class(marked, monkeypatch):

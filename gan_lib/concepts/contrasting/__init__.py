@@ -11,6 +11,7 @@ from gan_lib.concepts.contrasting.by_hand import (
     most_confused,
     scaled_crop,
 )
+from gan_lib.concepts.contrasting.density import log_density, places_at_random, typical_places
 from gan_lib.concepts.contrasting.evidence import (
     Evidence,
     contrasting_concepts,
@@ -48,12 +49,15 @@ __all__ = [
     "insertion_round",
     "insertion_scores",
     "insertion_table",
+    "log_density",
     "mark_reliance",
     "marks_found",
     "most_confused",
+    "places_at_random",
     "reached_scores",
     "scaled_crop",
     "shifting_curves",
     "shifting_scores",
     "shifting_test",
+    "typical_places",
 ]

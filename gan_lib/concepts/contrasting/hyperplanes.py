@@ -7,6 +7,7 @@ are 499,500 pairs, but no test asks for all: the insertion test needs two per cl
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import numpy as np
@@ -42,6 +43,7 @@ class Hyperplanes:
         if empty:
             raise ValueError(f"classes {empty} have no vectors")
         self.vectors, self.strength = dict(vectors), strength
+        self._fitted_to = self.vectors
         self._fitted: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
     def plane(self, one: int, other: int) -> tuple[Tensor, Tensor]:
@@ -54,8 +56,8 @@ class Hyperplanes:
             ValueError: twice the same class.
         """
         for label in (one, other):
-            if label not in self.vectors:
-                raise KeyError(f"no hyperplanes of class {label}; there are those of {list(self.vectors)}")
+            if label not in self._fitted_to:
+                raise KeyError(f"no hyperplanes of class {label}; there are those of {list(self._fitted_to)}")
         if one == other:
             raise ValueError(f"there is no hyperplane between class {one} and itself")
         pair = (min(one, other), max(one, other))
@@ -65,12 +67,26 @@ class Hyperplanes:
         return (normal, offset) if one < other else (-normal, -offset)
 
     def _fit(self, one: int, other: int) -> tuple[Tensor, Tensor]:
-        own, its = self.vectors[one], self.vectors[other]
+        own, its = self._fitted_to[one], self._fitted_to[other]
         both = torch.cat([own, its]).double().cpu().numpy()  # (N_one + N_other, C)
         with threadpool_limits(1, "blas"):
             model = LogisticRegression(C=self.strength, tol=TOLERANCE, max_iter=1000)
             model.fit(both, np.arange(len(both)) < len(own))
         return torch.tensor(model.coef_[0]).to(own), torch.tensor(model.intercept_[0]).to(own)
+
+    def keeping(self, keep: Mapping[int, Tensor]) -> Hyperplanes:
+        """The same planes, fitted to all vectors, of which only some speak for their class.
+
+            planes.keeping(typical_places(planes.vectors, 0.75))
+
+        Args:
+            keep: per class (N_i,) bool; a class that is missing, or of which no vector is kept, has none
+                that could speak: it is not among the ``vectors``.
+        """
+        kept = {label: self.vectors[label][own.to(self.vectors[label].device)] for label, own in keep.items()}
+        made = copy.copy(self)  # shares the planes that are fitted already, or will be
+        made.vectors = {label: own for label, own in kept.items() if len(own)}
+        return made
 
     def distance(self, activations: Tensor, one: int, other: int) -> Tensor:
         """Signed distances (...) of activations (..., C) from the plane, positive on class ``one``'s side."""

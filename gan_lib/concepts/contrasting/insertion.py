@@ -55,6 +55,7 @@ def insertion_round(
     images_per_class: int = 20,
     candidates: int = 40,
     seed: int = 0,
+    controls: bool = True,
 ) -> tuple[pd.DataFrame, dict[tuple[int, int], dict[str, Tensor]]]:
     """:func:`insertion_test` of every class in images of the class after it, of the last in the first.
 
@@ -71,6 +72,7 @@ def insertion_round(
         images_per_class: at most so many.
         candidates: nearest cells that are looked at by themselves.
         seed: of the choice of images and of the factorisations.
+        controls: paste them as well, which takes twice as long.
 
     Returns:
         The rows with ``class`` (pasted), ``other`` (the images' own) and an ``image`` that is its own for
@@ -85,7 +87,7 @@ def insertion_round(
     for place, one in enumerate(labels):
         other, third = (labels[(place + ahead) % len(labels)] for ahead in (1, 2))
         rows = predicted_images(predictions, other, images_per_class, seed)
-        wanted = {"evidence": one} if third == one else {"evidence": one, "third class": third}
+        wanted = {"evidence": one, "third class": third} if controls and third != one else {"evidence": one}
         speak = {name: label for name, label in wanted.items() if len(planes.speaking(label, other))}
         if not len(rows) or "evidence" not in speak:
             continue
@@ -99,7 +101,8 @@ def insertion_round(
             chosen = freest(speaking, boxes, images.image_size)  # (B,)
             patches[name] = pooled.crops(found)[0, chosen], boxes[chosen]
         crops, boxes = patches["evidence"]
-        patches["mean colour"] = crops.mean((2, 3), keepdim=True).expand_as(crops), boxes
+        if controls:
+            patches["mean colour"] = crops.mean((2, 3), keepdim=True).expand_as(crops), boxes
         pasted = {name: paste(own, *patch) for name, patch in patches.items()}
         made = insertion_test(relevance.hidden.cnn, own, pasted, one, other)
         names = [f"{one}/{other}/{row}" for row in made["image"]]

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from gan_lib.core.storage import Rows, atomic_path
+from gan_lib.figures.fitting import shortened
 from gan_lib.reporting.atlas.stages import AMONG
 
 SIDE, GAP, BETWEEN = 88, 3, 20  # pixels of a crop, between crops, between blocks of them
@@ -62,11 +63,7 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     """The text, or as much of it as fits."""
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
+    return shortened(text, width, font.getlength)
 
 
 def draw_sheet(sheet: Sheet, pictures: Mapping[int, Tensor], path: Path, thumb: Path) -> None:
