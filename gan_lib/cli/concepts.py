@@ -77,7 +77,7 @@ def concepts(
     span: shared.Span = None,
     layer: Annotated[
         str | None,
-        typer.Option(help="Name of a layer behind a ReLU; by default the last with places."),
+        typer.Option(help="Name of a layer; by default the last with places."),
     ] = None,
     components: Annotated[int, typer.Option(min=1, help="Concepts of each class.")] = 6,
     prototypes: Annotated[int, typer.Option(min=1, max=24, help="Crops of each concept.")] = 8,

@@ -167,7 +167,8 @@ def importance(hidden: HiddenLayer, images: Tensor, label: int, basis: Tensor) -
 
     The share of the class's probability that is gone, 1 - p' / p, when the concept's part of the
     activations (:func:`concept_maps` times its vector) is subtracted at every place. Negative where the
-    probability grows.
+    probability grows. Of signed activations it is subtracted from their halves, which end at 0 and are joined
+    for the rest of the network: none changes its sign.
     """
     together = at_once(hidden.cnn, (images.shape[-2], images.shape[-1]))
     return torch.cat([_importance(hidden, part, label, basis) for part in images.split(together)])

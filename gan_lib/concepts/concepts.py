@@ -30,7 +30,8 @@ class Concepts:
 
     Args:
         cnn: from images in [0, 1] to logits; figures use its ``class_names``, if it has any.
-        layer: dotted name; by default the last one that has places.
+        layer: dotted name; by default the last one that has places (:class:`HiddenLayer`, also for what C is
+            in transformers and without ReLU).
         components: concepts k per class.
         relevance, samples: how much a place matters (:class:`LayerRelevance`).
         images_per_class: to learn from, at most.
@@ -67,7 +68,7 @@ class Concepts:
 
         Raises:
             ValueError: no class has concepts (the message says why); no image, or one outside [0, 1];
-                a layer with activations below 0.
+                a layer without places.
             KeyError: an unknown layer.
         """
         positive(images=len(images))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gan_lib.classifiers import folded
+from gan_lib.classifiers.copies import FOLDING_ERROR
 from gan_lib.concepts.layers import HiddenLayer
 from gan_lib.core.capture import evaluation_mode, frozen
 from gan_lib.core.inputs import as_input, at_once
@@ -230,9 +232,7 @@ class FeatureVisualisation:
             raise ValueError(f"the layer takes images of {hidden.image_size}, these are {split.image_size}")
         if steps < 0:
             raise ValueError(f"steps must be at least 0, not {steps}")
-        # Drawn by the same CNN with its normalisation folded in, which takes less time.
-        quick = folded(hidden.cnn) or hidden.cnn
-        self.hidden = HiddenLayer(quick, hidden.layer, hidden.image_size)
+        self.hidden = _quick(hidden)
         self.steps, self.crops, self.seed = steps, crops, seed
         self.spectrum = Spectrum.of(split).to(hidden.device)
         total = torch.zeros(hidden.channels, device=hidden.device)
@@ -291,6 +291,25 @@ class FeatureVisualisation:
                     draw(offset, min(few, count - first), self.spectrum, self.steps, self.crops, self.seed)
                 )
         return Drawn(*(torch.cat(parts).cpu() for parts in zip(*made, strict=True)))
+
+
+def _quick(hidden: HiddenLayer) -> HiddenLayer:
+    """The same layer of the CNN with its normalisation folded in, which takes less time.
+
+    The layer itself where no such copy has it (blocks are no layers there) or holds something else in it (a
+    convolution whose normalisation comes behind).
+    """
+    copied, noise = (
+        folded(hidden.cnn),
+        torch.rand(2, 3, *hidden.image_size, generator=torch.Generator().manual_seed(0)),
+    )
+    with suppress(KeyError):
+        if copied is not None:
+            quick = HiddenLayer(copied, hidden.layer, hidden.image_size, hidden.places.signed)
+            made, own = quick(noise), hidden(noise)
+            if made.shape == own.shape and (made - own).abs().max() <= FOLDING_ERROR * own.max():
+                return quick
+    return hidden
 
 
 def _offset(score: Score, first: int, pictures: Tensor, which: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from captum.attr import (
 from torch import Tensor, nn
 
 from gan_lib.concepts.calls import CallAttribution
+from gan_lib.concepts.places import SplitPlaces
 from gan_lib.core import outputs
 from gan_lib.core.capture import (
     INPUT,
@@ -26,8 +27,8 @@ from gan_lib.core.capture import (
     layers_in_order,
     replaced_activation,
 )
+from gan_lib.core.grad_cam import default_layer, layouts_of
 from gan_lib.core.inputs import as_input, at_once, weight_of
-from gan_lib.core.layouts import layout_of
 from gan_lib.core.runtime import quiet, seeded
 from gan_lib.core.targets import Target, resolve_target
 from gan_lib.explainers.rules import DeepLiftRule
@@ -52,29 +53,62 @@ class HiddenLayer:
         activations = hidden(images)                          # (B, C, h, w), not below 0
         logits = hidden.logits(images, lambda own: 0.5 * own)  # the rest of the network, run on
 
+    Channels last and tokens (Swin, ConvNeXt, ViT) are given as (B, C, h, w) too, and activations that go
+    below 0 as 2 C channels: what is above 0, then what is below, as positive numbers
+    (:class:`gan_lib.concepts.places.SplitPlaces`). Directions of the layer are of that many numbers.
+    What a class token holds by then stays, so that a late block's places may matter little for the logits: an
+    earlier layer shows more.
+
     Args:
         cnn: from images in [0, 1] to logits (B, K); left as it is.
-        layer: dotted name; by default the last one that has places.
+        layer: dotted name; by default the last one that has places on which the logits depend.
         image_size: height and width of an example.
+        signed: whether the layer's activations are split; by default if those of noise, black or white go
+            below 0.
+
+    Attributes:
+        channels, size: C, or 2 C of split activations, and (h, w).
+        places: the way to (B, C, h, w) and back.
 
     Raises:
         KeyError: an unknown layer; near misses are listed.
-        ValueError: a layer without places, or with activations below 0, which no non-negative factors make.
+        ValueError: a layer without places, or with tokens of which the logits depend on none that is a place.
     """
 
     def __init__(
-        self, cnn: nn.Module, layer: str | None = None, image_size: tuple[int, int] = (64, 64)
+        self,
+        cnn: nn.Module,
+        layer: str | None = None,
+        image_size: tuple[int, int] = (64, 64),
+        signed: bool | None = None,
     ) -> None:
         self.cnn, self.image_size = cnn, image_size
-        example = torch.rand(1, 3, *image_size, generator=torch.Generator().manual_seed(0))
-        self.layer = layer or self._last(example.to(weight_of(cnn)))
-        made = self(example)
+        noise = torch.rand(1, 3, *image_size, generator=torch.Generator().manual_seed(0))
+        example = as_input(cnn, torch.cat([noise, torch.zeros_like(noise), torch.ones_like(noise)]))
+        self.layer = layer or self._last(example[:1])
+        with torch.no_grad():
+            activation = self._captured(example)
+        layout = layouts_of(cnn, example, {self.layer: activation})[self.layer]
+        if signed is None:
+            signed = bool((layout.places(activation) < 0).any())
+        self.places = SplitPlaces(layout, signed)
+        made = self._checked(self.places.split(activation))
         self.channels: int = made.shape[1]
         self.size: tuple[int, int] = (made.shape[2], made.shape[3])
+        if layout.extra and torch.equal(
+            *(self.logits(example, to) for to in (torch.clone, torch.zeros_like))
+        ):
+            raise ValueError(
+                f"the logits do not depend on the places of layer {self.layer!r}, but on its other tokens "
+                "alone: choose an earlier layer, one before the last attention"
+            )
 
     def _last(self, example: Tensor) -> str:
         """The last layer with places; of a module that runs several times, what holds it, if that has places
-        too, else the call."""
+        too, else the call. Of tokens and channels last, the last one on whose places the logits depend."""
+        found = default_layer(self.cnn, example)
+        if not isinstance(find_layer(self.cnn, found)[0], nn.Conv2d):
+            return found
         head = layers_in_order(self.cnn, example, (nn.Linear, nn.Conv2d))[-1]
         name = last_places(self.cnn, example, before=head)
         holder = name.rpartition(".")[0]
@@ -90,53 +124,63 @@ class HiddenLayer:
         return weight_of(self.cnn).device
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Activations (B, C, h, w), on the CNN's device, of images (B, 3, H, W); below 0 is a ValueError."""
+        """Activations (B, C, h, w), not below 0, on the CNN's device, of images (B, 3, H, W).
+
+        Raises:
+            ValueError: a number below 0 in a layer that is not split.
+        """
         with torch.no_grad():
             return self.with_gradient(as_input(self.cnn, images))
 
     def with_gradient(self, images: Tensor) -> Tensor:
         """The same as part of the graph of the images, which lie on the CNN's device."""
+        return self._checked(self.places.split(self._captured(images)))
+
+    def _captured(self, images: Tensor) -> Tensor:
+        """What the layer gives, in its own layout."""
         with evaluation_mode(self.cnn), Capture(self.cnn, [self.layer]) as captured:
             self.cnn(images)
-        return self._checked(captured[self.layer], images)
+        return captured[self.layer]
 
-    def _checked(self, activation: Tensor, images: Tensor) -> Tensor:
-        layout = layout_of(activation, (images.shape[-2], images.shape[-1]), self.layer, len(images))
-        if layout.kind != "channels first":
+    def _checked(self, places: Tensor) -> Tensor:
+        if not self.places.signed and (places < 0).any():
             raise ValueError(
-                f"layer {self.layer!r} gives {tuple(activation.shape)}, {layout.kind}: concepts are factors "
-                "of (B, C, h, w), so choose a layer that gives channels first"
+                f"layer {self.layer!r} has activations down to {float(places.min()):.3g}, not split; "
+                "say signed=True, or choose one behind a ReLU"
             )
-        if (activation < 0).any():
-            lowest = float(activation.min())
-            raise ValueError(
-                f"layer {self.layer!r} has activations down to {lowest:.3g}: choose one behind a ReLU"
-            )
-        return activation.float()
+        return places.float()
 
     def with_gradient_of(self, images: Tensor, target: Target = None) -> tuple[Tensor, Tensor]:
         """Activations (B, C, h, w), and the gradient of a class's logit in them, from one forward pass.
 
         The class is the predicted one, one class, or one per image. The pass back ends at the layer.
         """
-        given, held = as_input(self.cnn, images.detach()), []
+        return self.gradient_at(as_input(self.cnn, images.detach()), target)
+
+    def gradient_at(self, given: Tensor, target: Target = None) -> tuple[Tensor, Tensor]:
+        """The same of images that are as the CNN takes them, in the memory layout that they have."""
+        held: list[Tensor] = []
 
         def start(activation: Tensor) -> Tensor:
-            held.append(activation.detach().requires_grad_())
-            return held[0].clone()  # what follows may work in place, which a leaf forbids
+            held.append(self.places.split(activation.detach()).requires_grad_())
+            # A clone: what follows may work in place, which a leaf forbids.
+            return self.places.join(activation, held[0].clone())
 
         with torch.enable_grad(), evaluation_mode(self.cnn), frozen(self.cnn):
             with replaced_activation(self.cnn, self.layer, start):
                 logits = self.cnn(given)
             chosen = resolve_target(logits, target)
             (gradient,) = torch.autograd.grad(logits.gather(1, chosen[:, None]).sum(), held[0])
-        return self._checked(held[0].detach(), images), gradient.float()
+        return self._checked(held[0].detach()), gradient.float()
 
     def logits(self, images: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-        """Logits (B, K) after the layer's activations (B, C, h, w) were changed."""
+        """Logits (B, K) after the layer's activations (B, C, h, w) were changed.
+
+        Of split activations both halves are, and are joined again for the rest of the network.
+        """
 
         def changed(activation: Tensor) -> Tensor:
-            return change(activation).to(activation.dtype)
+            return self.places.join(activation, change(self.places.split(activation)))
 
         given = as_input(self.cnn, images)
         with torch.no_grad(), evaluation_mode(self.cnn), replaced_activation(self.cnn, self.layer, changed):
@@ -150,7 +194,7 @@ class LayerRelevance:
         relevance = LayerRelevance(hidden, "deep_lift", samples=20)(images, target=3)  # (B, 1, h, w)
 
     Attributions of all channels, the negative ones set to 0, averaged over the channels
-    (arXiv 2502.03422, section 3.1).
+    (arXiv 2502.03422, section 3.1). Of signed activations both halves have attributions of their own.
 
     Args:
         hidden: the layer.
@@ -214,8 +258,6 @@ class LayerRelevance:
         """Attributions (B, C, h, w)."""
         method, options = self._captums(images)
         options |= {"target": target}
-        if self.method != "deep_lift" and "#" not in self.hidden.layer:
-            options |= {"attribute_to_layer_input": self.hidden.layer.endswith(INPUT)}
         if not self.samples:
             return method.attribute(images, **options)
         options |= {"nt_samples": self.samples, "stdevs": self.DEVIATION}
@@ -225,16 +267,17 @@ class LayerRelevance:
 
     def _captums(self, images: Tensor) -> tuple[Any, dict[str, Any]]:
         """Captum's method, and the options of its ``attribute``."""
-        cnn, layer = self.hidden.cnn, self.hidden.layer
-        if self.method == "deep_lift":
+        cnn, layer, is_plain = self.hidden.cnn, self.hidden.layer, self.hidden.places.plain
+        if self.method == "deep_lift" and is_plain:
             return DeepLiftRule(cnn, layer, self.BASELINE), {}
-        if "#" in layer:  # Captum's take no single call of a module
-            return CallAttribution(cnn, layer, self.method, self.BASELINE), {}
+        if "#" in layer or not is_plain:  # Captum's take no single call of a module, and split nothing
+            return CallAttribution(self.hidden, self.method, self.BASELINE), {}
         module = find_layer(cnn, layer)[0]
+        options: dict[str, Any] = {"attribute_to_layer_input": layer.endswith(INPUT)}
         if self.method == "integrated_gradients":
             at_once = max(64, len(images))
-            options = {"baselines": self.BASELINE, "n_steps": 16, "internal_batch_size": at_once}
+            options |= {"baselines": self.BASELINE, "n_steps": 16, "internal_batch_size": at_once}
             return LayerIntegratedGradients(cnn, module), options
         if self.method == "grad_cam":
-            return LayerGradCam(cnn, module), {"attr_dim_summation": False}
-        return LayerGradientXActivation(cnn, module), {}
+            return LayerGradCam(cnn, module), options | {"attr_dim_summation": False}
+        return LayerGradientXActivation(cnn, module), options

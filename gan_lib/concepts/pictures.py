@@ -148,10 +148,10 @@ def _decoder_step(
 ) -> dict[str, float]:
     pictures = pictures.to(hidden.device)
     with torch.no_grad():
-        given = _activations(hidden.cnn, layers, pictures)
+        given = _activations(hidden, layers, pictures)
     made = decoder(given[-1])
     with frozen(hidden.cnn):
-        again = _activations(hidden.cnn, layers, made)
+        again = _activations(hidden, layers, made)
     apart = [
         (own - real).square().mean() / real.square().mean() for own, real in zip(again, given, strict=True)
     ]
@@ -171,11 +171,12 @@ def _decoder_step(
     return {name: loss.item() for name, loss in losses.items()}
 
 
-def _activations(cnn: nn.Module, layers: Sequence[str], images: Tensor) -> list[Tensor]:
-    """Of several layers (B, C, h, w), in their order, from one pass."""
-    with evaluation_mode(cnn), Capture(cnn, list(layers)) as captured:
-        cnn(images)
-    return [captured[layer].float() for layer in layers]
+def _activations(hidden: HiddenLayer, layers: Sequence[str], images: Tensor) -> list[Tensor]:
+    """Of several layers (B, C, h, w), in their order, from one pass; the last is the hidden layer."""
+    with evaluation_mode(hidden.cnn), Capture(hidden.cnn, list(layers)) as captured:
+        hidden.cnn(images)
+    before = [captured[layer] for layer in layers[:-1]]
+    return [own.float() for own in (*before, hidden.places.split(captured[layers[-1]]))]
 
 
 def decoded_concepts(

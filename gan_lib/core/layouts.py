@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 Kind = Literal["channels first", "channels last", "tokens", "tokens first"]
@@ -41,6 +42,17 @@ class Layout:
             return activation.permute(0, 3, 1, 2)
         tokens = activation.transpose(0, 1) if self.kind == "tokens first" else activation  # (B, N, C)
         return tokens[:, self.extra :].transpose(1, 2).unflatten(2, self.size)
+
+    def replaced(self, activation: Tensor, places: Tensor) -> Tensor:
+        """An activation with other places (B, C, h, w), in its own layout; tokens that are no place stay."""
+        if self.kind == "channels first":
+            return places
+        if self.kind == "channels last":
+            return places.permute(0, 2, 3, 1)
+        tokens, along = places.flatten(2).transpose(1, 2), 1  # (B, h * w, C)
+        if self.kind == "tokens first":
+            tokens, along = tokens.transpose(0, 1), 0  # (h * w, B, C)
+        return torch.cat([activation.narrow(along, 0, self.extra), tokens], along)
 
 
 def layout_of(

@@ -150,6 +150,11 @@ class DeepLiftRule(Attribution):
     @log_usage()
     def attribute(self, inputs: Tensor, target: Tensor) -> Tensor:
         """Attributions of images (B, 3, H, W) or of their layer's activations, for classes (B,)."""
+        own, reference, multipliers = self.multipliers(inputs, target)
+        return (own - reference) * multipliers
+
+    def multipliers(self, inputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Images or their layer's activations, those of the grey, and what their difference counts for."""
         check_rules(self.cnn, "DeepLIFT")
         images = inputs.detach()
         both = torch.cat([images, torch.full_like(images, self.baseline)]).requires_grad_()  # (2B, 3, H, W)
@@ -159,4 +164,4 @@ class DeepLiftRule(Attribution):
         wanted = captured[self.layer] if self.layer else both
         (multipliers,) = torch.autograd.grad(score, wanted)
         own, reference = wanted.detach().chunk(2)
-        return (own - reference) * multipliers.chunk(2)[0]
+        return own, reference, multipliers.chunk(2)[0]

@@ -65,7 +65,7 @@ class Inside:
         images_per_class: to learn from.
 
     Raises:
-        ValueError: a CNN without such a layer, or with activations below 0 in it.
+        ValueError: a CNN without such a layer.
     """
 
     def __init__(

@@ -107,14 +107,14 @@ class _Parts:
         }
 
     def _of_layer(self, name: str, make: Callable[[Case, Learned], Part]) -> Part:
-        """A part about concepts; of a CNN whose last layers are no matter for them, why there are none."""
+        """A part about concepts; of a CNN without a layer for them, why there are none."""
         try:
             _ = self.hidden
         except ValueError as error:
             part = Part(name, self.makers()[name][0])
             part.words(
-                "There are no concepts of this CNN: they are non-negative factors of what its last layer "
-                "with places holds, which does not allow it."
+                "There are no concepts of this CNN: they are factors of what its last layer with places "
+                "holds, and there is none that its scores depend on."
             )
             part.table(f"why_no_{name}", pd.DataFrame({"reason": [str(error)]}), "Why not.")
             return part

@@ -29,6 +29,7 @@ from gan_lib.concepts.contrasting import (
     shifting_test,
 )
 from gan_lib.core.inputs import at_once
+from gan_lib.core.outputs import probabilities
 from gan_lib.metrics.base import summary
 from gan_lib.reporting.case import UNKNOWN, Case
 from gan_lib.reporting.classes import pictures, title
@@ -66,6 +67,17 @@ def concepts(case: Case, learned: Learned) -> Part:
         "class, are factorised: each factor is a concept, shown by the crops that are nearest to it. Its "
         "importance is the share of the class's probability that is lost when it is taken out."
     )
+    if learned.hidden.places.signed:
+        part.words(
+            "The layer's activations have both signs: what is positive and what is negative in a channel are "
+            "factorised as two channels."
+        )
+    if learned.hidden.places.layout.extra:
+        caption = (
+            "Predictions that stay when all places of the layer are emptied [%]: those that other tokens, "
+            "such as the class token, hold by then. Concepts of the places matter the less for them."
+        )
+        part.table("stays", _stays(case, learned), caption)
     rows, lines, titles = [], [], []
     for label, basis in learned.bank.basis.items():
         images = case.images(predicted_images(case.predictions(), label, LEARNED, case.seed))
@@ -87,6 +99,16 @@ def concepts(case: Case, learned: Learned) -> Part:
     part.gallery(lines, titles=titles, caption="The crops nearest to each concept, and its importance.")
     _confused(case, learned, part)
     return part
+
+
+def _stays(case: Case, learned: Learned) -> pd.DataFrame:
+    """How many predictions [%] stay without the places of the layer, a row with its interval."""
+    same = []
+    for rows in case.split.sample(SEEN, case.seed).split(at_once(case.cnn, case.split.image_size)):
+        emptied = learned.hidden.logits(case.images(rows), torch.zeros_like)  # (B, K)
+        same.append(probabilities(case.cnn, emptied).argmax(1).cpu() == case.predicted[rows])
+    found = summary(100.0 * torch.cat(same).double())
+    return pd.DataFrame([{"layer": learned.hidden.layer, **found._asdict()}]).drop(columns="p")
 
 
 def most_confused(case: Case) -> tuple[int, int, pd.DataFrame] | None:

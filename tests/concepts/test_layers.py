@@ -30,11 +30,6 @@ def test_of_a_module_that_runs_twice_what_holds_it():
     assert hidden(torch.rand(2, 3, 64, 64)).shape == (2, 512, 2, 2)
 
 
-def test_activations_below_zero_are_refused(net):
-    with pytest.raises(ValueError, match="behind a ReLU"):
-        HiddenLayer(net, "features.5", (16, 16))
-
-
 def test_unknown_layer_and_layer_without_places(net):
     with pytest.raises(KeyError, match=r"features\.6"):
         HiddenLayer(net, "feature.6", (16, 16))

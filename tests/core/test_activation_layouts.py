@@ -34,8 +34,11 @@ def test_tokens_lie_where_they_are(places, size, extra):
     layout = layout_of(made, size)
     assert (layout.kind, layout.size, layout.extra) == ("tokens", places[2:], extra)
     assert torch.equal(layout.places(made), given)
+    assert torch.equal(layout.replaced(made, given + 1), tokens(given + 1, extra)), "others are as they were"
     turned = made.transpose(0, 1)  # (N, B, C), as nn.MultiheadAttention has it
-    assert torch.equal(layout_of(turned, size, batch=places[0]).places(turned), given)
+    layout = layout_of(turned, size, batch=places[0])
+    assert torch.equal(layout.places(turned), given)
+    assert torch.equal(layout.replaced(turned, given + 1), tokens(given + 1, extra).transpose(0, 1))
 
 
 @pytest.mark.parametrize(
@@ -56,6 +59,8 @@ def test_channels_first_and_last(places, size):
     layout = layout_of(last, size)
     assert (layout.kind, layout.size) == ("channels last", places[2:])
     assert torch.equal(layout.places(last), given)
+    assert torch.equal(layout.replaced(last, given + 1), last + 1)
+    assert torch.equal(first.replaced(given, given + 1), given + 1)
 
 
 def test_where_both_would_do_channels_come_first():

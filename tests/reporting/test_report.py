@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from reporting.nets import Changed, Colours, Flat, Smooth, Tokens, only_noise_is_finite, some_are_not_finite
 from reporting.reader import Page, problems, read_csv
+from torchvision.models import VisionTransformer
 from torchvision.transforms.functional import to_pil_image
 
 import gan_lib
@@ -250,14 +251,53 @@ def test_whatever_outputs_mean(tmp_path, output):
     assert card["how surely that is known"].startswith("it was said")
 
 
-@pytest.mark.parametrize("net", [Smooth, Tokens])
-def test_a_cnn_without_relu_has_no_concepts_and_all_the_rest(tmp_path, net):
+def classes_by_token(classes=3):
+    """A vision transformer: of its last block the class token alone is read."""
+    torch.manual_seed(0)
+    made = VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=classes)
+    torch.nn.init.normal_(made.heads.head.weight)
+    return made
+
+
+LAYERS = {Smooth: "features.3", Tokens: "attention", classes_by_token: "encoder.layers.encoder_layer_1.ln_1"}
+
+
+@pytest.mark.parametrize("net", LAYERS)
+def test_a_cnn_without_relu_and_transformers_have_concepts(tmp_path, net):
     written = report(wrapped(net()), pixels(12), tmp_path)
+    assert written.failed == {}
+    about, signed = read_json(tmp_path / "parts/concepts/part.json")["blocks"][:2]
+    assert f"{LAYERS[net]}, weighted" in about["text"]
+    assert "have both signs" in signed["text"]
+    assert read_csv(tmp_path / "tables/importance.csv")["mean"].notna().all()
+    assert {"classes", "trust", "shown"} <= set(written.findings["part"])
+    assert (tmp_path / "tables/stays.csv").is_file() == (net is classes_by_token)
+
+
+def test_predictions_that_stay_without_places(tmp_path):
+    """A class token that never looks at the places says the same without them; one that does, not always."""
+    cnn = classes_by_token()
+    attention = cnn.encoder.layers[1].self_attention
+    torch.nn.init.normal_(attention.out_proj.weight, std=3)
+    with torch.no_grad():
+        cnn.heads.head.bias -= cnn.eval()(pixels(12)).mean(0)  # or one class alone would be predicted
+    report(wrapped(cnn), pixels(12), tmp_path / "looks")
+    low = read_csv(tmp_path / "looks/tables/stays.csv").iloc[0]
+    assert low["layer"] == "backbone.encoder.layers.encoder_layer_1.ln_1"
+    with torch.no_grad():
+        attention.out_proj.weight *= 1e-5
+    report(wrapped(cnn), pixels(12), tmp_path / "keeps")
+    assert float(read_csv(tmp_path / "keeps/tables/stays.csv")["mean"].item()) == 100
+    assert float(low["mean"]) < 100
+
+
+def test_a_cnn_without_places_has_no_concepts_and_all_the_rest(tmp_path):
+    written = report(wrapped(Flat()), pixels(12), tmp_path, method="occlusion")
     assert written.failed == {}, "that is no failure"
     for name in ("concepts", "shown"):
         words, why = read_json(tmp_path / "parts" / name / "part.json")["blocks"]
         assert words["text"].startswith("There are no concepts of this CNN")
-        assert "choose one behind a ReLU" in why["rows"][0][0]
+        assert "no layer of Classifier has places" in why["rows"][0][0]
     assert {"classes", "trust"} <= set(written.findings["part"])
 
 

@@ -38,6 +38,10 @@ def shifting_test(
     The test of arXiv 2502.03422 (table 3): every place is moved by the same vector, ReLU after, in three
     directions: the hyperplane's normal, the difference of the classes' mean activations, and random ones.
 
+    Signed activations a are moved as their halves relu(a) and relu(-a), with ReLU after each, and are joined
+    again: max(relu(a) + u, 0) - max(relu(-a) + v, 0) by a move (u, v). A half that is lowered ends at 0, so
+    that lowering what is above 0 never takes it below: for the other sign the other half has to be raised.
+
     Args:
         hidden, planes: the layer, and the hyperplanes in it.
         evidence, split: by class, its mean activation and its images' rows; the images.

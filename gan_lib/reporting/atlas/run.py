@@ -35,7 +35,7 @@ class AtlasOptions:
     """What an atlas shows.
 
     Attributes:
-        layer: dotted name; by default the last one with places, behind a ReLU.
+        layer: dotted name; by default the last one with places.
         components: concepts of each class. prototypes: crops of each concept.
         images_per_class: that concepts are learned from, at most.
         relevance: how much a place matters, as :class:`gan_lib.concepts.LayerRelevance` knows it.
