@@ -266,7 +266,7 @@ class ConceptRecipe:
     shown: Classes = (3, 8)  # classes in figures
     counted: Counts = (1, 2, 3, 4, 6, 8, 10)  # how many concepts are there?
     drawing_images: PositiveInt = 300  # whose waves and colours are those of drawn pictures
-    drawing_steps: NonNegativeInt = 64
+    drawing_steps: PositiveInt = 64
     drawing_crops: PositiveInt = 4  # of a picture, a step
     # Fields of the section cnn: a further CNN that is asked what drawn pictures show, in cohorts of one.
     judge: dict[str, Any] | None = None
