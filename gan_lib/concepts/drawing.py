@@ -246,6 +246,7 @@ class FeatureVisualisation:
         Raises:
             ValueError: no direction, or of another number of channels.
         """
+        positive(vectors=len(vectors))
         if vectors.ndim != 2 or vectors.shape[1] != self.hidden.channels:
             raise ValueError(f"vectors must be (V, {self.hidden.channels}), not {tuple(vectors.shape)}")
         wanted = vectors.to(self.hidden.device).float()
@@ -299,10 +300,8 @@ def _quick(hidden: HiddenLayer) -> HiddenLayer:
     The layer itself where no such copy has it (blocks are no layers there) or holds something else in it (a
     convolution whose normalisation comes behind).
     """
-    copied, noise = (
-        folded(hidden.cnn),
-        torch.rand(2, 3, *hidden.image_size, generator=torch.Generator().manual_seed(0)),
-    )
+    copied = folded(hidden.cnn)
+    noise = torch.rand(2, 3, *hidden.image_size, generator=torch.Generator().manual_seed(0))
     with suppress(KeyError):
         if copied is not None:
             quick = HiddenLayer(copied, hidden.layer, hidden.image_size, hidden.places.signed)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gan_lib import concepts
 from gan_lib.concepts import contrasting
+from gan_lib.metrics import differences
 from gan_lib.workbench.cohort import Cohort
 from gan_lib.workbench.recipes import Recipe
 from gan_lib.workbench.subject import Subject
@@ -219,3 +220,16 @@ def mark_scores(subject: Subject) -> Tables:
         "chance": chance,
         "insertion": contrasting.insertion_scores(inserted.assign(patch=inserted["patch"] + kind)),
     }
+
+
+def typical_differences(tested: Tables) -> pd.DataFrame:
+    """What the restriction to typical places changes, paired on the same CNN and pair: against all places,
+    and against as many at random, with which the ``agreement`` is compared alone; of tables by name as
+    :func:`density_scores` makes them (:func:`gan_lib.metrics.differences`)."""
+    of_pairs, of_images = tested["typical"], tested["typical_insertion"]
+    asked = ((of_pairs, ["agreement"], [RANDOM]), (of_pairs, ["stability"], [ALL, RANDOM]))
+    asked += ((of_images, ["flipped", "gain"], [ALL, RANDOM]),)
+    return pd.concat(
+        [differences(scores, measures, [TYPICAL], against) for scores, measures, against in asked],
+        ignore_index=True,
+    )

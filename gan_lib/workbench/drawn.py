@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan_lib import concepts
+from gan_lib.workbench.bench import Workbench
 from gan_lib.workbench.cohort import Cohort
 from gan_lib.workbench.concept_scores import hidden_layer
 from gan_lib.workbench.subject import Subject
@@ -51,6 +52,20 @@ def drawn_classes(subject: Subject) -> DrawnClasses:
     return DrawnClasses(
         bank.classes, {"drawn": drawing_of(subject).concepts(vectors).pictures, "random phases": begun}
     )
+
+
+def further_judges(bench: Workbench) -> dict[str, Subject]:
+    """By name, the CNN of other weights that the recipe names (``concepts.judge``), if it names one."""
+    given = bench.recipe.concepts.judge
+    return {} if given is None else {"judge": bench.subject({"cnn": given})}
+
+
+def called(cnn: nn.Module, pictures: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, list[str]]:
+    """The classes that a CNN predicts for several kinds of pictures (B, 3, H, W)."""
+    return {
+        kind: [names[label] for label in concepts.probabilities(cnn, made).argmax(1)]
+        for kind, made in pictures.items()
+    }
 
 
 def recognised(

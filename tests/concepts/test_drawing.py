@@ -219,6 +219,8 @@ def test_what_cannot_be_drawn_is_refused(hidden, split):
     drawer = FeatureVisualisation(hidden, split, steps=1)
     with pytest.raises(ValueError, match=r"vectors must be \(V, 10\)"):
         drawer.concepts(torch.rand(2, 9))
+    with pytest.raises(ValueError, match="vectors must be at least 1"):
+        drawer.concepts(torch.rand(0, 10))
     for classes in ([4], [-1], []):
         with pytest.raises(ValueError, match="class"):
             drawer.classes(classes)
