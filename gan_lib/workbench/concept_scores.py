@@ -227,8 +227,11 @@ def typical_differences(tested: Tables) -> pd.DataFrame:
     and against as many at random, with which the ``agreement`` is compared alone; of tables by name as
     :func:`density_scores` makes them (:func:`gan_lib.metrics.differences`)."""
     of_pairs, of_images = tested["typical"], tested["typical_insertion"]
-    asked = ((of_pairs, ["agreement"], [RANDOM]), (of_pairs, ["stability"], [ALL, RANDOM]))
-    asked += ((of_images, ["flipped", "gain"], [ALL, RANDOM]),)
+    asked = (
+        (of_pairs, ["agreement"], [RANDOM]),
+        (of_pairs, ["stability"], [ALL, RANDOM]),
+        (of_images, ["flipped", "gain"], [ALL, RANDOM]),
+    )
     return pd.concat(
         [differences(scores, measures, [TYPICAL], against) for scores, measures, against in asked],
         ignore_index=True,
