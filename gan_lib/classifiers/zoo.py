@@ -1,4 +1,4 @@
-"""CNNs by name: slim ones for two CPU cores, torchvision's, and your own."""
+"""CNNs by name: small ones for two CPU cores, torchvision's, and your own."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from gan_lib.classifiers.factories import is_factory, located, made_by_factory
 from gan_lib.classifiers.forms import probe_outputs
 from gan_lib.classifiers.matching import best_match, checked_values
 from gan_lib.classifiers.published import is_torchvisions, names_torchvisions, published
+from gan_lib.classifiers.resnet20 import resnet20
 from gan_lib.classifiers.varied import is_varied, varied
 from gan_lib.classifiers.weights import State, read_weights
 from gan_lib.classifiers.wrap import Classifier, ModelCard
@@ -73,24 +74,24 @@ def slim_mobilenet(num_classes: int) -> nn.Module:
     return net
 
 
-SLIM: dict[str, Callable[[int], nn.Module]] = {
-    own.__name__: own for own in (slim_vgg, slim_resnet, slim_mobilenet)
+SMALL: dict[str, Callable[[int], nn.Module]] = {
+    own.__name__: own for own in (slim_vgg, slim_resnet, slim_mobilenet, resnet20)
 }
 
 
 def is_small(name: str) -> bool:
-    """Whether a CNN is one of this package's, which begin without weights: slim, or drawn at random."""
-    return name in SLIM or is_varied(name)
+    """Whether a CNN is one of this package's, which begin without weights: slim, of 32 pixels, or drawn."""
+    return name in SMALL or is_varied(name)
 
 
 def _small(name: str, num_classes: int) -> nn.Module:
-    return SLIM[name](num_classes) if name in SLIM else varied(name, num_classes)
+    return SMALL[name](num_classes) if name in SMALL else varied(name, num_classes)
 
 
 def classifier_names() -> tuple[str, ...]:
-    """Names that :func:`make_classifier` knows: the slim CNNs and torchvision's classification models. There
+    """Names that :func:`make_classifier` knows: the small CNNs and torchvision's classification models. There
     are also ``varied_0``, ``varied_1`` and so on (:mod:`gan_lib.classifiers.varied`)."""
-    return (*SLIM, *models.list_models(module=models))
+    return (*SMALL, *models.list_models(module=models))
 
 
 def make_classifier(
@@ -225,7 +226,7 @@ def _torchvision_model(card: ModelCard) -> nn.Module:
     name = card.architecture
     if not is_torchvisions(name):
         near = difflib.get_close_matches(name, classifier_names(), n=3)
-        hint = f"did you mean {', '.join(near)}?" if near else f"slim are {sorted(SLIM)};"
+        hint = f"did you mean {', '.join(near)}?" if near else f"small are {sorted(SMALL)};"
         raise KeyError(f"unknown CNN {name!r}: {hint} else torchvision's or 'package.module:factory'")
     options: dict[str, Any] = {}
     if name in WITH_AUXILIARY_HEADS:

@@ -7,7 +7,7 @@ Each is a :class:`captum.attr.Attribution` whose ``attribute(inputs, target=None
 from gan_lib.explainers.base import Explainer
 from gan_lib.explainers.baselines import LinearReadout
 from gan_lib.explainers.cams import CAM, EigenCAM, GradCAM, GradCAMPlusPlus, LayerCAM, ScoreCAM, XGradCAM
-from gan_lib.explainers.controls import Edges, RandomMap
+from gan_lib.explainers.controls import Edges, RandomMap, UniformMap
 from gan_lib.explainers.evidence import EvidenceProjection
 from gan_lib.explainers.explanation import Explanation
 from gan_lib.explainers.gan import (
@@ -64,6 +64,7 @@ __all__ = [
     "PerturbationExplainer",
     "RISE",
     "RandomMap",
+    "UniformMap",
     "Saliency",
     "ScoreCAM",
     "SmoothGrad",

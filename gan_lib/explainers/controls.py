@@ -32,6 +32,22 @@ class RandomMap(Explainer):
         return min_max(F.interpolate(torch.stack(noise), size=size, mode="bicubic")).to(images)
 
 
+class UniformMap(Explainer):
+    """The same everywhere: the picture is only dimmed.
+
+    Args:
+        cnn: not looked at.
+        value: in [0, 1].
+    """
+
+    def __init__(self, cnn: nn.Module, value: float = 0.5) -> None:
+        super().__init__(cnn)
+        self.value = value
+
+    def maps(self, images: Tensor, target: Target) -> Tensor:
+        return torch.full_like(images[:, :1], self.value)  # (B, 1, H, W)
+
+
 class Edges(Explainer):
     """Strength of the image's edges (Sobel), lightly smoothed."""
 

@@ -104,7 +104,8 @@ def interval_of(scores: pd.DataFrame, measure: str) -> Interval:
 def stated(
     table: pd.DataFrame, measures: Mapping[str, str], by: str = "method", digits: int = 2
 ) -> pd.DataFrame:
-    """A table to be read: ``mean [low, high]``, one row per method and one column per measure.
+    """A table to be read: ``mean [low, high]``, or the mean alone where nobody said its interval, one row per
+    method and one column per measure.
 
     Args:
         table: what :func:`summarise` returns; by: its column that names the methods.
@@ -113,6 +114,7 @@ def stated(
     """
     own = table[table["measure"].isin(measures)]
     mean, low, high = (own[part].map(f"{{:.{digits}f}}".format) for part in ("mean", "low", "high"))
-    shown = own.assign(shown=mean + " [" + low + ", " + high + "]")
+    interval = (" [" + low + ", " + high + "]").where(own["low"].notna(), "")
+    shown = own.assign(shown=mean + interval)
     wide = shown.pivot(index=by, columns="measure", values="shown").loc[table[by].unique(), list(measures)]
     return wide.rename(columns=measures).rename_axis(columns=None)

@@ -7,7 +7,7 @@ generator that reads activations cannot travel as it is; its adapters are traine
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -15,7 +15,7 @@ import torch
 
 from gan_lib.core.options import options
 from gan_lib.data import ImageSplit
-from gan_lib.explainers import Explainer, GANExplainer, GradCAM, LinearReadout
+from gan_lib.explainers import Explainer, GANExplainer, GradCAM, LinearReadout, RandomMap, UniformMap
 from gan_lib.gan.conditions import StoredConditions
 from gan_lib.metrics import judge, summarise, wins_against
 from gan_lib.workbench.bench import Workbench
@@ -29,6 +29,7 @@ from gan_lib.workbench.sweeps import AREAS, SWEEPS, Sweep, Tables
 SETTINGS = {"leak-free": "cgma", "published": "published"}  # of the conditions
 VARIANTS = ("lsft", "gsft")
 TRAVELLED = ["dice", "drop_black", "drop_black@10", "drop_blur", "increase_black", "won", "lost", "won@10"]
+TRAVELLED += ["area"]
 ADAPTED = ["drop_black", "drop_black@10", "won", "won@10"]
 Explainers = dict[tuple[str, int], Explainer]  # by method and training seed
 LEAST_TARGETS = 0.5  # share of a cell's images with a Grad-CAM that is not empty
@@ -49,6 +50,9 @@ class UnseenOptions:
         images, test_images: of each cell.
         adapter_steps, adapter_learning_rate: of a contrastive generator on CNNs that it has not seen.
         adapted_data_sets: on which that is tried.
+        recipes: changes of the recipe for a CNN, for a data set, or for a cell, ``CNN x data set``, which count
+            in this order; a cell whose files are not at hand is left out.
+        published: what the authors report, by measure; published_as: where.
     """
 
     seen_architectures: list[str]
@@ -60,6 +64,16 @@ class UnseenOptions:
     adapter_steps: list[int] | tuple[int, ...] = (1, 10, 100)
     adapter_learning_rate: float = 0.01
     adapted_data_sets: list[str] | tuple[str, ...] = ()
+    recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    published: dict[str, float] = field(default_factory=dict)
+    published_as: str = "published"
+
+    def __post_init__(self) -> None:
+        cnns = [*self.seen_architectures, *self.unseen_architectures]
+        data = [*self.seen_data_sets, *self.unseen_data_sets]
+        known = [*cnns, *data, *(f"{cnn} x {own}" for cnn in cnns for own in data)]
+        if unknown := [name for name in self.recipes if name not in known]:
+            raise ValueError(f"recipes: {unknown[0]!r} is no CNN, data set or cell of this sweep")
 
 
 def seen_before(cell: str, asked: UnseenOptions) -> str:
@@ -141,15 +155,17 @@ def run_unseen(sweep: Sweep, bench: Workbench) -> Tables:
     known = report.set_index("cell")["generator"].to_dict()
     supervised = _judged(every, _travelled(every, learned, asked))
     supervised["known"] = supervised["cell"].map(known)
-    by_cell = _summaries(supervised, "cell", TRAVELLED)
+    by_cell, by_newness = (_summaries(supervised, by, TRAVELLED) for by in ("cell", "known"))
     caption = "Every cell: overlap with Grad-CAM, drop, increase, images won and lost [%]"
     about = "Cells: the CNN's accuracy, the share of images with a target, what generators know of them"
     tables: Tables = {
         "cells": (report, about),
-        "missing_data": (missing, "Data sets that are not at hand"),
+        "missing_data": (missing, "Cells whose files are not at hand"),
         "results": (by_cell.assign(known=by_cell["cell"].map(known)), caption),
-        "unseen": (_summaries(supervised, "known", TRAVELLED), "The same over cells that are equally new"),
+        "unseen": (by_newness, "The same over cells that are equally new"),
     }
+    if asked.published:
+        tables["published"] = (beside_published(by_newness, asked), "What the authors report, and LSFT here")
     moved = [own.among(asked.unseen_architectures, asked.adapted_data_sets) for own in every]
     if not any(own.subjects for own in moved):
         return tables
@@ -160,6 +176,14 @@ def run_unseen(sweep: Sweep, bench: Workbench) -> Tables:
     return tables | {"adapters_by_cell": (by_cell, f"{caption}, by cell"), "adapters": (pooled, caption)}
 
 
+def beside_published(by_newness: pd.DataFrame, asked: UnseenOptions) -> pd.DataFrame:
+    """What the authors report of LSFT, and the same measures here, over cells that are equally new."""
+    own = by_newness[by_newness["measure"].isin(asked.published) & by_newness["method"].str.contains("LSFT")]
+    own = own.assign(method=own["method"] + ", " + own["known"]).drop(columns="known")
+    values = {"measure": list(asked.published), "mean": list(asked.published.values())}
+    return pd.concat([pd.DataFrame(values).assign(method=asked.published_as), own], ignore_index=True)
+
+
 def share(count: int, parts: int, place: int) -> tuple[int, int]:
     """How many of ``count`` images the part at a place gets, and how many those before it have."""
     sizes = [count // parts + (other < count % parts) for other in range(parts)]
@@ -167,18 +191,25 @@ def share(count: int, parts: int, place: int) -> tuple[int, int]:
 
 
 def _cells(asked: UnseenOptions, bench: Workbench, seed: int) -> tuple[list[Subject], pd.DataFrame]:
-    """Every cell whose data are at hand, with the CNN of a seed, and why the others are not."""
+    """Every cell whose files are at hand, with the CNN of a seed, and why the others are not."""
     cells, missing = [], []
     for data in [*asked.seen_data_sets, *asked.unseen_data_sets]:
-        changes: dict[str, Any] = {"data.name": data, "cnn.seed": seed}
-        if data == CHEATING:  # as its reference CNNs
-            changes["cnn.epochs"] = bench.recipe.confounded.epochs
-        try:
-            names = [*asked.seen_architectures, *asked.unseen_architectures]
-            cells += [bench.subject({**changes, "cnn.architecture": name}) for name in names]
-        except FileNotFoundError as error:
-            missing.append({"data set": data, "why": str(error).split("):")[0] + ")"})
-    return cells, pd.DataFrame(missing, columns=["data set", "why"])
+        for cnn in [*asked.seen_architectures, *asked.unseen_architectures]:
+            changes: dict[str, Any] = {"data.name": data, "cnn.architecture": cnn, "cnn.seed": seed}
+            if data == CHEATING:  # as its reference CNNs
+                changes["cnn.epochs"] = bench.recipe.confounded.epochs
+            for part in (cnn, data, f"{cnn} x {data}"):
+                changes |= asked.recipes.get(part, {})
+            try:
+                cells.append(bench.subject(changes))
+            except FileNotFoundError as error:
+                missing.append({"cell": f"{cnn} x {data}", "why": _why(error, bench)})
+    return cells, pd.DataFrame(missing, columns=["cell", "why"])
+
+
+def _why(error: FileNotFoundError, bench: Workbench) -> str:
+    """What is not at hand, without where this machine keeps its data."""
+    return str(error).splitlines()[0].replace(str(bench.places.data), "data")
 
 
 def _with_targets(
@@ -247,6 +278,8 @@ def _travelled(
         for cell in cells.subjects:
             makers = {setting: cell.maker(name) for setting, name in SETTINGS.items()}
             explainers: Explainers = {("Grad-CAM", cells.seed): GradCAM(cell.cnn, cell.target_layer)}
+            explainers["random", cells.seed] = RandomMap(cell.cnn)
+            explainers["everything at half strength", cells.seed] = UniformMap(cell.cnn)
             for setting, maker in makers.items():
                 explainers[f"linear readout ({setting})", cells.seed] = LinearReadout(maker)
                 for variant in VARIANTS:

@@ -5,7 +5,7 @@ import torch
 from captum.attr import Attribution, LayerGradCam
 
 from gan_lib.core.maps import min_max, upsample
-from gan_lib.explainers import Edges, GANExplainer, GradCAM, LinearReadout, RandomMap
+from gan_lib.explainers import Edges, GANExplainer, GradCAM, LinearReadout, RandomMap, UniformMap
 from gan_lib.gan.conditions import ConditionMaker
 from gan_lib.gan.generators import make_generator
 
@@ -70,7 +70,9 @@ def test_controls_do_not_look_at_the_cnn(tiny_net, images):
     assert torch.equal(noise.attribute(images.flip(0), batch_size=1), made.flip(0))
     assert not torch.allclose(made[0], made[1])
     assert not torch.equal(noise.attribute(images), RandomMap(tiny_net, seed=4).attribute(images))
-    for control in (edges, noise):
+    half = UniformMap(tiny_net)
+    assert torch.equal(half.attribute(images), torch.full((3, 1, 16, 16), 0.5))
+    for control in (edges, noise, half):
         maps = control.attribute(images)
         assert maps.shape == (3, 1, 16, 16)
         assert torch.equal(control.attribute(images, 0), control.attribute(images, 1))

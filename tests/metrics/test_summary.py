@@ -194,6 +194,8 @@ def test_stated():
     assert list(both) == ["y", "x"]
     assert both.loc["a"].tolist() == ["3.0 [3.0, 3.0]", "1.0 [0.5, 2.0]"]
     assert both.loc["b"].isna().tolist() == [True, False]
+    table.loc[0, ["low", "high"]] = float("nan")  # as authors report it
+    assert stated(table, {"x": "x"})["x"].tolist() == ["1.00", "-1.23 [-2.00, 0.00]"]
 
 
 # -- several batches and processes --------------------------------------------------------------------

@@ -52,7 +52,7 @@ def test_what_was_published_has_the_interval_of_so_many_classes():
 
 
 def test_the_resnet_of_the_sweep_has_the_usual_shape():
-    made = make_classifier(f"{ROOT}/notebooks/sweeps/resnet20_cifar10.py:resnet20", [*"abcdefghij"])
+    made = make_classifier("resnet20", [*"abcdefghij"])
     assert (
         sum(own.numel() for own in made.parameters()) == 269_722
     )  # 0.27 million (arXiv 1512.03385, table 6)
@@ -69,8 +69,7 @@ def test_the_resnet_of_the_sweep_has_the_usual_shape():
 
 def test_the_resnet_takes_its_weights(test_data):
     weights = test_data / "weights/resnet20_cifar10.safetensors"
-    name = f"{ROOT}/notebooks/sweeps/resnet20_cifar10.py:resnet20"
-    made = make_classifier(name, [*"abcdefghij"], str(weights))
+    made = make_classifier("resnet20", [*"abcdefghij"], str(weights))
     assert made.backbone.linear.weight.abs().sum() > 0
 
 

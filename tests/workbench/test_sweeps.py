@@ -19,7 +19,15 @@ from gan_lib.workbench.places import SWEPT
 from gan_lib.workbench.pools import Pool, PoolOptions, cells, order
 from gan_lib.workbench.ship import ship_universal
 from gan_lib.workbench.sweeps import settings_of
-from gan_lib.workbench.unseen import UnseenOptions, _with_targets, cell_scores, seen_before, share
+from gan_lib.workbench.unseen import (
+    UnseenOptions,
+    _cells,
+    _with_targets,
+    beside_published,
+    cell_scores,
+    seen_before,
+    share,
+)
 
 FILE = """
 title: A test
@@ -122,6 +130,10 @@ options:
   test_images: 4
   adapter_steps: [1]
   adapted_data_sets: [plain_digits]
+  published: {dice: 0.6588}
+  recipes:
+    slim_resnet: {cnn.epochs: 1, cnn.batch_size: 8}
+    slim_resnet x plain_digits: {cnn.batch_size: 4}
 """
 
 
@@ -135,12 +147,16 @@ def test_generators_are_tested_on_cells_that_they_have_not_seen(tmp_path, places
         "slim_vgg x plain_digits": "unseen data",
         "slim_resnet x plain_digits": "unseen CNN and data",
     }
-    assert tables["missing_data"]["data set"].tolist() == ["not_at_hand"]
+    assert tables["missing_data"]["cell"].tolist() == [
+        "slim_vgg x not_at_hand",
+        "slim_resnet x not_at_hand",
+    ]
     dice = tables["unseen"].query("measure == 'dice'")
     assert set(dice["known"]) == {"seen", "unseen CNN", "unseen data", "unseen CNN and data"}
     assert {"LSFT (leak-free)", "GSFT (published)", "linear readout (published)"} <= set(dice["method"])
     assert (dice["low"] <= dice["mean"]).all()
     assert (dice["mean"] <= dice["high"]).all()
+    assert tables["published"].query("method == 'published'")["mean"].tolist() == [0.6588]
     by_cell = tables["results"].query("method == 'Grad-CAM' and measure == 'dice'").set_index("cell")
     assert by_cell["known"].to_dict() == tables["cells"].set_index("cell")["generator"].to_dict()
     assert sweep_table(places, "unseen", "adapters").equals(tables["adapters"])
@@ -175,6 +191,58 @@ def test_what_a_generator_knows_of_a_cell():
     asked = UnseenOptions(["a", "b"], ["c"], ["x", "y"], ["z"])
     known = {own: seen_before(own, asked) for own in ("a x x", "b x y", "c x y", "a x z", "c x z")}
     assert list(known.values()) == ["seen", "seen", "unseen CNN", "unseen data", "unseen CNN and data"]
+
+
+def test_recipes_of_a_cnn_of_a_data_set_and_of_a_cell_count_in_this_order(tmp_path):
+    recipes = {
+        "b x y": {"cnn.epochs": 4},
+        "y": {"cnn.epochs": 3, "data.train_images": 30},
+        "b": {"cnn.epochs": 2, "cnn.input_size": 32},
+    }
+    asked, made = UnseenOptions(["a"], ["b"], ["x"], ["y", "z"], recipes=recipes), []
+
+    def subject(changes):
+        if changes["data.name"] == "z":
+            raise FileNotFoundError(f"z is not in {tmp_path}: download it\nand unpack it")
+        made.append({name: value for name, value in changes.items() if name != "cnn.seed"})
+        return changes
+
+    bench = SimpleNamespace(subject=subject, recipe=Recipe(), places=Places.of(tmp_path, data=tmp_path))
+    cells, missing = _cells(asked, bench, 5)
+    assert [own["cnn.seed"] for own in cells] == [5] * 4
+    plain = {"data.name": "x", "cnn.architecture": "a"}
+    of_b = {"cnn.architecture": "b", "cnn.input_size": 32}
+    assert made == [
+        plain,
+        {**plain, **of_b, "cnn.epochs": 2},
+        {**plain, "data.name": "y", "cnn.epochs": 3, "data.train_images": 30},
+        {"data.name": "y", **of_b, "cnn.epochs": 4, "data.train_images": 30},
+    ]
+    assert missing["cell"].tolist() == ["a x z", "b x z"]
+    assert set(missing["why"]) == {"z is not in data: download it"}
+    with pytest.raises(ValueError, match="'c' is no CNN, data set or cell"):
+        UnseenOptions(["a"], ["b"], ["x"], ["y"], recipes={"c": {}})
+
+
+def test_what_the_authors_report_stands_first_without_an_interval():
+    rows = [
+        (method, known, measure, mean, mean - 1, mean + 1)
+        for method in ("LSFT (published)", "GSFT (published)")
+        for known in ("seen", "unseen CNN and data")
+        for measure, mean in (("dice", 0.5), ("won", 40.0), ("area", 0.1))
+    ]
+    table = pd.DataFrame(rows, columns=["method", "known", "measure", "mean", "low", "high"])
+    asked = UnseenOptions([], [], [], [], published={"won": 53.9, "dice": 0.6588}, published_as="theirs")
+    made = beside_published(table, asked)
+    assert made[["method", "measure", "mean"]].values.tolist() == [
+        ["theirs", "won", 53.9],
+        ["theirs", "dice", 0.6588],
+        ["LSFT (published), seen", "dice", 0.5],
+        ["LSFT (published), seen", "won", 40.0],
+        ["LSFT (published), unseen CNN and data", "dice", 0.5],
+        ["LSFT (published), unseen CNN and data", "won", 40.0],
+    ]
+    assert made["low"].isna().tolist() == [True] * 2 + [False] * 4
 
 
 class Dark(torch.nn.Module):

@@ -1,7 +1,7 @@
 """ResNet-20 for images of 32 x 32 pixels (arXiv 1512.03385, section 4.2), with shortcuts of option A.
 
-Named in sweeps as ``notebooks/sweeps/resnet20_cifar10.py:resnet20``; the modules' names are those of the
-usual implementation, so that its weights load as they are.
+The modules' names are those of the usual implementation, so that its weights load as they are. Larger images
+work too, at a cost: ``cnn.input_size: 32`` shows them to it at the size that it was made for.
 """
 
 from __future__ import annotations
@@ -59,6 +59,6 @@ class ResNet20(nn.Module):
         return logits
 
 
-def resnet20(num_classes: int = 10) -> nn.Module:
-    """The network, without weights."""
+def resnet20(num_classes: int) -> nn.Module:
+    """ResNet-20 with its 19 convolutions, from a start at random."""
     return ResNet20(num_classes)
