@@ -10,7 +10,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 SWEPT = (  # tables that studies read
-    *("figures/ablations", "figures/counts", "figures/generalisation"),
+    *("figures/ablations", "figures/counts", "figures/generalisation", "figures/prediction_test"),
     *("figures/universal", "figures/universal_photographs"),
 )
 SHIPPED = ("notebooks", "data/pretrained", "data/README.md", *SWEPT)

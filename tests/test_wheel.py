@@ -20,6 +20,7 @@ BUILT_FROM += (
     "figures/ablations",
     "figures/counts",
     "figures/generalisation",
+    "figures/prediction_test",
     "figures/universal",
     "figures/universal_photographs",
     "MANIFEST.in",

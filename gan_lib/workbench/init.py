@@ -10,7 +10,7 @@ from pathlib import Path
 from gan_lib.workbench.places import comes_with
 
 SWEPT = (  # tables that studies read
-    *("figures/ablations", "figures/counts", "figures/generalisation"),
+    *("figures/ablations", "figures/counts", "figures/generalisation", "figures/prediction_test"),
     *("figures/universal", "figures/universal_photographs"),
 )
 SHIPPED = ("notebooks", "data/pretrained", "data/README.md", *SWEPT)

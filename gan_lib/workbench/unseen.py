@@ -50,8 +50,8 @@ class UnseenOptions:
         images, test_images: of each cell.
         adapter_steps, adapter_learning_rate: of a contrastive generator on CNNs that it has not seen.
         adapted_data_sets: on which that is tried.
-        recipes: changes of the recipe for a CNN, for a data set, or for a cell, ``CNN x data set``, which count
-            in this order; a cell whose files are not at hand is left out.
+        recipes: changes of the recipe for a CNN, for a data set, or for a cell, ``CNN x data set``, in this
+            order; a cell whose files are not at hand is left out.
         published: what the authors report, by measure; published_as: where.
     """
 

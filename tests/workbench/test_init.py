@@ -26,12 +26,10 @@ def test_a_workbench_holds_all_that_runs(tmp_path):
     assert files_below(made) == {*shipped_files(), "README.md"}
     swept = sorted(path.stem for path in (made / "notebooks/sweeps").glob("*.yaml"))
     tables = {path.name for path in (made / "figures").iterdir()}
-    assert tables == {*swept} - {"prediction_test"}, (
-        "whose tables studies read; of that one there are none yet"
-    )
+    assert tables == {*swept}, "whose tables studies read"
     assert all((made / "figures" / name / "results.csv").is_file() for name in tables)
     places = Places.of(made)
-    assert len(find_notebooks(places.notebooks)) == 15
+    assert len(find_notebooks(places.notebooks)) == 16
     assert Profile.load("smoke", places.profiles).recipe.seeds == (0, 1)
     assert (places.pretrained / "slim_vgg/classifier.safetensors").stat().st_size == 496264
     assert load_sheets(places.notebooks / "results.yaml")
