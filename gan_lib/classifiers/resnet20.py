@@ -60,5 +60,10 @@ class ResNet20(nn.Module):
 
 
 def resnet20(num_classes: int) -> nn.Module:
-    """ResNet-20 with its 19 convolutions, from a start at random."""
+    """ResNet-20, 19 convolutions and a linear layer, initialised at random.
+
+    From normalised images (B, 3, H, W), made for 32 x 32, to logits (B, num_classes):
+
+        cnn = make_classifier("resnet20", data.class_names, input_size=(32, 32))
+    """
     return ResNet20(num_classes)

@@ -33,7 +33,9 @@ class RandomMap(Explainer):
 
 
 class UniformMap(Explainer):
-    """The same everywhere: the picture is only dimmed.
+    """Maps (B, 1, H, W) of one value: the picture is only dimmed. They have no highest pixels.
+
+        drop = average_drop(cnn, images, UniformMap(cnn).attribute(images), classes)
 
     Args:
         cnn: not looked at.

@@ -291,7 +291,7 @@ class ContrastRecipe:
     cell_candidates: PositiveInt = 40  # nearest cells to choose from
     decoder_images: PositiveInt = 1000  # of concepts drawn as pictures
     decoder_epochs: PositiveInt = 2
-    drawing_steps: PositiveInt = 40
+    drawing_steps: PositiveInt = 100  # in the decoder's latent space
 
 
 @options

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -17,7 +18,7 @@ from gan_lib.core.options import options
 from gan_lib.data import ImageSplit
 from gan_lib.explainers import Explainer, GANExplainer, GradCAM, LinearReadout, RandomMap, UniformMap
 from gan_lib.gan.conditions import StoredConditions
-from gan_lib.metrics import judge, summarise, wins_against
+from gan_lib.metrics import corrected, differences, judge, summarise, wins_against
 from gan_lib.workbench.bench import Workbench
 from gan_lib.workbench.jobs import GeneratorJob, train_all
 from gan_lib.workbench.recipes import ProfileError
@@ -32,6 +33,8 @@ TRAVELLED = ["dice", "drop_black", "drop_black@10", "drop_blur", "increase_black
 TRAVELLED += ["area"]
 ADAPTED = ["drop_black", "drop_black@10", "won", "won@10"]
 Explainers = dict[tuple[str, int], Explainer]  # by method and training seed
+HALF = "everything at half strength"  # a control
+FIXED = ("data.name", "cnn.architecture", "cnn.seed")  # of a cell: no recipe may change them
 LEAST_TARGETS = 0.5  # share of a cell's images with a Grad-CAM that is not empty
 KNOWN = {
     (False, True): "unseen CNN",
@@ -74,6 +77,17 @@ class UnseenOptions:
         known = [*cnns, *data, *(f"{cnn} x {own}" for cnn in cnns for own in data)]
         if unknown := [name for name in self.recipes if name not in known]:
             raise ValueError(f"recipes: {unknown[0]!r} is no CNN, data set or cell of this sweep")
+        if fixed := [own for own in FIXED if any(own in changes for changes in self.recipes.values())]:
+            raise ValueError(f"recipes: {fixed[0]} is what the cells differ in")
+        if unknown := [name for name in self.published if name not in TRAVELLED]:
+            raise ValueError(f"published: {unknown[0]!r} is none of {', '.join(TRAVELLED)}")
+
+    def changes(self, cnn: str, data: str) -> dict[str, Any]:
+        """Of the recipe, for a cell."""
+        made: dict[str, Any] = {"data.name": data, "cnn.architecture": cnn}
+        for part in (cnn, data, f"{cnn} x {data}"):
+            made |= self.recipes.get(part, {})
+        return made
 
 
 def seen_before(cell: str, asked: UnseenOptions) -> str:
@@ -142,27 +156,39 @@ def run_unseen(sweep: Sweep, bench: Workbench) -> Tables:
         asked = UnseenOptions(**sweep.options)
     except (TypeError, ValueError) as error:
         raise ProfileError(f"sweep {sweep.name!r}: {error}") from None
+    for cnn, data in _pairs(asked):  # all of them, before the first is trained
+        bench.recipe.changed(asked.changes(cnn, data), f"sweep {sweep.name!r}, {cnn} x {data}")
     seeds = sweep.seeds or bench.recipe.seeds
-    every, reports = [], []
+    every, reports, missing = [], [], {}
     for place, seed in enumerate(seeds):
-        subjects, missing = _cells(asked, bench, seed)
+        subjects, absent = _cells(asked, bench, seed)
+        missing |= absent
         cells, report = _with_targets(subjects, seed, share(asked.test_images, len(seeds), place))
         every.append(cells)
         reports.append(report)
     learned = [own.among(asked.seen_architectures, asked.seen_data_sets) for own in every]
+    if not all(own.subjects for own in learned):
+        why = "; ".join(f"{cell}: {told}" for cell, told in missing.items()) or "no Grad-CAM in any"
+        raise ProfileError(f"sweep {sweep.name!r}: there is no seen cell to learn from ({why})")
     report = pd.concat(reports)
     report["generator"] = [seen_before(name, asked) for name in report["cell"]]
     known = report.set_index("cell")["generator"].to_dict()
     supervised = _judged(every, _travelled(every, learned, asked))
     supervised["known"] = supervised["cell"].map(known)
+    at_area = [measure for measure in TRAVELLED if "@" in measure]
+    supervised.loc[supervised["method"] == HALF, at_area] = np.nan  # it has no highest pixels
     by_cell, by_newness = (_summaries(supervised, by, TRAVELLED) for by in ("cell", "known"))
     caption = "Every cell: overlap with Grad-CAM, drop, increase, images won and lost [%]"
     about = "Cells: the CNN's accuracy, the share of images with a target, what generators know of them"
     tables: Tables = {
         "cells": (report, about),
-        "missing_data": (missing, "Cells whose files are not at hand"),
+        "missing_data": (
+            pd.DataFrame(missing.items(), columns=["cell", "why"]),
+            "Cells whose files are not at hand",
+        ),
         "results": (by_cell.assign(known=by_cell["cell"].map(known)), caption),
         "unseen": (by_newness, "The same over cells that are equally new"),
+        "learned": (beyond_copying(supervised), "Dice with Grad-CAM, minus that of the linear readout"),
     }
     if asked.published:
         tables["published"] = (beside_published(by_newness, asked), "What the authors report, and LSFT here")
@@ -190,26 +216,48 @@ def share(count: int, parts: int, place: int) -> tuple[int, int]:
     return sizes[place], sum(sizes[:place])
 
 
-def _cells(asked: UnseenOptions, bench: Workbench, seed: int) -> tuple[list[Subject], pd.DataFrame]:
+def beyond_copying(scores: pd.DataFrame) -> pd.DataFrame:
+    """How much more generators overlap with Grad-CAM than the linear readout of the same conditions, over
+    cells that are equally new: :func:`gan_lib.metrics.differences`, paired, with ``known``."""
+    parts = []
+    for known, own in scores.groupby("known", sort=False):
+        for setting in SETTINGS:
+            ours = [f"{variant.upper()} ({setting})" for variant in VARIANTS]
+            made = differences(own, "dice", ours, [f"linear readout ({setting})"])
+            parts.append(made.assign(known=known))
+    return corrected(pd.concat(parts, ignore_index=True))
+
+
+def _pairs(asked: UnseenOptions) -> list[tuple[str, str]]:
+    """CNN and data set of every cell, data sets one after the other."""
+    return [
+        (cnn, data)
+        for data in [*asked.seen_data_sets, *asked.unseen_data_sets]
+        for cnn in [*asked.seen_architectures, *asked.unseen_architectures]
+    ]
+
+
+def _cells(asked: UnseenOptions, bench: Workbench, seed: int) -> tuple[list[Subject], dict[str, str]]:
     """Every cell whose files are at hand, with the CNN of a seed, and why the others are not."""
-    cells, missing = [], []
-    for data in [*asked.seen_data_sets, *asked.unseen_data_sets]:
-        for cnn in [*asked.seen_architectures, *asked.unseen_architectures]:
-            changes: dict[str, Any] = {"data.name": data, "cnn.architecture": cnn, "cnn.seed": seed}
-            if data == CHEATING:  # as its reference CNNs
-                changes["cnn.epochs"] = bench.recipe.confounded.epochs
-            for part in (cnn, data, f"{cnn} x {data}"):
-                changes |= asked.recipes.get(part, {})
-            try:
-                cells.append(bench.subject(changes))
-            except FileNotFoundError as error:
-                missing.append({"cell": f"{cnn} x {data}", "why": _why(error, bench)})
-    return cells, pd.DataFrame(missing, columns=["cell", "why"])
+    cells, missing = [], {}
+    for cnn, data in _pairs(asked):
+        usual: dict[str, Any] = {"cnn.seed": seed}
+        if data == CHEATING:  # as its reference CNNs
+            usual["cnn.epochs"] = bench.recipe.confounded.epochs
+        try:
+            cells.append(bench.subject(usual | asked.changes(cnn, data)))
+        except FileNotFoundError as error:
+            missing[f"{cnn} x {data}"] = _why(error, bench)
+    return cells, missing
 
 
 def _why(error: FileNotFoundError, bench: Workbench) -> str:
     """What is not at hand, without where this machine keeps its data."""
-    return str(error).splitlines()[0].replace(str(bench.places.data), "data")
+    told = str(error).splitlines()[0]
+    for folder in bench.places.searched:
+        for path in (folder.resolve(), folder):
+            told = told.replace(str(path), folder.name)
+    return told
 
 
 def _with_targets(
@@ -279,7 +327,7 @@ def _travelled(
             makers = {setting: cell.maker(name) for setting, name in SETTINGS.items()}
             explainers: Explainers = {("Grad-CAM", cells.seed): GradCAM(cell.cnn, cell.target_layer)}
             explainers["random", cells.seed] = RandomMap(cell.cnn)
-            explainers["everything at half strength", cells.seed] = UniformMap(cell.cnn)
+            explainers[HALF, cells.seed] = UniformMap(cell.cnn)
             for setting, maker in makers.items():
                 explainers[f"linear readout ({setting})", cells.seed] = LinearReadout(maker)
                 for variant in VARIANTS:

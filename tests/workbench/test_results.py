@@ -98,11 +98,11 @@ def test_what_does_not_fit(project, tmp_path):
         write_results(project)
 
 
-def test_readme_has_room_for_forty_lines(project):
+def test_readme_has_room_for_so_many_lines(project):
     rows = [(f"m{i}", "dice", 0.5, 0.4, 0.6, 1, 1) for i in range(40)]
     pd.DataFrame(rows, columns=COLUMNS).to_csv(project.figures / "cpu/01_x/results.csv", index=False)
     names = ", ".join(f"m{i}" for i in range(40))
     text = f"- {{title: Ours, table: cpu/01_x/results, columns: {{dice: Dice}}, readme: [{names}]}}"
     (project.notebooks / "results.yaml").write_text(text)
-    with pytest.raises(ProfileError, match="room for 40 lines"):
+    with pytest.raises(ProfileError, match="room for 42 lines"):
         readme_block(load_sheets(project.notebooks / "results.yaml"), project.figures)

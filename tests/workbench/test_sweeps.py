@@ -24,6 +24,7 @@ from gan_lib.workbench.unseen import (
     _cells,
     _with_targets,
     beside_published,
+    beyond_copying,
     cell_scores,
     seen_before,
     share,
@@ -154,6 +155,10 @@ def test_generators_are_tested_on_cells_that_they_have_not_seen(tmp_path, places
     dice = tables["unseen"].query("measure == 'dice'")
     assert set(dice["known"]) == {"seen", "unseen CNN", "unseen data", "unseen CNN and data"}
     assert {"LSFT (leak-free)", "GSFT (published)", "linear readout (published)"} <= set(dice["method"])
+    assert set(tables["learned"]["known"]) == set(dice["known"])
+    half = tables["results"].query("method == 'everything at half strength'").set_index("measure")["mean"]
+    assert (half["area"] == 0.5).all()
+    assert half["drop_black@10"].isna().all()
     assert (dice["low"] <= dice["mean"]).all()
     assert (dice["mean"] <= dice["high"]).all()
     assert tables["published"].query("method == 'published'")["mean"].tolist() == [0.6588]
@@ -218,10 +223,50 @@ def test_recipes_of_a_cnn_of_a_data_set_and_of_a_cell_count_in_this_order(tmp_pa
         {**plain, "data.name": "y", "cnn.epochs": 3, "data.train_images": 30},
         {"data.name": "y", **of_b, "cnn.epochs": 4, "data.train_images": 30},
     ]
-    assert missing["cell"].tolist() == ["a x z", "b x z"]
-    assert set(missing["why"]) == {"z is not in data: download it"}
-    with pytest.raises(ValueError, match="'c' is no CNN, data set or cell"):
-        UnseenOptions(["a"], ["b"], ["x"], ["y"], recipes={"c": {}})
+    told = f"z is not in {tmp_path.name}: download it"
+    assert missing == {"a x z": told, "b x z": told}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"recipes": {"c": {}}}, "'c' is no CNN, data set or cell"),
+        ({"recipes": {"a": {"data.name": "y"}}}, "data.name is what the cells differ in"),
+        ({"published": {"dise": 1.0}}, "'dise' is none of dice"),
+    ],
+)
+def test_recipes_and_published_figures_that_do_not_fit(given, message):
+    with pytest.raises(ValueError, match=message):
+        UnseenOptions(["a"], ["b"], ["x"], ["y"], **given)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("cnn.batch_size: 4", "cnn.batch_sise: 4"), "slim_resnet x plain_digits.*batch_sise"),
+        (("seen_data_sets: [digits_in_scenes]", "seen_data_sets: [nowhere]"), "no seen cell.*nowhere"),
+    ],
+)
+def test_what_cannot_be_swept_is_said_before_anything_is_trained(tmp_path, places, change, message):
+    text = UNSEEN.replace(*change)
+    assert text != UNSEEN
+    with pytest.raises(ProfileError, match=message):
+        run_sweep(Sweep.load(write(tmp_path, text)), places)
+
+
+def test_what_generators_add_to_the_linear_readout_of_their_conditions():
+    dice = {"LSFT (leak-free)": [0.5, 0.7], "linear readout (leak-free)": [0.4, 0.5]}
+    dice |= {"GSFT (leak-free)": [0.4, 0.5], "linear readout (published)": [1.0, 1.0]}
+    dice |= {"LSFT (published)": [0.9, 0.9], "GSFT (published)": [0.8, 0.8]}
+    rows = [
+        {"method": method, "seed": 0, "cnn": "a", "image": image, "dice": value, "known": "seen"}
+        for method, values in dice.items()
+        for image, value in enumerate(values)
+    ]
+    made = beyond_copying(pd.DataFrame(rows)).set_index("method")["mean"]
+    expected = {"LSFT (leak-free)": 0.15, "GSFT (leak-free)": 0.0}
+    expected |= {"LSFT (published)": -0.1, "GSFT (published)": -0.2}
+    assert made.to_dict() == pytest.approx(expected)
 
 
 def test_what_the_authors_report_stands_first_without_an_interval():
