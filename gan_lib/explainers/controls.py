@@ -35,7 +35,7 @@ class RandomMap(Explainer):
 class UniformMap(Explainer):
     """Maps (B, 1, H, W) of one value: the picture is only dimmed. They have no highest pixels.
 
-        drop = average_drop(cnn, images, UniformMap(cnn).attribute(images), classes)
+        dimmed = images * UniformMap(cnn, 0.5).attribute(images)
 
     Args:
         cnn: not looked at.

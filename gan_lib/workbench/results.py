@@ -28,7 +28,7 @@ from gan_lib.workbench.places import Places
 from gan_lib.workbench.recipes import ProfileError
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
-MOST_LINES = 42
+MOST_LINES = 40
 NUMBER = r"-?\d+(?:\.\d+)?"
 STATED = re.compile(rf"({NUMBER}) \[({NUMBER}), ({NUMBER})\]")
 

@@ -104,5 +104,5 @@ def test_readme_has_room_for_so_many_lines(project):
     names = ", ".join(f"m{i}" for i in range(40))
     text = f"- {{title: Ours, table: cpu/01_x/results, columns: {{dice: Dice}}, readme: [{names}]}}"
     (project.notebooks / "results.yaml").write_text(text)
-    with pytest.raises(ProfileError, match="room for 42 lines"):
+    with pytest.raises(ProfileError, match="room for 40 lines"):
         readme_block(load_sheets(project.notebooks / "results.yaml"), project.figures)
