@@ -13,6 +13,7 @@ import torch
 from gan_lib.classifiers.factories import is_factory, located
 from gan_lib.classifiers.wrap import Classifier, ModelCard
 from gan_lib.classifiers.zoo import checked_names, filled, with_weights
+from gan_lib.core.checksums import write_checksums
 from gan_lib.core.storage import load_tensors, read_json, save_tensors, write_json
 
 CARD, WEIGHTS = "classifier.json", "classifier.safetensors"
@@ -27,6 +28,7 @@ def save_classifier(classifier: Classifier, folder: Path, number_format: torch.d
         }
     save_tensors(folder / WEIGHTS, weights)
     write_json(folder / CARD, asdict(classifier.card))
+    write_checksums(folder, [WEIGHTS, CARD])
 
 
 def load_classifier(

@@ -12,6 +12,8 @@ import hashlib
 import importlib.util
 import json
 import os
+import shutil
+import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -19,6 +21,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from gan_lib.core.checksums import DamagedError, check_folder, write_checksums
 from gan_lib.core.storage import write_json
 
 
@@ -106,7 +109,8 @@ class ArtifactStore:
         made_from: Mapping[str, Any],
         make: Callable[[Path], None],
     ) -> Path:
-        """The artifact's folder, made first when it is not there.
+        """The artifact's folder, made first when it is not there, or not as it was written
+        (:mod:`gan_lib.core.checksums`): this is told as a warning.
 
         Args:
             kind: what it is; names the sub-folder.
@@ -119,12 +123,26 @@ class ArtifactStore:
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = folder.with_name(folder.name + ".partial")
         with FileLock(folder.with_name(f".{folder.name}.lock")):
-            if not folder.is_dir():
+            if not self._whole(folder):
                 partial.mkdir(exist_ok=True)
                 make(partial)
                 for checkpoint in partial.glob("checkpoint*"):
                     checkpoint.unlink()
                 about = {"kind": kind, "module": module, "machine": self.machine, **made_from}
                 write_json(partial / "made_from.json", about)
+                write_checksums(partial)
                 os.replace(partial, folder)
         return folder
+
+    def _whole(self, folder: Path) -> bool:
+        """Whether an artifact is there as it was written; what is not is taken away."""
+        if not folder.is_dir():
+            folder.unlink(missing_ok=True)  # a file, or a link to nothing, in its place
+            return False
+        try:
+            check_folder(folder)
+        except DamagedError as error:
+            warnings.warn(f"made again: {error}", stacklevel=3)
+            shutil.rmtree(folder) if not folder.is_symlink() else folder.unlink()
+            return False
+        return True

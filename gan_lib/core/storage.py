@@ -20,6 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from gan_lib.core.checksums import check_file
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -40,8 +42,18 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text())
+    """Read a JSON file.
+
+    Raises:
+        JSONDecodeError: a ValueError that names the file.
+        DamagedError: as :func:`gan_lib.core.checksums.check_file`.
+    """
+    check_file(path)
+    text = path.read_text()
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise json.JSONDecodeError(f"{path} is no JSON: {error.msg}", text, error.pos) from None
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
@@ -57,15 +69,18 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError, ValueError: as :func:`first_bytes`; or the file is cut short, or of another kind.
+        DamagedError: as :func:`gan_lib.core.checksums.check_file`.
     """
     first_bytes(path)
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(
             f"{path} is no whole safetensors file ({error}): copy or download it again"
         ) from None
+    check_file(path)
+    return tensors
 
 
 def first_bytes(path: Path, count: int = 512) -> bytes:

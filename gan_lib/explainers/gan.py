@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gan_lib.classifiers import Classifier, load_classifier
 from gan_lib.core.capture import INPUT, evaluation_mode
+from gan_lib.core.checksums import write_checksums
 from gan_lib.core.inputs import weight_of
 from gan_lib.core.maps import upsample
 from gan_lib.core.storage import read_json, write_json
@@ -105,6 +106,7 @@ class GeneratorExplainer(Explainer):
             "trained_on": dict(trained_on or {}),
         }
         write_json(folder / CHECKPOINT, about)
+        write_checksums(folder, [CHECKPOINT])
 
     @classmethod
     def from_pretrained(

@@ -33,6 +33,7 @@ from gan_lib.classifiers import (
 )
 from gan_lib.concepts.contrasting import carried_marks, mark_reliance
 from gan_lib.core.artifacts import ArtifactStore
+from gan_lib.core.checksums import check_folder, write_checksums
 from gan_lib.core.runtime import PINNED, instructions, make_fabric, threads, versions
 from gan_lib.core.storage import read_json, write_json
 from gan_lib.data import ImageData, load_data
@@ -92,12 +93,14 @@ def reference_cnn(recipe: Recipe, places: Places) -> TrainedClassifier | None:
     """The shipped CNN that a recipe asks for; ``None`` where none is shipped, or it is to be trained.
 
     It must have been trained as the recipe's ``cnn`` section says, on data of that name, seed and size. How
-    many images the recipe's data have does not matter: held-out images are of the same samples always.
+    many images the recipe's data have does not matter: held-out images are of the same samples always. One
+    that is damaged raises a DamagedError.
     """
     cnn = recipe.cnn
     folder = places.pretrained / "reference" / Asked(recipe.data.name, cnn.architecture, cnn.seed).path
     if cnn.source == "train" or not (folder / CARD).is_file():
         return None
+    check_folder(folder)
     card = read_json(folder / CARD)
     if card["cnn"] != cnn.made_from() or card["data"] != card["data"] | _about_data(recipe):
         return None
@@ -166,6 +169,7 @@ def train_reference(asked: Asked, recipe: Recipe, places: Places) -> dict[str, A
         "versions": versions(),
     }
     write_json(folder / CARD, card)
+    write_checksums(folder)
     return card
 
 

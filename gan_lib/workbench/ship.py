@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gan_lib.classifiers import Classifier, make_classifier, save_classifier
 from gan_lib.classifiers.factories import folder_name
+from gan_lib.core.checksums import CHECKSUMS, write_checksums
 from gan_lib.core.storage import write_json
 from gan_lib.explainers import UniversalExplainer
 from gan_lib.workbench.bench import Workbench
@@ -44,6 +45,8 @@ def ship(subject: Subject, torchvision_weights: str | None = None) -> tuple[Path
     if torchvision_weights is not None:
         (home / "classifier.safetensors").unlink()
         write_json(home / "weights.json", torchvision_weights)
+    (home / CHECKSUMS).unlink()
+    write_checksums(home, [own.name for own in home.iterdir() if own.is_file()])
     about = {"recipe": subject.recipe.flat(), "data": subject.data.fingerprint}
     for method, explainer in own.items():
         explainer.save(home / method, about)

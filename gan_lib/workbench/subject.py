@@ -32,6 +32,7 @@ from gan_lib.classifiers.factories import folder_name
 from gan_lib.concepts import ConceptBank, LayerRelevance, learn_concepts
 from gan_lib.core.artifacts import ArtifactStore
 from gan_lib.core.capture import layers_in_order
+from gan_lib.core.checksums import DamagedError
 from gan_lib.core.runtime import instructions, make_fabric, threads
 from gan_lib.core.storage import read_json
 from gan_lib.data import ImageData, ImageSplit, load_data
@@ -123,11 +124,10 @@ class Subject:
             return shipped
         recipe = options = self.recipe.cnn
         weights, prints = weights_of(self.recipe, self.places), fingerprints(self.recipe, self.places)
-        architecture, size = self.architecture, self.image_size
+        architecture, names = self.architecture, self.data.class_names
 
         def make(folder: Path) -> None:
-            names = self.data.class_names
-            about = {"image_size": size, **recipe.about()}
+            about = {"image_size": self.image_size, **recipe.about()}
             cnn = make_classifier(architecture, names, weights, recipe.head, options.seed, **about)
             history = fit(cnn, self.data.train, options, folder, self.fabric)
             save_classifier(cnn, folder)
@@ -324,7 +324,7 @@ class Subject:
         return found
 
     def shipped(self, method: str) -> GeneratorExplainer | None:
-        """A method's shipped explainer, if there is one that fits this CNN, or any."""
+        """A method's shipped explainer, if one fits this CNN, or any; a damaged one raises DamagedError."""
         home = self.places.pretrained / folder_name(self.architecture)
         if METHODS[method].travels:
             home = universal_home(self.places.pretrained, self.image_size)
@@ -334,7 +334,9 @@ class Subject:
         """The explainer in a folder, if there is one that fits the CNN."""
         try:
             return GeneratorExplainer.from_pretrained(folder, self.cnn).to(self.device)
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError) as error:
+            if isinstance(error, DamagedError):
+                raise
             return None
 
     def concepts(self, relevance: LayerRelevance, classes: Sequence[int] | None = None) -> ConceptBank:

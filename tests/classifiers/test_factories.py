@@ -280,6 +280,7 @@ def saved(tmp_path):
 
 def test_a_saved_file_does_not_choose_what_code_is_run(saved):
     folder, _ = saved
+    (folder / "checksums.json").unlink()  # nothing is noted about a file from somewhere else
     write("import pathlib\npathlib.Path('sprung').touch()\n" + NET, "evil.py")
     for named in ("evil:Net", "evil.py:Net"):
         write_json(

@@ -33,6 +33,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gan_lib.core.checksums import write_checksums
 from gan_lib.core.registry import Registry
 from gan_lib.core.storage import load_tensors, read_json, save_tensors, write_json
 from gan_lib.gan.generators.conditioning import Adapter, FeatureConditions, MapConditions, projections
@@ -249,6 +250,7 @@ def save_generator(generator: Generator, folder: Path) -> None:
     """Write weights (safetensors) and recipe (JSON) to a folder."""
     save_tensors(folder / "generator.safetensors", generator.state_dict())
     write_json(folder / "generator.json", generator_recipe(generator))
+    write_checksums(folder, ["generator.safetensors", "generator.json"])
 
 
 def load_generator(folder: Path) -> Generator:
