@@ -1,4 +1,4 @@
-"""Captum's gradient methods as explainers.
+"""Gradient methods, Captum's and our own, as explainers.
 
 What they give is one signed value per pixel and channel. A map is the sum of their absolute values over the
 channels, scaled to [0, 1]: they say how much a pixel matters, and their signs mix within a few pixels.
@@ -6,11 +6,11 @@ channels, scaled to [0, 1]: they say how much a pixel matters, and their signs m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from captum.attr import GradientShap as CaptumGradientShap
 from captum.attr import InputXGradient as CaptumInputXGradient
 from captum.attr import IntegratedGradients as CaptumIntegratedGradients
-from captum.attr import NoiseTunnel
 from captum.attr import Saliency as CaptumSaliency
 from torch import Tensor, nn
 
@@ -20,7 +20,7 @@ from gan_lib.core.inputs import as_input, layout_for, weight_of
 from gan_lib.core.maps import min_max
 from gan_lib.core.masking import filling
 from gan_lib.core.options import positive
-from gan_lib.core.runtime import quiet, seeded
+from gan_lib.core.runtime import image_generators, quiet
 from gan_lib.core.targets import resolve_target
 from gan_lib.explainers.base import Explainer, Target
 from gan_lib.explainers.cams import GradCAM
@@ -94,60 +94,63 @@ class IntegratedGradients(GradientExplainer):
         return made.to(images.dtype)
 
 
-class SmoothGrad(GradientExplainer):
-    """Mean gradient of noisy copies of the image (Smilkov et al., 2017): Captum's noise tunnel.
+class NoisyGradient(GradientExplainer):
+    """Base: the mean over noisy copies of an image. Noise is drawn for each image, from its content and a
+    seed, so that a map is the same alone, in any batch and in any order.
 
     Args:
         cnn: the CNN to be explained.
-        samples: noisy copies.
+        samples: copies.
         deviation: of the noise, in units of the images' range [0, 1].
-        seed: of the noise; every batch meets the same, so a map depends on the image's place in it.
+        seed: of the noise.
+
+    Raises:
+        ValueError: no sample.
     """
 
     def __init__(self, cnn: nn.Module, samples: int = 20, deviation: float = 0.15, seed: int = 0) -> None:
         super().__init__(cnn)
+        positive(samples=samples)
         self.samples, self.deviation, self.seed = samples, deviation, seed
 
     def raw(self, images: Tensor, target: Tensor) -> Tensor:
-        with seeded(self.seed):
-            made: Tensor = NoiseTunnel(CaptumSaliency(self.logits)).attribute(
-                images,
-                nt_samples=self.samples,
-                nt_samples_batch_size=4,
-                stdevs=self.deviation,
-                target=target,
-                abs=False,
-            )
+        own = images.detach()
+        generators, total = image_generators(own, self.seed), torch.zeros_like(own)
+        for _ in range(self.samples):
+            noise = torch.stack([torch.randn(own.shape[1:], generator=drawn) for drawn in generators])
+            total += self.of_copy(own + self.deviation * noise.to(own), target, generators)
+        return total / self.samples
+
+    def of_copy(self, noisy: Tensor, target: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """Attributions (B, 3, H, W) of noisy images; further draws come from each image's generator."""
+        raise NotImplementedError
+
+    def gradient(self, points: Tensor, target: Tensor) -> Tensor:
+        """Gradient (B, 3, H, W) of the classes' logits at points (B, 3, H, W)."""
+        made: Tensor = CaptumSaliency(self.logits).attribute(points.requires_grad_(), target, abs=False)
         return made
 
 
-class GradientShap(GradientExplainer):
-    """Expected gradients between the image, with noise, and baselines (Lundberg & Lee, 2017).
+class SmoothGrad(NoisyGradient):
+    """Mean gradient of noisy copies of the image (Smilkov et al., 2017); arguments as of the base."""
 
-    Args:
-        cnn: the CNN to be explained.
-        samples: points between image and baseline.
-        deviation: of the noise.
-        seed: of the noise and of the points, the same for every batch. The baselines are a black, a
-            grey and a white image.
-    """
+    def of_copy(self, noisy: Tensor, target: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        return self.gradient(noisy, target)
+
+
+class GradientShap(NoisyGradient):
+    """Expected gradients between the image, with noise, and baselines, a black, a grey and a white image
+    (Lundberg & Lee, 2017): ``E[(x' - b) dy_c / dx at b + a (x' - b)]`` over noisy images x', baselines b and
+    a in 0..1. Arguments as of the base."""
 
     def __init__(self, cnn: nn.Module, samples: int = 16, deviation: float = 0.1, seed: int = 0) -> None:
-        super().__init__(cnn)
-        self.samples, self.deviation, self.seed = samples, deviation, seed
+        super().__init__(cnn, samples, deviation, seed)
 
-    def raw(self, images: Tensor, target: Tensor) -> Tensor:
-        greys = torch.tensor([0.0, 0.5, 1.0]).to(images)
-        baselines = greys[:, None, None, None].expand(-1, *images.shape[1:])
-        method = CaptumGradientShap(self.logits)
-        total = torch.zeros_like(images)
-        with seeded(self.seed):
-            # One sample at a time: Captum would put all samples of all images into one pass.
-            for _ in range(self.samples):
-                total += method.attribute(
-                    images, baselines, n_samples=1, stdevs=self.deviation, target=target
-                ).detach()
-        return total / self.samples
+    def of_copy(self, noisy: Tensor, target: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        greys = torch.stack([torch.randint(3, (1, 1, 1), generator=drawn) / 2 for drawn in generators])
+        shares = torch.stack([torch.rand(1, 1, 1, generator=drawn) for drawn in generators])
+        change = noisy - greys.to(noisy)  # (B, 3, H, W)
+        return change * self.gradient((noisy - (1 - shares.to(noisy)) * change).detach(), target)
 
 
 class ExpectedGradients(GradientExplainer):

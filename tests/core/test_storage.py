@@ -106,7 +106,11 @@ def test_store_makes_once_per_key_and_resumes_what_was_left(tmp_path):
     folder = store.get("kind", "gan_lib.core.storage", {"a": 1}, make)
     assert store.get("kind", "gan_lib.core.storage", {"a": 1}, make) == folder
     assert len(calls) == 2
-    assert sorted(path.name for path in folder.iterdir()) == ["checksums.json", "made_from.json", "result.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checksums.json",
+        "made_from.json",
+        "result.json",
+    ]
     assert store.get("kind", "gan_lib.core.storage", {"a": 2}, make) != folder
     assert sorted(read_json(path)["a"] for path in tmp_path.glob("kind/*/made_from.json")) == [1, 2]
 

@@ -24,6 +24,8 @@ from gan_lib.explainers import (
     FeatureAblation,
     GradCAM,
     GradientExplainer,
+    GradientShap,
+    SmoothGrad,
     make_explainer,
     methods_of,
 )
@@ -122,10 +124,9 @@ def test_in_corners(tiny_net, images, name):
     maps = explainer.attribute(images, target=2)
     assert tiny_net.training
     assert all(parameter.grad is None for parameter in tiny_net.parameters())
-    deterministic = name not in ("smoothgrad", "gradient_shap")  # noise depends on the batch
-    if deterministic:
-        single = explainer.attribute(images, target=2, batch_size=1)
-        assert torch.allclose(single, maps, atol=1e-3)
+    single = explainer.attribute(images, target=2, batch_size=1)
+    assert torch.allclose(single, maps, atol=1e-3)
+    assert torch.allclose(explainer.attribute(images.flip(0), target=2).flip(0), maps, atol=1e-3)
     assert torch.equal(explainer.attribute(images, target=[2, 2, 2]), maps)
     constant = explainer.attribute(torch.full((1, 3, 16, 16), 0.5))
     assert not constant.isnan().any()
@@ -152,8 +153,10 @@ def test_in_corners(tiny_net, images, name):
     low = make_explainer(name, copy.deepcopy(tiny_net).bfloat16(), **small)
     coarse = low.attribute(images, target=2)
     assert coarse.dtype == torch.float32
-    # `random` is seeded by the pixels' values; differences of probabilities lie below bfloat16's resolution here.
-    if deterministic and name not in ("random", "occlusion", "feature_ablation", "score_cam"):
+    # Some are seeded by the pixels' values, which bfloat16 rounds; differences of probabilities lie below
+    # its resolution here.
+    by_pixels = ("random", "smoothgrad", "gradient_shap")
+    if name not in (*by_pixels, "occlusion", "feature_ablation", "score_cam"):
         similarity = torch.cosine_similarity(coarse.flatten(1), maps.flatten(1), dim=1)
         assert similarity[maps.amax((1, 2, 3)) > 0].min() > 0.9
 
@@ -389,6 +392,58 @@ def test_smoothgrad_and_gradient_shap_leave_the_global_generators_alone(tiny_net
         first = explainer.attribute(images)
         assert torch.equal(torch.rand(3), expected)
         assert torch.equal(explainer.attribute(images), first)
+
+
+class Squares(torch.nn.Module):
+    """Logits (B, 2): the mean over the pixels of 3 x^2, and of 4 x."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+
+    def forward(self, images):
+        both = torch.stack([images.square(), images], 1)
+        return self.scale * both.mean((2, 3, 4))
+
+
+def draws(images, seed, samples):
+    """Per image, of each copy: noise, which baseline, how far from it."""
+    for image in images:
+        total = (255 * image.double()).round().sum().long().item()
+        drawn = torch.Generator().manual_seed(1_000_003 * total + seed)
+        yield [
+            (
+                torch.randn(3, 4, 4, generator=drawn),
+                torch.randint(3, (1, 1, 1), generator=drawn) / 2,
+                torch.rand(1, 1, 1, generator=drawn),
+            )
+            for _ in range(samples)
+        ]
+
+
+def test_smoothgrad_by_hand():
+    images = torch.rand(2, 3, 4, 4)
+    made = SmoothGrad(Squares(), samples=3, deviation=0.2, seed=7).attributions(images, [0, 1])
+    total = (255 * images[0].double()).round().sum().long().item()
+    drawn = torch.Generator().manual_seed(1_000_003 * total + 7)
+    copies = [images[0] + 0.2 * torch.randn(3, 4, 4, generator=drawn) for _ in range(3)]
+    expected = torch.stack([6 * copy / 48 for copy in copies]).mean(0)  # d 3 x^2 / dx of 48 pixels
+    torch.testing.assert_close(made[0], expected)
+    torch.testing.assert_close(made[1], torch.full((3, 4, 4), 4 / 48))
+
+
+def test_gradient_shap_by_hand():
+    images = torch.rand(2, 3, 4, 4)
+    made = GradientShap(Squares(), samples=4, deviation=0.1, seed=2).attributions(images, 0)
+    for image, own, copies in zip(images, made, draws(images, 2, 4), strict=True):
+        parts = []
+        for noise, baseline, share in copies:
+            noisy = image + 0.1 * noise
+            point = baseline + share * (noisy - baseline)
+            parts.append((noisy - baseline) * 6 * point / 48)
+        torch.testing.assert_close(own, torch.stack(parts).mean(0))
+    with pytest.raises(ValueError, match="samples"):
+        GradientShap(Squares(), samples=0)
 
 
 def test_layers_without_places_are_refused(tiny_net, images):
