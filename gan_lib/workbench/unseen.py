@@ -159,7 +159,8 @@ def run_unseen(sweep: Sweep, bench: Workbench) -> Tables:
     for cnn, data in _pairs(asked):  # all of them, before the first is trained
         bench.recipe.changed(asked.changes(cnn, data), f"sweep {sweep.name!r}, {cnn} x {data}")
     seeds = sweep.seeds or bench.recipe.seeds
-    every, reports, missing = [], [], {}
+    every, reports = [], []
+    missing: dict[str, str] = {}
     for place, seed in enumerate(seeds):
         subjects, absent = _cells(asked, bench, seed)
         missing |= absent
