@@ -146,7 +146,7 @@ def compare_tables(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, float]:
     names = [name for name in _named(old, measured) if name in new]
     sides = []
     for own in (old, new):
-        keys = own[names].astype(str)
+        keys = own[names].map(str)  # of what is missing too
         sides.append(own.assign(key=keys.agg("/".join, axis=1) if names else "").copy())
         sides[-1]["turn"] = sides[-1].groupby("key").cumcount()
     pairs = sides[0].merge(sides[1], on=["key", "turn"], how="outer", suffixes=("", "_new"), indicator=True)
@@ -157,6 +157,7 @@ def compare_tables(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, float]:
         there = ~(np.isnan(was) & np.isnan(now))
         slack = ROUNDING * np.nanmax(np.abs([was, now, least, most]), axis=0, initial=0)
         is_inside = ~np.isnan(was) & (now >= least - slack) & (now <= most + slack)  # NaN is not
+        is_inside |= np.isnan(least) & np.isnan(most) & (np.abs(now - was) <= slack)  # quoted, not measured
         means, inside = means + int(there.sum()), inside + int((is_inside & there).sum())
         moved = np.where(np.abs(now - was) <= slack, 0.0, np.abs(now - was))[there]
         half = ((most - least) / 2)[there]

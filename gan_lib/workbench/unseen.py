@@ -208,7 +208,8 @@ def beside_published(by_newness: pd.DataFrame, asked: UnseenOptions) -> pd.DataF
     own = by_newness[by_newness["measure"].isin(asked.published) & by_newness["method"].str.contains("LSFT")]
     own = own.assign(method=own["method"] + ", " + own["known"]).drop(columns="known")
     values = {"measure": list(asked.published), "mean": list(asked.published.values())}
-    return pd.concat([pd.DataFrame(values).assign(method=asked.published_as), own], ignore_index=True)
+    published = pd.DataFrame(values).assign(method=asked.published_as)
+    return pd.concat([published, own], ignore_index=True)[[*own]]  # an interval stands beside its mean
 
 
 def share(count: int, parts: int, place: int) -> tuple[int, int]:

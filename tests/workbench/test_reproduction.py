@@ -53,6 +53,18 @@ def test_no_width_leaves_room_for_rounding_only():
     assert np.isinf(compare_tables(OLD, other)["largest_shift"])
 
 
+def test_a_quoted_value_without_an_interval_is_itself_or_outside():
+    quoted = OLD.assign(low=[np.nan, 1.5, 2.5, 4.0], high=[np.nan, 2.5, 3.5, 4.0])
+    assert compare_tables(quoted, quoted)["inside"] == 4
+    assert compare_tables(quoted, quoted.assign(mean=[1.1, 2.0, 3.0, 4.0]))["inside"] == 3
+
+
+def test_a_name_that_is_missing_is_a_name():
+    of_all = OLD.assign(layer=["first", None, None, "last"])
+    moved = compare_tables(of_all, of_all.assign(mean=[1.0, 2.0, 3.0, 5.0]))
+    assert (moved["means"], moved["inside"], moved["only_committed"]) == (4, 3, 0)
+
+
 def test_rows_of_one_side_and_nothing():
     made = compare_tables(OLD, OLD.iloc[:3])
     assert (made["means"], made["only_committed"], made["only_regenerated"]) == (3, 1, 0)

@@ -17,6 +17,7 @@ from gan_lib.figures import check_manifest
 from gan_lib.workbench import Places, ProfileError, Recipe, Sample, Sweep, Workbench, run_sweep, sweep_table
 from gan_lib.workbench.places import SWEPT
 from gan_lib.workbench.pools import Pool, PoolOptions, cells, order
+from gan_lib.workbench.reproduction import centres
 from gan_lib.workbench.ship import ship_universal
 from gan_lib.workbench.sweeps import settings_of
 from gan_lib.workbench.unseen import (
@@ -288,6 +289,7 @@ def test_what_the_authors_report_stands_first_without_an_interval():
         ["LSFT (published), unseen CNN and data", "won", 40.0],
     ]
     assert made["low"].isna().tolist() == [True] * 2 + [False] * 4
+    assert centres(made) == [("mean", "low", "high")]
 
 
 class Dark(torch.nn.Module):
