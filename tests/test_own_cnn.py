@@ -102,7 +102,7 @@ def test_the_notebooks_about_that_cnn(folder):
     kind, profile = BLOCKS[2]
     assert kind == "yaml"
     (folder / "my.yaml").write_text(profile)
-    init, start = (line for line in BLOCKS[3][1].splitlines() if line)
+    init, start = re.findall(r"`(gan-lib (?:init|run) [^`]*)`", SECTION)
     shutil.rmtree(folder / "work", ignore_errors=True)
     run(init, folder)
     told = run(start, folder)
