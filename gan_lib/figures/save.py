@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from filelock import FileLock
 from matplotlib.figure import Figure
 from PIL import Image
 
+from gan_lib.core.checksums import sha256
 from gan_lib.core.storage import atomic_path, read_json, write_json
 from gan_lib.figures.fitting import DPI
 
@@ -55,7 +55,7 @@ class FigureFolder:
         return path
 
     def _record(self, path: Path, caption: str) -> None:
-        row = {"run": self.run, "caption": caption, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        row = {"run": self.run, "caption": caption, "sha256": sha256(path)}
         merge_manifest(
             self.root, {path.relative_to(self.root).as_posix(): row}, {self.run: dict(self.provenance)}
         )
@@ -118,6 +118,6 @@ def check_manifest(root: Path) -> list[str]:
         path = root / name
         if not path.is_file():
             problems.append(f"{name}: missing")
-        elif hashlib.sha256(path.read_bytes()).hexdigest() != row["sha256"]:
+        elif sha256(path) != row["sha256"]:
             problems.append(f"{name}: changed since it was recorded")
     return problems

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib.util
 import re
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 from torchvision import models
 
 from gan_lib.classifiers.factories import code_of_factory, is_factory, located
+from gan_lib.core.checksums import sha256
 from gan_lib.data import DATA_SETS
 from gan_lib.workbench.places import Places
 from gan_lib.workbench.recipes import Recipe
@@ -117,8 +117,7 @@ def fingerprints(recipe: Recipe, places: Places) -> dict[str, Any]:
     if is_factory(architecture := architecture_of(recipe, places)):
         made["factory"] = code_of_factory(architecture)
     if (weights := weights_of(recipe, places)) is not None and Path(weights).is_file():
-        with Path(weights).open("rb") as file:
-            made["weights"] = hashlib.file_digest(file, "sha256").hexdigest()
+        made["weights"] = sha256(Path(weights))
     return made
 
 
