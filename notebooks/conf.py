@@ -12,7 +12,7 @@ import jupyter_server_mathjax
 
 import gan_lib
 from gan_lib.workbench import Places
-from gan_lib.workbench.book import page, as_sphinx_reads
+from gan_lib.workbench.book import as_sphinx_reads, page
 from gan_lib.workbench.driver import find_notebooks, notebook_name
 from gan_lib.workbench.results import load_sheets, results_page
 
@@ -98,14 +98,19 @@ def rooms():
 
 def names_at_the_top():
     """A table of all names of ``gan_lib`` that the front door's page does not describe itself."""
-    described, lines = (HERE / "guide/reference/front_door.md").read_text(), ["| name | what |", "| --- | --- |"]
+    described, lines = (
+        (HERE / "guide/reference/front_door.md").read_text(),
+        ["| name | what |", "| --- | --- |"],
+    )
     for name in sorted(gan_lib.__all__, key=str.lower):
         if f"autofunction:: {name}\n" in described:
             continue
         thing = getattr(gan_lib, name)
         room = next(own for own in rooms() if getattr(own, name, None) is thing)
         is_code = inspect.isclass(thing) or inspect.isfunction(thing)
-        told = (inspect.getdoc(thing) or "").partition("\n\n")[0].replace("\n", " ") if is_code else "a registry"
+        told = (
+            (inspect.getdoc(thing) or "").partition("\n\n")[0].replace("\n", " ") if is_code else "a registry"
+        )
         told = re.sub(r":\w+:`~?([^`]*)`", r"`\1`", told).replace("``", "`")
         lines.append(f"| {{py:obj}}`{name} <{room.__name__}.{name}>` | {told} |")
     return "\n".join(lines)

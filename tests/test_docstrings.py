@@ -11,8 +11,9 @@ import importlib
 import inspect
 import pkgutil
 import re
-import textwrap
 from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -23,9 +24,9 @@ from gan_lib.explainers import METHODS
 from gan_lib.metrics import MEASURES
 
 # (B, 3, H, W), (N,), (classes * k, C), (..., C): sizes in brackets, one of them a letter or a number.
-SHAPE = re.compile(r"\((?=[^()]*\b(?:[A-Za-z]|\d+)\b)[\w.'*+/ -]+,(?: ?[\w.'*+/ -]+,?)*\)")
+SHAPE = re.compile(r"\((?=[^()]*\b(?:[A-Za-z]|\d+)\b)[\w.'*+/ -]+(?:,[\w.'*+/ -]*)+\)")
 SOURCE = re.compile(r"arXiv|https?://|\b(?:19|20)\d\d\b|et al\.")
-OF_THIS_PROJECT = {"edges", "random", "uniform", "evidence_projection"}
+OF_THIS_PROJECT = {"edges", "random", "uniform", "evidence_projection", "distinct_values"}
 
 
 def modules() -> Iterator[ModuleType]:
@@ -57,8 +58,16 @@ def methods(cls: type, path: str) -> Iterator[tuple[str, Callable, str]]:
         yield f"{path}.{name}", function, f"{told}\n{about}" if told else ""
 
 
+@cache
+def definitions(path: str) -> dict[int, ast.AST]:
+    """A file's functions by the line in which they begin, decorators included."""
+    found = (own for own in ast.walk(ast.parse(Path(path).read_text())) if isinstance(own, ast.FunctionDef))
+    return {min([own.lineno, *(made.lineno for made in own.decorator_list)]): own for own in found}
+
+
 def body(function: Callable) -> ast.AST:
-    return ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    code = inspect.unwrap(function).__code__
+    return definitions(code.co_filename)[code.co_firstlineno]
 
 
 def takes_tensors(function: Callable) -> bool:
