@@ -9,7 +9,7 @@ RUN     := $(VENV)/.installed
 DEV     := $(VENV)/.installed-dev
 DOCS    := $(VENV)/.installed-docs
 
-.PHONY: figures test lint lab docs bench browser pretrained clean
+.PHONY: figures test lint lab docs bench beside browser pretrained clean
 .DEFAULT_GOAL := figures
 
 figures: $(RUN)
@@ -34,6 +34,9 @@ docs: $(DOCS)
 
 bench: $(DEV)
 	$(BIN)/python -m pytest tests/benchmarks --override-ini addopts=
+
+beside: $(DEV)
+	$(BIN)/python tests/benchmarks/beside.py
 
 # Chromium for tests/browser: the system's, else Debian's package, else Playwright's own.
 browser: $(DEV)

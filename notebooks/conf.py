@@ -9,10 +9,11 @@ import shutil
 from pathlib import Path
 
 import jupyter_server_mathjax
+import pandas as pd
 
 import gan_lib
 from gan_lib.workbench import Places
-from gan_lib.workbench.book import as_sphinx_reads, page
+from gan_lib.workbench.book import as_sphinx_reads, beside_tables, page
 from gan_lib.workbench.driver import find_notebooks, notebook_name
 from gan_lib.workbench.results import load_sheets, results_page
 
@@ -84,6 +85,9 @@ def read(app, docname, source):
         app.env.note_dependency(str(PLACES.data / "runs" / "cpu" / f"{docname}.json"))
     if docname == "guide/reference/front_door":
         source[0] += f"\n{names_at_the_top()}\n"
+    if docname == "guide/beside":
+        made = beside_tables(pd.read_csv(PLACES.figures / "beside.csv"))
+        source[0] = source[0].replace("<!-- tables -->", made)
     if docname == "guide/results":
         made = results_page(load_sheets(HERE / "results.yaml"), PLACES.figures)
         source[0] += made.partition("\n")[2]

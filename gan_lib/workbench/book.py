@@ -13,6 +13,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from gan_lib.core.storage import read_json
 from gan_lib.figures import read_manifest
 from gan_lib.workbench.places import Places
@@ -111,3 +113,34 @@ def as_sphinx_reads(lines: Sequence[str]) -> list[str]:
         names = NAMES.match(line) if in_section else None
         made.append(line.replace(names[0], names[0].replace(", ", ","), 1) if names else line)
     return made
+
+
+def beside_tables(table: pd.DataFrame) -> str:
+    """What ``tests/benchmarks/beside.py`` measured, as Markdown.
+
+    Args:
+        table: its ``figures/beside.csv``: ``task``, ``library``, ``version``, ``difference``, ``ratio`` with
+            ``low`` and ``high`` (ours over theirs), ``MiB`` and ``their MiB``.
+
+    Returns:
+        The versions, a table of all rows, and the tasks in which this library loses, in time or in memory.
+    """
+    others = table.dropna(subset="ratio")
+    versions = others.drop_duplicates("library")
+    named = ", ".join(f"{row.library} {row.version}" for row in versions.itertuples())
+    lines = [f"Versions: {named}; PyTorch {table['torch'].iloc[0]}.", ""]
+    lines += ["| task | library | difference | time | memory [MiB] |", "| --- | --- | --- | --- | --- |"]
+    for row in table.to_dict("records"):
+        known = row["ratio"] == row["ratio"]
+        spent = f"{row['ratio']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" if known else ""
+        grown = f"{row['MiB']:.0f}, {row['their MiB']:.0f}" if known else ""
+        lines.append(f"| {row['task']} | {row['library']} | {row['difference']:.1g} | {spent} | {grown} |")
+    slower, larger = others[others["low"] > 1], others[others["MiB"] > 1.1 * others["their MiB"] + 1]
+    lines += ["", "## Where this library loses", ""]
+    for found, what in (
+        (slower, "slower (all of the quartiles above 1)"),
+        (larger, "more memory, by a tenth"),
+    ):
+        told = "; ".join(f"{row.task}, than {row.library}" for row in found.itertuples())
+        lines.append(f"* {what}: {told or 'in none of these'}.")
+    return "\n".join(lines)
