@@ -79,7 +79,7 @@ def first_there(wanted: Iterable[int], there: Collection[int]) -> list[int]:
 
 
 def predicted_images(predictions: pd.DataFrame, label: int, count: int, seed: int = 0) -> Tensor:
-    """Rows of at most ``count`` images for which the CNN predicts a class, a seeded choice, in order."""
+    """Rows (n,) of at most ``count`` images for which the CNN predicts a class, a seeded choice, in order."""
     rows = torch.tensor(predictions.loc[predictions["prediction"] == label, "image"].to_numpy().copy())
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count]
     return rows[order].sort().values

@@ -57,7 +57,7 @@ def read_json(path: Path) -> Any:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
-    """Write named tensors and string metadata as one safetensors file, atomically."""
+    """Write named tensors, (N, ...) of any shape, and string metadata as one safetensors file, atomically."""
     # A clone per tensor: safetensors refuses tensors that share memory, as tied weights do.
     own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
@@ -65,7 +65,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> 
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read all tensors of a safetensors file.
+    """Read all tensors of a safetensors file, (N, ...) of whatever shapes they were written in.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`first_bytes`; or the file is cut short, or of another kind.
@@ -177,7 +177,9 @@ class Rows(Protocol):
     def __getitem__(self, rows: Any, /) -> Tensor: ...
 
     @property
-    def shape(self) -> torch.Size: ...
+    def shape(self) -> torch.Size:
+        """Of all rows together, (N, ...)."""
+        ...
 
 
 class ShardWriter:
@@ -200,7 +202,7 @@ class ShardWriter:
         self._digest = hashlib.sha256()
 
     def write(self, **columns: Tensor) -> None:
-        """Append one batch: every column is ``(B, ...)`` with the same B."""
+        """Append one batch: every column is (B, ...), with the same B, else a ``ValueError``."""
         counts = {len(column) for column in columns.values()}
         if len(counts) != 1 or (self._pending and self._pending.keys() != columns.keys()):
             raise ValueError(f"every batch needs the same columns with equally many rows: {counts}")
@@ -261,6 +263,7 @@ class ShardedRows:
 
     @property
     def shape(self) -> torch.Size:
+        """Of all rows together, (N, ...)."""
         return torch.Size([len(self), *self._shards[0].shape[1:]])
 
     def __getitem__(self, rows: int | slice | Tensor) -> Tensor:
@@ -278,6 +281,6 @@ class ShardedRows:
 
 
 def tensor_bytes(tensor: Tensor) -> bytes:
-    """The tensor's values as bytes, for hashing."""
+    """The values of a tensor (N, ...) as bytes, for hashing."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""

@@ -76,7 +76,8 @@ class Inversion:
 
 
 def inside_and_outside(images: Tensor, hidden: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Foreground ``x m + p (1 - m)`` and background ``x (1 - m) + p m`` of images and what hides them."""
+    """Foreground ``x m + p (1 - m)`` and background ``x (1 - m) + p m`` of images and what hides
+    them, (B, 3, H, W) both, under masks (B, 1, H, W)."""
     shown = masks.to(images.dtype)
     return blend(images, hidden, shown), blend(hidden, images, shown)
 

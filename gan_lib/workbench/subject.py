@@ -251,7 +251,7 @@ class Subject:
         seeds: Sequence[int] | None = None,
         conditions: str | None = None,
     ) -> TrainingPlan:
-        """What :meth:`supervised` trains."""
+        """What :meth:`supervised` trains; Grad-CAMs that are all empty raise ``ValueError``."""
         recipe, runs = self.recipe, self._runs(variants, seeds)
         maker, images = self.maker(conditions), self.training_images()
         sizes = replace(recipe.generator, conditions=len(maker.positions))

@@ -128,6 +128,7 @@ class Setting:
 
     @property
     def method(self) -> str:
+        """What its rows are called in tables."""
         return str(self.labels["method"])
 
 
