@@ -8,7 +8,7 @@ BIN     := $(VENV)/bin
 RUN     := $(VENV)/.installed
 DEV     := $(VENV)/.installed-dev
 
-.PHONY: figures test lint lab bench browser pretrained clean
+.PHONY: figures test lint lab bench drill browser pretrained clean
 .DEFAULT_GOAL := figures
 
 figures: $(RUN)
@@ -28,6 +28,10 @@ lab: $(RUN)
 
 bench: $(DEV)
 	$(BIN)/python -m pytest tests/benchmarks --override-ini addopts=
+
+# Kills at random moments, races, load, huge pictures: what takes minutes. Its short form is in `make test`.
+drill: $(DEV)
+	$(BIN)/python -m pytest tests/drill tests/drill/long_*.py --capture no
 
 # Chromium for tests/browser: the system's, else Debian's package, else Playwright's own.
 browser: $(DEV)

@@ -13,7 +13,7 @@ import torch
 from gan_lib.classifiers.factories import is_factory, located
 from gan_lib.classifiers.wrap import Classifier, ModelCard
 from gan_lib.classifiers.zoo import checked_names, filled, with_weights
-from gan_lib.core.checksums import write_checksums
+from gan_lib.core.checksums import is_there, write_checksums
 from gan_lib.core.storage import load_tensors, read_json, save_tensors, write_json
 
 CARD, WEIGHTS = "classifier.json", "classifier.safetensors"
@@ -50,10 +50,10 @@ def load_classifier(
             card.
     """
     folder = Path(folder)
-    if not (folder / CARD).is_file():
+    if not is_there(folder / CARD):
         raise FileNotFoundError(f"no classifier at {folder}")
     card = _card(folder, architecture, about)
-    if weights is None and (folder / "weights.json").is_file():
+    if weights is None and is_there(folder / "weights.json"):
         weights = read_json(folder / "weights.json")
     if weights is not None:
         return with_weights(card, weights).eval()
