@@ -65,8 +65,13 @@ def check_file(path: Path) -> None:
         DamagedError: another content than noted; the message says what to do.
     """
     notes = path.parent / CHECKSUMS
-    if path != notes and os.path.lexists(notes) and (wanted := _noted(notes).get(path.name)) is not None:
-        _compare(path, wanted)
+    if path == notes or not os.path.lexists(notes):
+        return
+    noted = _noted(notes)
+    if path.name in noted:
+        _compare(path, noted[path.name])
+    elif lost := [name for name in noted if not os.path.lexists(path.parent / name)]:
+        raise DamagedError(f"{notes} notes {lost[0]}, which is not there, and not {path.name}")
 
 
 def is_there(path: Path) -> bool:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 MOST = 32_000_000  # pixels that are decoded as a whole: 128 MB
-FINER = 2  # times the size that is wanted, at least, at which a large picture is decoded
+FINER = 4  # times the size that is wanted, at least, at which a large picture is decoded
 STRIP = 4_000_000  # bytes of it that are decoded at once
 PIECE = 65_536  # bytes of a file that are read at once
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by PNG's type of colour

@@ -139,15 +139,16 @@ def _check(line: str) -> str:
     return hashlib.sha256(line.encode(errors="surrogateescape")).hexdigest()[:8]
 
 
-def _whole(line: str) -> list[str] | None:
-    """The cells of a line, none of a heading; ``None`` of a damaged one."""
+def _whole(line: str, has_checks: bool) -> list[str] | None:
+    """The cells of a line, none of a heading; ``None`` of a damaged one, of a file whose lines have hashes
+    also of one that has none."""
     if line in (",".join(COLUMNS), ",".join((*COLUMNS, CHECK))):
         return []
     text, _, check = line.rpartition(",")
     checked = check == _check(text)
     cells = next(csv.reader([text if checked else line]), []) if len(line) < csv.field_size_limit() else []
     # Files of before have no hashes: there the time, at the end, must be whole.
-    if len(cells) != len(COLUMNS) or not (checked or TIME.fullmatch(cells[-1])):
+    if len(cells) != len(COLUMNS) or not (checked or (not has_checks and TIME.fullmatch(cells[-1]))):
         return None
     try:
         [float(cells[COLUMNS.index(name)]) for name in ("number", "item", "label", "seconds")]
@@ -199,7 +200,8 @@ class AnswerFile:
         """
         lines = self._lines()
         # Line by line: what is left of a torn one must not swallow those behind it.
-        read = {line: _whole(line) for line in lines}
+        has_checks = lines[:1] == [",".join((*COLUMNS, CHECK))]
+        read = {line: _whole(line, has_checks) for line in lines}
         damaged = [line for line in lines if line and read[line] is None]
         if damaged:
             self._aside(damaged)

@@ -26,7 +26,7 @@ import pandas as pd
 from PIL import Image
 from torch import Tensor
 
-from gan_lib.core.checksums import is_there
+from gan_lib.core.checksums import DamagedError, is_there
 from gan_lib.core.leftovers import LONGEST
 from gan_lib.core.sheets import is_text, neutral_table, restored_table
 from gan_lib.core.storage import FULL, atomic_path, full_disk, read_json, write_json
@@ -89,7 +89,10 @@ class ExplanationFolder:
             ValueError: it is not what was written, or has other columns.
         """
         path, known = self.path / TABLE, _about(self.path).get("table", {})
-        content = path.read_bytes() if is_there(path) else b""
+        try:
+            content = path.read_bytes() if is_there(path) else b""
+        except DamagedError as error:
+            raise ValueError(f"{error}; {OTHERWISE}") from None
         if known:
             content = content[: known["bytes"]]
             if hashlib.sha256(content).hexdigest() != known["sha256"]:

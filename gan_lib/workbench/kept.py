@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from gan_lib.core.checksums import DamagedError
+from gan_lib.core.checksums import DamagedError, is_there
 from gan_lib.core.leftovers import temporary_name
 from gan_lib.core.storage import read_json
 from gan_lib.explainers import GeneratorExplainer
@@ -55,13 +55,13 @@ class KeptExplainers:
             DamagedError: one is not as it was kept; the message says how it is made again.
         """
         found = []
-        for path in sorted((self.home / method).glob(f"*/{CARD}")):
+        for folder in sorted((self.home / method).glob("[0-9]*")):
             try:
-                about = read_json(path)["trained_on"]
-            except (ValueError, KeyError, TypeError, OSError) as error:
+                about = read_json(folder / CARD)["trained_on"] if is_there(folder / CARD) else {}
+                if about.get("data") == data:
+                    found.append((int(folder.name), folder))
+            except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
                 raise self.damaged(error) from None
-            if path.parent.name.isdecimal() and about.get("data") == data:
-                found.append((int(path.parent.name), path.parent))
         return found
 
     def damaged(self, error: Exception) -> DamagedError:

@@ -23,8 +23,9 @@ from gan_lib.core.leftovers import temporary_folder, temporary_name
 folder = Path({folder!r})
 (folder / "below").mkdir()
 (folder / "below" / temporary_name("a.csv")).write_text("half")
-temporary_folder("staging-", folder).__enter__().joinpath("x").write_text("half")
-temporary_folder("gan-lib-").__enter__()
+held = [temporary_folder("staging-", folder), temporary_folder("gan-lib-")]
+held[0].__enter__().joinpath("x").write_text("half")
+held[1].__enter__()
 os.kill(os.getpid(), 9)
 """
 
