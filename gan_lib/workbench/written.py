@@ -44,15 +44,20 @@ def write_files(out: Path, inputs: Mapping[str, Tensor], maps: Maps, pool: Execu
 
 
 def _writers(out: Path, inputs: Mapping[str, Tensor], maps: Maps) -> Iterator[Writer]:
+    """Image by image: where a disk becomes full, the first are whole."""
+    methods = dict.fromkeys(method for _, method in maps)
     for name, pixels in inputs.items():
         path = out / INPUTS / f"{name}.png"
         yield name, path, partial(_save, path, pixels)
-    for (name, method), (picture, own) in maps.items():
-        coloured = overlay(picture[None], own[None])[0]
-        plain, over, raw = (out / method / f"{name}{ending}" for ending in ENDINGS)
-        yield name, plain, partial(_save, plain, _bytes(own))
-        yield name, over, partial(_save, over, _bytes(coloured))
-        yield name, raw, partial(save_tensors, raw, {"map": own})
+        for method in methods:
+            if (name, method) not in maps:
+                continue
+            picture, own = maps[name, method]
+            coloured = overlay(picture[None], own[None])[0]
+            plain, over, raw = (out / method / f"{name}{ending}" for ending in ENDINGS)
+            yield name, plain, partial(_save, plain, _bytes(own))
+            yield name, over, partial(_save, over, _bytes(coloured))
+            yield name, raw, partial(save_tensors, raw, {"map": own})
 
 
 def _tried(writer: Writer) -> OSError | None:

@@ -145,6 +145,7 @@ def test_cells_are_none_that_a_spreadsheet_runs(photos, here):
     assert all(cell.lstrip("+-").replace(".", "").isdigit() for cell in risky), risky
     from gan_lib import api
 
-    found = api.explain(api.load_cnn("slim_vgg"), "photos", "edges")
+    cnn = api.load_cnn("slim_vgg")
+    found = api.explainer("edges", cnn).explain(api.read_images("photos", cnn))
     found.save(here / "saved", names=["=1", *map(str, range(len(found) - 1))])
     assert pd.read_csv(here / "saved/explanations.csv")["name"][0] == "'=1"
