@@ -9,7 +9,7 @@ RUN     := $(VENV)/.installed
 DEV     := $(VENV)/.installed-dev
 DOCS    := $(VENV)/.installed-docs
 
-.PHONY: figures test lint lab docs bench beside browser pretrained clean
+.PHONY: figures test lint lab docs bench beside drill browser pretrained clean
 .DEFAULT_GOAL := figures
 
 figures: $(RUN)
@@ -37,6 +37,10 @@ bench: $(DEV)
 
 beside: $(DEV)
 	$(BIN)/python tests/benchmarks/beside.py
+
+# Kills at random moments, races, load, huge pictures: what takes minutes. Its short form is in `make test`.
+drill: $(DEV)
+	$(BIN)/python -m pytest tests/drill tests/drill/long_*.py --capture no
 
 # Chromium for tests/browser: the system's, else Debian's package, else Playwright's own.
 browser: $(DEV)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from gan_lib.classifiers import Classifier, lent_weights
 from gan_lib.classifiers.factories import folder_name
 from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.inputs import as_input
+from gan_lib.core.leftovers import OURS, temporary_folder
 from gan_lib.core.targets import Target, resolve_target
 from gan_lib.data import ImageSplit
 from gan_lib.data.values import check_range
@@ -185,8 +185,8 @@ def train_explainer(
     """
     if isinstance(recipe, str):
         recipe = Recipe() if recipe == "cpu" else Profile.load(recipe, Places.find().profiles).recipe
-    with tempfile.TemporaryDirectory() as temporary:
-        return train_by_contrast(cnn, ImageSplit.of(images), recipe, folder or Path(temporary))
+    with temporary_folder(OURS) as temporary:
+        return train_by_contrast(cnn, ImageSplit.of(images), recipe, folder or temporary)
 
 
 def sanity(explainer: Explainer, images: Tensor, targets: Target = None, stages: int = 4) -> pd.DataFrame:

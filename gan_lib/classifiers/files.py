@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from json import JSONDecodeError
@@ -13,10 +14,11 @@ import torch
 from gan_lib.classifiers.factories import is_factory, located
 from gan_lib.classifiers.wrap import Classifier, ModelCard
 from gan_lib.classifiers.zoo import checked_names, filled, with_weights
-from gan_lib.core.checksums import write_checksums
+from gan_lib.core.checksums import is_there, write_checksums
 from gan_lib.core.storage import load_tensors, read_json, save_tensors, write_json
 
 CARD, WEIGHTS = "classifier.json", "classifier.safetensors"
+LARGEST = 8192  # pixels of a side
 
 
 def save_classifier(classifier: Classifier, folder: Path, number_format: torch.dtype | None = None) -> None:
@@ -50,10 +52,10 @@ def load_classifier(
             card.
     """
     folder = Path(folder)
-    if not (folder / CARD).is_file():
+    if not is_there(folder / CARD):
         raise FileNotFoundError(f"no classifier at {folder}")
     card = _card(folder, architecture, about)
-    if weights is None and (folder / "weights.json").is_file():
+    if weights is None and is_there(folder / "weights.json"):
         weights = read_json(folder / "weights.json")
     if weights is not None:
         return with_weights(card, weights).eval()
@@ -61,14 +63,48 @@ def load_classifier(
     return filled(card, {"": load_tensors(own)}, own).eval()
 
 
+def _check(known: Mapping[str, Any]) -> None:
+    """Whether a card's fields are of the kinds that they should be; ``TypeError`` where one is not."""
+    names = known["class_names"]
+    is_one = {
+        "architecture": isinstance(known["architecture"], str),
+        "class_names": isinstance(names, tuple) and all(isinstance(name, str) for name in names),
+        "head": isinstance(known["head"], str),
+        "mean": _numbers(known["mean"], 3, -math.inf),
+        "std": _numbers(known["std"], 3, 0),
+        "select": isinstance(known["select"], str | int | None),
+        "span": known["span"] is None or _numbers(known["span"], 2, -math.inf),
+        "output": isinstance(known["output"], str),
+        **{
+            name: known[name] is None or (_numbers(known[name], 2, 0, LARGEST) and _are_whole(known[name]))
+            for name in ("image_size", "input_size")
+        },
+    }
+    if wrong := [name for name, is_right in is_one.items() if not is_right]:
+        raise TypeError(f"{wrong[0]} is {str(known[wrong[0]])[:80]}")
+
+
+def _numbers(value: Any, count: int, above: float, most: float = 1e9) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) == count
+        and all(isinstance(own, int | float) and above < own <= most for own in value)
+    )
+
+
+def _are_whole(value: tuple[Any, ...]) -> bool:
+    return all(isinstance(own, int) for own in value)
+
+
 def _card(folder: Path, architecture: str | None, about: Mapping[str, Any]) -> ModelCard:
     """A folder's card, which does not choose what code is run."""
     path = folder / CARD
     try:
         known = {name: tuple(v) if isinstance(v, list) else v for name, v in read_json(path).items()}
+        _check({**asdict(ModelCard("", ())), **known})
         card = ModelCard(**known | dict(about))
         named = str(card.architecture)
-    except (TypeError, AttributeError, UnicodeDecodeError, JSONDecodeError) as error:
+    except (TypeError, AttributeError, JSONDecodeError) as error:
         raise ValueError(f"{path} is not what save_classifier writes: {error}") from None
     if "class_names" in about:
         checked_names(card.class_names, named, card.output)

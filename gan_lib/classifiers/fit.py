@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 
 from gan_lib.classifiers.wrap import Classifier
 from gan_lib.core.capture import evaluation_mode
+from gan_lib.core.checksums import DamagedError
 from gan_lib.core.inputs import at_once
 from gan_lib.core.options import Seed, options
 from gan_lib.core.runtime import make_fabric, progress
@@ -96,7 +98,11 @@ def fit(
     best: dict[str, Tensor] = {}
     checkpoint = None if folder is None else folder / "checkpoint.safetensors"
     if checkpoint is not None and checkpoint.is_file():
-        state = load_checkpoint(checkpoint)
+        try:
+            state = load_checkpoint(checkpoint)
+        except DamagedError as error:
+            state = {"options": None}
+            warnings.warn(f"training begins anew: {error}", stacklevel=2)
         if state["options"] == asdict(options):
             history, best = state["history"], state["best"]
             for name, part in parts.items():

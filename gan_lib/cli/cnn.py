@@ -18,6 +18,7 @@ from gan_lib.cli.problems import InputError, given, in_one_line
 if TYPE_CHECKING:
     from gan_lib.api import Classifier, Explainer
 
+LOCK = ".gan-lib.lock"  # of a folder that receives files
 USUAL, BESIDE = "universal_lsft", "grad_cam"  # the method by default, and the one beside others
 
 Photos = Annotated[list[Path], typer.Argument(help="Images, or folders that are searched for them.")]
@@ -127,7 +128,14 @@ def project(root: Path | None) -> list[Path]:
 
 @contextmanager
 def writable(out: Path) -> Iterator[None]:
-    """A folder that can be written to; if nothing comes to lie there, it is taken away again."""
+    """A folder that can be written to, and that no other run writes to within the block: a second one waits.
+
+    What processes that are gone have left in it is removed; if nothing comes to lie there, it is taken away.
+    """
+    from filelock import FileLock, Timeout
+
+    from gan_lib.core.leftovers import remove_leftovers
+
     made = [path for path in (out, *out.parents) if not path.exists()]
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file: give a folder")
@@ -137,7 +145,18 @@ def writable(out: Path) -> Iterator[None]:
             out.mkdir(parents=True, exist_ok=True)
             probe.touch()
             probe.unlink()
-        yield
+        lock = FileLock(out / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            warn(f"waiting for another run that writes to {out}")
+            lock.acquire()
+        try:
+            remove_leftovers(out)
+            yield
+        finally:
+            (out / LOCK).unlink(missing_ok=True)  # whoever waits for it sees that, and takes a new one
+            lock.release()
     finally:
         for path in made:
             if path.is_dir() and not any(path.iterdir()):

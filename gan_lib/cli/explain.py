@@ -90,6 +90,9 @@ def explain(
             warn(f"error: nothing was explained, {counted(counts.skipped)} skipped")
             raise typer.Exit(FAILED)
         _tell(folder, counts)
+        if counts.unwritten:
+            warn(f"error: {counted(counts.unwritten)} could not be written; the same command tries again")
+            raise typer.Exit(FAILED)
 
 
 def _methods(asked: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -68,6 +69,8 @@ class OneLineErrors(TyperGroup):
         if not standalone_mode:
             return super().main(*args, **options, standalone_mode=False)  # type: ignore[misc]
         told = ""
+        # What is large is read in parts, or refused by name.
+        warnings.filterwarnings("ignore", "Image size .* could be decompression bomb")
         try:
             code = super().main(*args, **options, standalone_mode=False) or 0  # type: ignore[misc]
         except UsageError as error:

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from gan_lib.workbench import Places, Sweep
     from gan_lib.workbench.driver import Result
 
+LOOPBACK = "127.0.0.1"
+Address = Annotated[
+    str, typer.Option(help="Network address to listen on; by default this machine alone can connect.")
+]
+
 # What a user can mend, as the workbench tells it: told in one line, with exit code 2.
 _problems = partial(given, kinds=(FileNotFoundError, KeyError, ValueError))
 
@@ -239,14 +244,14 @@ def results(
 
 
 @app.command()
-def lab(root: Root = Path()) -> None:
+def lab(address: Address = LOOPBACK, root: Root = Path()) -> None:
     """Open the notebooks in JupyterLab."""
     from gan_lib.core.runtime import PASSIVE
 
     notebooks = root.resolve() / "notebooks"
     if not notebooks.is_dir():
         raise InputError(f"there is no {notebooks}: --root is the project, the folder that holds notebooks/")
-    command = [sys.executable, "-m", "jupyter", "lab", str(notebooks)]
+    command = [sys.executable, "-m", "jupyter", "lab", str(notebooks), f"--ServerApp.ip={address}"]
     raise typer.Exit(subprocess.run(command, check=False, env={**PASSIVE, **os.environ}).returncode)
 
 
@@ -256,6 +261,7 @@ def study(
         Path | None, typer.Option(help="CSV of the answers; ROOT/data/study/answers.csv by default.")
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Of the page, on this machine.")] = 8866,
+    address: Address = LOOPBACK,
     root: Root = Path(),
 ) -> None:
     """Open the user study as a web page; everyone who opens it is another participant."""
@@ -265,5 +271,5 @@ def study(
     environment = dict(os.environ)
     if answers:
         environment["GAN_LIB_STUDY_ANSWERS"] = str(answers.resolve())
-    command = [sys.executable, "-m", "voila", str(page), f"--port={port}"]
+    command = [sys.executable, "-m", "voila", str(page), f"--port={port}", f"--Voila.ip={address}"]
     raise typer.Exit(subprocess.run(command, check=False, env=environment).returncode)

@@ -21,7 +21,7 @@ from gan_lib.core.inputs import at_once
 from gan_lib.core.options import positive
 from gan_lib.core.outputs import probabilities
 from gan_lib.core.runtime import progress
-from gan_lib.core.storage import load_tensors, save_tensors
+from gan_lib.core.storage import atomic_path, load_tensors, save_tensors
 from gan_lib.data import ImageSplit
 
 CLASSES_AT_ONCE = 5  # are factorised together
@@ -62,7 +62,8 @@ class ConceptBank:
 
     def save(self, folder: Path) -> None:
         """Write ``report.csv`` and ``basis.safetensors``."""
-        self.report.to_csv(folder / "report.csv", index=False)
+        with atomic_path(folder / "report.csv") as temporary:
+            self.report.to_csv(temporary, index=False)
         save_tensors(folder / "basis.safetensors", {str(label): own for label, own in self.basis.items()})
 
     @classmethod

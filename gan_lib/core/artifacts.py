@@ -22,7 +22,8 @@ from typing import Any
 from filelock import FileLock
 
 from gan_lib.core.checksums import DamagedError, check_folder, write_checksums
-from gan_lib.core.storage import write_json
+from gan_lib.core.same_results import PLUMBING, SAME_RESULTS
+from gan_lib.core.storage import read_json, write_json
 
 
 def digest(value: Any) -> str:
@@ -35,7 +36,9 @@ def digest(value: Any) -> str:
 def code_version(module: str) -> str:
     """Hash of a module's code and of all it imports, directly or not, of its own package and ``gan_lib``.
 
-    Comments, docstrings and formatting do not count: correcting a text does not retrain a network.
+    Comments, docstrings and formatting do not count: correcting a text does not retrain a network. Nor do
+    modules that only move bytes; and code that is known to give the same results has the version under which
+    they were made (:mod:`gan_lib.core.same_results`).
 
     Args:
         module: dotted name, for instance ``"gan_lib.gan.training"``.
@@ -44,6 +47,8 @@ def code_version(module: str) -> str:
     pending = [module]
     while pending:
         name = pending.pop()
+        if name in PLUMBING and name != module:
+            continue
         try:
             spec = importlib.util.find_spec(name)
         except ModuleNotFoundError:  # `from module import name`: no module
@@ -55,7 +60,8 @@ def code_version(module: str) -> str:
         found = _imported(tree, within)
         pending += [own for own in found if own.split(".")[0] in ("gan_lib", module.split(".")[0])]
         sources[name] = ast.dump(_without_docstrings(tree))
-    return digest(sources)
+    made = digest(sources)
+    return SAME_RESULTS.get(made, made)
 
 
 def _imported(tree: ast.AST, package: str) -> list[str]:
@@ -122,27 +128,43 @@ class ArtifactStore:
         folder = self.address(kind, module, made_from)
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = folder.with_name(folder.name + ".partial")
+        about = {"kind": kind, "module": module, "machine": self.machine, **made_from}
+        about["address"] = folder.name
         with FileLock(folder.with_name(f".{folder.name}.lock")):
-            if not self._whole(folder):
-                partial.mkdir(exist_ok=True)
+            if not self._whole(folder, about):
+                _ready(partial)
                 make(partial)
                 for checkpoint in partial.glob("checkpoint*"):
                     checkpoint.unlink()
-                about = {"kind": kind, "module": module, "machine": self.machine, **made_from}
                 write_json(partial / "made_from.json", about)
                 write_checksums(partial)
                 os.replace(partial, folder)
         return folder
 
-    def _whole(self, folder: Path) -> bool:
-        """Whether an artifact is there as it was written; what is not is taken away."""
+    def _whole(self, folder: Path, about: Mapping[str, Any]) -> bool:
+        """Whether an artifact is there as it was written, and the one asked for; what is not goes."""
         if not folder.is_dir():
             folder.unlink(missing_ok=True)  # a file, or a link to nothing, in its place
             return False
         try:
             check_folder(folder)
+            found = {"address": folder.name, **read_json(folder / "made_from.json")}
+            if digest(found) != digest(about):
+                raise DamagedError(f"{folder} holds another artifact, {found['address']}")
         except DamagedError as error:
             warnings.warn(f"made again: {error}", stacklevel=3)
             shutil.rmtree(folder) if not folder.is_symlink() else folder.unlink()
             return False
         return True
+
+
+def _ready(partial: Path) -> None:
+    """A folder to work in, with what an interrupted call has left there and nothing in the way."""
+    if partial.is_symlink() or not partial.is_dir():
+        partial.unlink(missing_ok=True)
+    partial.mkdir(exist_ok=True)
+    for path in partial.iterdir():
+        if path.is_symlink():
+            path.unlink()
+        elif path.is_dir() and path.suffix:  # in the place of a file
+            shutil.rmtree(path)

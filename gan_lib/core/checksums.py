@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -64,8 +65,27 @@ def check_file(path: Path) -> None:
         DamagedError: another content than noted; the message says what to do.
     """
     notes = path.parent / CHECKSUMS
-    if path != notes and notes.is_file() and (wanted := _noted(notes).get(path.name)) is not None:
-        _compare(path, wanted)
+    if path == notes or not os.path.lexists(notes):
+        return
+    noted = _noted(notes)
+    if path.name in noted:
+        _compare(path, noted[path.name])
+    elif lost := [name for name in noted if not os.path.lexists(path.parent / name)]:
+        raise DamagedError(f"{notes} notes {lost[0]}, which is not there, and not {path.name}")
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file is there that decides what is done, or nothing.
+
+    Raises:
+        DamagedError: something else is in its place, a folder or a link to nothing; or it is noted, and gone.
+    """
+    if path.is_file():
+        return True
+    if os.path.lexists(path):
+        raise DamagedError(f"{path} is no file: copy or download it again")
+    check_file(path)
+    return False
 
 
 def _noted(path: Path) -> dict[str, str]:

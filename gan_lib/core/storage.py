@@ -7,9 +7,12 @@ that a kill leaves either the old file or the new one and loading never executes
 from __future__ import annotations
 
 import difflib
+import errno
 import hashlib
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,19 +23,39 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gan_lib.core.checksums import check_file
+from gan_lib.core.checksums import DamagedError, check_file, is_there
+from gan_lib.core.leftovers import temporary_name
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; move it into place when the block succeeds."""
+    """Yield a temporary path beside ``path``; move it into place when the block succeeds.
+
+    Raises:
+        OSError: the disk is full; how many bytes are needed at least and how many are free is told.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary, written = path.with_name(temporary_name(path.name)), 0
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        written = temporary.stat().st_size if temporary.is_file() else 0
+        temporary.unlink(missing_ok=True)
+        raise full_disk(path, written) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def full_disk(path: Path, needed: int) -> OSError:
+    """The error that says that a disk is full: bytes that a file needs at least, and those that are free."""
+    free = shutil.disk_usage(path.parent).free
+    told = f"the disk is full: more than {needed} bytes are needed, {free} are free"
+    return OSError(errno.ENOSPC, told, str(path))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -45,13 +68,17 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        JSONDecodeError: a ValueError that names the file.
+        ValueError: it is no JSON, or no UTF-8 text; the message names the file.
         DamagedError: as :func:`gan_lib.core.checksums.check_file`.
     """
     check_file(path)
-    text = path.read_text()
     try:
+        text = path.read_text(encoding="utf-8")
         return json.loads(text)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text (byte {error.start})") from None
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deeply") from None
     except json.JSONDecodeError as error:
         raise json.JSONDecodeError(f"{path} is no JSON: {error.msg}", text, error.pos) from None
 
@@ -61,7 +88,13 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> 
     # A clone per tensor: safetensors refuses tensors that share memory, as tied weights do.
     own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
-        save_file(own, temporary, metadata=metadata or None)
+        try:
+            save_file(own, temporary, metadata=metadata or None)
+        except SafetensorError as error:  # it wraps what the system says
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -145,14 +178,34 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
             return {type(value).__name__: items}
         return value
 
-    save_tensors(path, tensors, state=json.dumps(strip(state, "")))
+    text = json.dumps(strip(state, ""))
+    save_tensors(path, tensors, state=text, sha256=_content(tensors, text))
+
+
+def _content(tensors: Mapping[str, Tensor], text: str) -> str:
+    """Hash of all that a checkpoint holds."""
+    total = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        own = tensors[name]
+        total.update(f"{name} {own.dtype} {tuple(own.shape)}".encode() + tensor_bytes(own))
+    return total.hexdigest()
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read what :func:`save_checkpoint` wrote."""
-    tensors = load_tensors(path)
-    with safe_open(path, framework="pt") as file:
-        stripped = json.loads(file.metadata()["state"])
+    """Read what :func:`save_checkpoint` wrote.
+
+    Raises:
+        DamagedError: the file is not what was written.
+    """
+    try:
+        tensors = load_tensors(path)
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+        if about.get("sha256") != _content(tensors, about.get("state", "")):
+            raise ValueError("its content is not what was written")
+        stripped = json.loads(about["state"])
+    except (ValueError, OSError, SafetensorError) as error:
+        raise DamagedError(f"{path} is damaged: {error}") from error
 
     def fill(value: Any) -> Any:
         if not isinstance(value, dict):
@@ -241,7 +294,7 @@ class ShardedRows:
     """
 
     def __init__(self, folder: Path, column: str) -> None:
-        if not (folder / "index.json").is_file():
+        if not is_there(folder / "index.json"):
             raise FileNotFoundError(f"no complete shards at {folder}")
         self.folder, self.column = folder, column
         index = read_json(folder / "index.json")

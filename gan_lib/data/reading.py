@@ -5,8 +5,10 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gan_lib.data.depth import in_eight_bits
+from gan_lib.data.large import reduced
 from gan_lib.data.tree import files_below, has_image_ending, is_hidden
 from gan_lib.data.values import check_range
 
+ALONE = 8_000_000  # pixels of a picture above which one is decoded at a time
+_LARGE = Lock()
 TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -67,7 +72,8 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None, bits: int 
 
     Images are turned upright as their EXIF data say; transparency is left out; of an animation the first
     frame is read, of several pages the first. Whole numbers of 16 bits are scaled to 8, floating point
-    numbers are taken to be in [0, 1].
+    numbers are taken to be in [0, 1]. What is read of more than 32 million pixels, and how, says
+    :mod:`gan_lib.data.large`.
 
     Args:
         path: of the file.
@@ -79,10 +85,15 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None, bits: int 
         ValueError: the file is no readable image, or what is white in it is not known; the message names it.
     """
     try:
-        with Image.open(path) as image:
-            return _fitted(_as_rgb(image, bits), size)
+        with Image.open(path) as image, _alone(image):
+            return _fitted(_as_rgb(reduced(image, Path(path), size), bits), size)
     except Exception as error:  # damaged files make Pillow raise errors of many kinds
         raise UnreadableImageError(path, _reason(Path(path), error)) from error
+
+
+def _alone(image: Image.Image) -> AbstractContextManager[object]:
+    """Of pictures of many pixels one is decoded at a time."""
+    return _LARGE if image.size[0] * image.size[1] > ALONE else nullcontext()
 
 
 def read_cutout(path: str | Path, bits: int | None = None) -> Tensor:

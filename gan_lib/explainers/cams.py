@@ -7,6 +7,8 @@ A variant overrides one method, :meth:`CAM.combined`. All take layers of any lay
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -108,6 +110,14 @@ class XGradCAM(GradientCAM):
     It is meant for layers behind a ReLU: where activations have either sign, sums near 0 make weights large.
     """
 
+    def combined(self, images: Tensor, layer: str, target: Target) -> Tensor:
+        # A CNN rounds otherwise what it sees alone, and quotients of small sums show it.
+        if len(images) != 1:
+            return super().combined(images, layer, target)
+        twice = [target[0]] * 2 if isinstance(target, Sequence) else target
+        twice = target.expand(2) if isinstance(target, Tensor) and target.ndim else twice
+        return super().combined(images.expand(2, -1, -1, -1), layer, twice)[:1]
+
     def of(self, activation: Tensor, gradient: Tensor) -> Tensor:
         weights = _divided((gradient * activation).sum((2, 3)), activation.sum((2, 3)))  # (B, C)
         return weighted_sum(weights, activation)
@@ -156,14 +166,17 @@ class ScoreCAM(CAM):
         rows = activation.std((2, 3), correction=0).topk(count).indices  # (B, k)
         kept = activation.gather(1, rows[..., None, None].expand(-1, -1, *activation.shape[2:]))
         weights = kept.new_empty(kept.shape[:2])  # (B, k)
-        at_once = max(1, AT_ONCE // max(1, len(images)))
-        for part in torch.arange(count).split(at_once):
-            masks = min_max(upsample(kept[:, part], (images.shape[-2], images.shape[-1])))  # (B, p, H, W)
-            seen = (images[:, None] * masks[:, :, None].to(images)).flatten(0, 1)  # (B p, 3, H, W)
-            asked = chosen.repeat_interleave(len(part))
-            weights[:, part] = class_probability(self.cnn, seen, asked).view(len(images), -1).to(weights)
-        black = class_probability(self.cnn, torch.zeros_like(images), chosen)  # (B,)
-        return weighted_sum(weights - black[:, None].to(weights), kept)
+        for row in range(len(images)):  # one by one: in batches of another size a CNN rounds differently
+            own, one = images[row : row + 1], chosen[row : row + 1]
+            black = class_probability(self.cnn, torch.zeros_like(own), one)  # (1,)
+            for part in torch.arange(count).split(AT_ONCE):
+                masks = min_max(
+                    upsample(kept[row, part][None], (own.shape[-2], own.shape[-1]))
+                )  # (1, p, H, W)
+                seen = own * masks[0, :, None].to(own)  # (p, 3, H, W)
+                gained = class_probability(self.cnn, seen, one.expand(len(part))) - black
+                weights[row, part] = gained.to(weights)
+        return weighted_sum(weights, kept)
 
 
 def _divided(numerator: Tensor, denominator: Tensor) -> Tensor:

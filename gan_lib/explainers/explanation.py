@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.utils import save_image
 
-from gan_lib.core.storage import save_tensors
+from gan_lib.core.sheets import neutral_table
+from gan_lib.core.storage import atomic_path, save_tensors
 from gan_lib.figures import map_grid, overlay
 from gan_lib.metrics import judge
 
@@ -118,9 +119,11 @@ class Explanation:
         if len(set(stems)) != len(self) or len(stems) != len(self):
             raise ValueError(f"{len(self)} images need as many different names")
         for stem, picture in zip(stems, overlay(self.images, self.maps), strict=True):
-            save_image(picture, folder / f"{stem}_overlay.png")
+            with atomic_path(folder / f"{stem}_overlay.png") as temporary:
+                save_image(picture, temporary, format="png")
         save_tensors(folder / "maps.safetensors", {"maps": self.maps})
         table = self.table()
         table.insert(0, "name", stems)
-        table.to_csv(folder / "explanations.csv", index=False)
+        with atomic_path(folder / "explanations.csv") as temporary:
+            neutral_table(table).to_csv(temporary, index=False)
         return folder

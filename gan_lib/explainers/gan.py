@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gan_lib.classifiers import Classifier, load_classifier
 from gan_lib.core.capture import INPUT, evaluation_mode
-from gan_lib.core.checksums import write_checksums
+from gan_lib.core.checksums import is_there, write_checksums
 from gan_lib.core.inputs import weight_of
 from gan_lib.core.maps import upsample
 from gan_lib.core.storage import read_json, write_json
@@ -26,6 +26,7 @@ from gan_lib.gan.conditions import (
 )
 from gan_lib.gan.generators import Generator, generator_recipe, load_generator, save_generator
 
+LARGEST = 8192  # pixels of a side
 CHECKPOINT = "explainer.json"
 SMALL = 96  # up to this side, in pixels, images are small
 SAME_CNN = 0.5  # largest distance from the logits of the CNN that an explainer was trained on, relative
@@ -131,9 +132,9 @@ class GeneratorExplainer(Explainer):
             why.
         """
         folder = Path(folder)
-        if not (folder / CHECKPOINT).is_file():
+        if not is_there(folder / CHECKPOINT):
             raise FileNotFoundError(f"no explainer at {folder}: it holds no {CHECKPOINT}")
-        about = read_json(folder / CHECKPOINT)
+        about = _about(folder / CHECKPOINT)
         kind = KINDS.get(about["kind"])
         if kind is None or not issubclass(kind, cls):
             wanted = getattr(cls, "kind", f"one of {sorted(KINDS)}")
@@ -142,10 +143,27 @@ class GeneratorExplainer(Explainer):
             home = folder if (folder / "classifier.json").is_file() else folder.parent
             cnn = load_classifier(home, weights)
         size = (about["image_size"][0], about["image_size"][1])
-        reason = "" if kind.fits_any else _misfit(cnn, size, about)
-        if reason:
+        generator, made, reason = load_generator(folder), None, ""
+        try:
+            reason = "" if kind.fits_any else _misfit(cnn, size, about)
+            made = None if reason else kind.build(cnn, size, generator, **about["settings"])
+        except (LookupError, TypeError, AttributeError, RuntimeError) as error:
+            raise ValueError(f"{folder / CHECKPOINT} says what cannot be: {error}") from None
+        if made is None:
             raise ValueError(f"the explainer at {folder} does not fit this CNN: {reason}")
-        return kind.build(cnn, size, load_generator(folder), **about["settings"])
+        return made
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """What :meth:`GeneratorExplainer.save` says; ``ValueError`` where it is something else."""
+    found = read_json(path)
+    kinds = {"kind": str, "image_size": list, "settings": dict, "cnn": dict}
+    is_one = isinstance(found, dict) and all(isinstance(found.get(name), own) for name, own in kinds.items())
+    sides = found["image_size"] if is_one else []
+    if len(sides) != 2 or not all(isinstance(side, int) and 0 < side <= LARGEST for side in sides):
+        raise ValueError(f"{path} is not what an explainer is saved with")
+    made: dict[str, Any] = found
+    return made
 
 
 class GANExplainer(GeneratorExplainer):

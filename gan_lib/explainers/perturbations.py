@@ -7,6 +7,7 @@ there is no evidence for it. No gradients are needed.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,14 +63,19 @@ class Occlusion(PerturbationExplainer):
     def raw(self, images: Tensor, target: Tensor) -> Tensor:
         window = min(self.window or max(1, min(images.shape[-2:]) // 8), *images.shape[-2:])
         stride = min(self.stride or max(1, window // 2), window)
-        made: Tensor = CaptumOcclusion(self.probabilities).attribute(
-            images,
-            sliding_window_shapes=(images.shape[1], window, window),
-            strides=(images.shape[1], stride, stride),
-            baselines=0.5,
-            target=target,
-        )
-        return made
+        hide = CaptumOcclusion(self.probabilities)
+        made: list[Tensor] = [
+            hide.attribute(
+                one,
+                sliding_window_shapes=(images.shape[1], window, window),
+                strides=(images.shape[1], stride, stride),
+                baselines=0.5,
+                target=own,
+                perturbations_per_eval=AT_ONCE,
+            )
+            for one, own in zip(images.split(1), target.split(1), strict=True)
+        ]  # one by one: a CNN rounds differently in batches of another size
+        return torch.cat(made)
 
 
 class RISE(PerturbationExplainer):
@@ -150,9 +156,16 @@ class FeatureAblation(PerturbationExplainer):
         self.parts, self.count = parts, count
 
     def raw(self, images: Tensor, target: Tensor) -> Tensor:
-        method, parts = CaptumFeatureAblation(self.probabilities), self.masks(images)
-        made: Tensor = method.attribute(images, feature_mask=parts, baselines=0.5, target=target)
-        return made
+        hide, parts = (
+            CaptumFeatureAblation(self.probabilities),
+            self.masks(images).expand(len(images), -1, -1, -1),
+        )
+        given: Any = {"baselines": 0.5, "perturbations_per_eval": AT_ONCE}
+        made: list[Tensor] = [
+            hide.attribute(one, feature_mask=own, target=label, **given)
+            for one, own, label in zip(images.split(1), parts.split(1), target.split(1), strict=True)
+        ]  # one by one, as for Occlusion
+        return torch.cat(made)
 
     def masks(self, images: Tensor) -> Tensor:
         """The number of the part that a pixel belongs to, from 0: (1 or B, 1, H, W), int64."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from gan_lib.figures.fitting import DPI
 
 LARGE, HUGE, HUGE_PICTURES = 80_000, 1_000_000, 3_000_000  # bytes
 MANIFEST = "manifest.json"
+_MEND = "Bring it back (git checkout -- {0}), or take it away and make all figures anew (gan-lib run --force)"
 
 
 @dataclass
@@ -87,9 +89,25 @@ def compact(path: Path, pictures: bool = False) -> None:
 
 
 def read_manifest(root: Path) -> dict[str, Any]:
-    """The manifest of a figure folder: ``files`` and ``runs``; empty when there is none."""
+    """The manifest of a figure folder: ``files`` and ``runs``; empty when there is none.
+
+    Raises:
+        ValueError: it is no manifest; the message says what to do.
+    """
     path = root / MANIFEST
-    return read_json(path) if path.is_file() else {"files": {}, "runs": {}}
+    if not os.path.lexists(path):
+        return {"files": {}, "runs": {}}
+    try:
+        found: dict[str, Any] = read_json(path)
+        is_one = isinstance(found["runs"], dict) and all(
+            {"run", "caption", "sha256"} <= {*row} for row in found["files"].values()
+        )
+    except (ValueError, OSError, TypeError, KeyError, AttributeError) as error:
+        told = str(error) if str(path) in str(error) else f"{path}: {type(error).__name__}: {error}"
+        raise ValueError(f"{told}. {_MEND.format(path)}") from None
+    if not is_one:
+        raise ValueError(f"{path} is no manifest of figures. {_MEND.format(path)}")
+    return found
 
 
 def merge_manifest(

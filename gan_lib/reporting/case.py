@@ -17,6 +17,7 @@ from gan_lib.classifiers import Classifier
 from gan_lib.concepts.layers import probabilities
 from gan_lib.core.inputs import at_once
 from gan_lib.core.runtime import progress, release_memory
+from gan_lib.core.sheets import as_text
 from gan_lib.core.storage import load_tensors, save_tensors
 from gan_lib.data import ImageSplit, read_image
 from gan_lib.explainers import Explainer
@@ -129,11 +130,6 @@ def read_split(
     if not rows:
         raise ValueError(f"none of {len(photos)} images can be read; the first: {skipped[0][1]}")
     return ImageSplit(torch.stack(rows), torch.tensor(labels), paths=tuple(paths)), skipped
-
-
-def as_text(name: object) -> str:
-    """A file's name, or a message that holds one; bytes that are no text stand as question marks."""
-    return str(name).encode(errors="replace").decode()
 
 
 def label_by_folder(cnn: Classifier) -> Callable[[Photo], int]:

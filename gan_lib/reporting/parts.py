@@ -17,6 +17,7 @@ import pandas as pd
 from PIL import Image
 from torch import Tensor
 
+from gan_lib.core.sheets import neutral_table
 from gan_lib.core.storage import atomic_path, read_json, write_json
 from gan_lib.workbench.claims import FAILS, HOLDS, UNDECIDED, UNKNOWN, Claim, evaluate
 
@@ -152,7 +153,7 @@ class Part:
         """Write tables and pictures, then ``part.json``, without which they are not believed."""
         for name, frame in self.tables.items():
             with atomic_path(folder / TABLES / f"{name}.csv") as temporary:
-                frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+                neutral_table(frame).to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
         for file, data in self.pictures.items():
             with atomic_path(folder / PICTURES / file) as temporary:
                 temporary.write_bytes(data)

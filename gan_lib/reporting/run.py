@@ -26,6 +26,7 @@ from gan_lib.classifiers import Classifier
 from gan_lib.concepts import HiddenLayer
 from gan_lib.core.artifacts import code_version
 from gan_lib.core.runtime import quiet, release_memory
+from gan_lib.core.sheets import neutral_table
 from gan_lib.core.storage import atomic_path, tensor_bytes, write_json
 from gan_lib.data import ImageSplit
 from gan_lib.explainers import Explainer
@@ -281,5 +282,5 @@ def _assemble(
     write_json(out / ABOUT, {**told, "findings": findings})
     rows = pd.DataFrame(findings, columns=COLUMNS)
     with atomic_path(out / FINDINGS) as temporary:
-        rows.to_csv(temporary, index=False, lineterminator="\n")
+        neutral_table(rows).to_csv(temporary, index=False, lineterminator="\n")
     return Report(out, rows, dict(failed))

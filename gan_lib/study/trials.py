@@ -12,8 +12,11 @@ import hashlib
 import io
 import itertools
 import os
+import re
 import time
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +28,9 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from gan_lib.core.checksums import is_there
+from gan_lib.core.sheets import neutral, restored
+from gan_lib.core.storage import atomic_path
 from gan_lib.explorer import Choice, Explorer
 from gan_lib.workbench.recipes import StudyRecipe
 
@@ -34,6 +40,8 @@ COLUMNS = (  # of the answers' file
     *("participant", "stimuli", "number", "kind", "item", "label", "left", "right"),
     *("answer", "chosen", "correct", "seconds", "time"),
 )
+CHECK = "check"  # behind them: a hash of the line before it
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
 
 
 @dataclass(frozen=True)
@@ -120,10 +128,40 @@ def plan_trials(
     return [trials[number] for number in rng.permutation(len(trials))]
 
 
+def _line(cells: Sequence[Any]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()
+
+
+def _check(line: str) -> str:
+    """Eight hexadecimal digits that tell a line from what is left of it, or was made of it."""
+    return hashlib.sha256(line.encode(errors="surrogateescape")).hexdigest()[:8]
+
+
+def _whole(line: str, has_checks: bool) -> list[str] | None:
+    """The cells of a line, none of a heading; ``None`` of a damaged one, of a file whose lines have hashes
+    also of one that has none."""
+    if line in (",".join(COLUMNS), ",".join((*COLUMNS, CHECK))):
+        return []
+    text, _, check = line.rpartition(",")
+    checked = check == _check(text)
+    cells = next(csv.reader([text if checked else line]), []) if len(line) < csv.field_size_limit() else []
+    # Files of before have no hashes: there the time, at the end, must be whole.
+    if len(cells) != len(COLUMNS) or not (checked or (not has_checks and TIME.fullmatch(cells[-1]))):
+        return None
+    try:
+        [float(cells[COLUMNS.index(name)]) for name in ("number", "item", "label", "seconds")]
+    except ValueError:
+        return None
+    return [restored(own) for own in cells]
+
+
 class AnswerFile:
     """Answers in a CSV file, one line each, on the disk before the next question is asked.
 
-    A process that is killed loses at most the line that it was writing; what is left of it is not read.
+    A process that is killed loses at most the line that it was writing. Every line ends with a hash of
+    itself: what is cut or changed is not believed, and :meth:`read` puts it aside.
     """
 
     def __init__(self, path: Path) -> None:
@@ -143,28 +181,52 @@ class AnswerFile:
         Raises:
             ValueError: a line break in one of its texts.
         """
-        line = io.StringIO()
-        csv.writer(line, lineterminator="").writerow(answer.values())
-        if len(line.getvalue().splitlines()) != 1:
+        text = _line([neutral(own) for own in answer.values()])
+        if len(text.splitlines()) != 1:
             raise ValueError(f"answers are lines: no line breaks in {list(answer.values())}")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.path}.lock"), open(self.path, "ab") as file:
             # The break comes first, so that it also ends what a killed process has left.
-            before = "" if file.tell() else ",".join(COLUMNS)
-            file.write(f"{before}\n{line.getvalue()}".encode())
+            before = "" if file.tell() else ",".join((*COLUMNS, CHECK))
+            file.write(f"{before}\n{text},{_check(text)}".encode())
             file.flush()
             os.fsync(file.fileno())
 
     def read(self) -> pd.DataFrame:
-        """All whole answers; empty where there is no file."""
-        lines = self.path.read_bytes().decode(errors="replace").split("\n") if self.path.is_file() else []
+        """All whole answers; empty where there is no file.
+
+        Lines that are cut or changed are copied to a file beside it, ``.damaged`` behind its name, and told
+        of in a warning.
+        """
+        lines = self._lines()
         # Line by line: what is left of a torn one must not swallow those behind it.
-        rows = [next(csv.reader([line]), []) for line in lines if len(line) < csv.field_size_limit()]
-        whole = [row for row in rows if len(row) == len(COLUMNS) and tuple(row) != COLUMNS]
+        has_checks = lines[:1] == [",".join((*COLUMNS, CHECK))]
+        read = {line: _whole(line, has_checks) for line in lines}
+        damaged = [line for line in lines if line and read[line] is None]
+        if damaged:
+            self._aside(damaged)
+        whole = [row for line in lines if (row := read[line])]
         table = pd.DataFrame(whole, columns=list(COLUMNS))
         numbers = ["number", "item", "label", "seconds"]
-        table[numbers] = table[numbers].apply(pd.to_numeric, errors="coerce")
-        return table.dropna(subset=["number", "seconds"], ignore_index=True)
+        table[numbers] = table[numbers].apply(pd.to_numeric)
+        return table
+
+    def _lines(self) -> list[str]:
+        if not is_there(self.path):
+            return []
+        with ExitStack() as held:
+            with suppress(OSError):  # a folder that is only read: nobody writes there
+                held.enter_context(FileLock(f"{self.path}.lock"))
+            return self.path.read_bytes().decode(errors="surrogateescape").split("\n")
+
+    def _aside(self, lines: Sequence[str]) -> None:
+        place = self.path.with_name(f"{self.path.name}.damaged")
+        told = f"{len(lines)} damaged lines of {self.path} are left out"
+        with suppress(OSError):
+            with atomic_path(place) as temporary:
+                temporary.write_bytes("\n".join([*lines, ""]).encode(errors="surrogateescape"))
+            told += f"; they are in {place.name}"
+        warnings.warn(told, stacklevel=3)
 
 
 class Study:

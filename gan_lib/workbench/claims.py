@@ -22,13 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from pydantic import TypeAdapter
 
 from gan_lib.core.options import options
 from gan_lib.figures import FigureFolder
 from gan_lib.workbench.places import Places
-from gan_lib.workbench.recipes import ProfileError
+from gan_lib.workbench.values import ProfileError, parsed
 
 HOLDS, UNDECIDED, FAILS, UNKNOWN = "holds", "undecided", "does not hold", "not measured"
 CLAIMS = "claims"  # name of their table, of a notebook and of a profile
@@ -86,8 +85,10 @@ def load_claims(path: Path) -> list[Claim]:
     if not path.is_file():
         raise FileNotFoundError(f"no claims at {path}: a list of claim, table, where, and below or above")
     try:
-        claims = _ADAPTER.validate_json(json.dumps(yaml.safe_load(path.read_text()) or []))
-    except (TypeError, ValueError, yaml.YAMLError) as error:
+        claims = _ADAPTER.validate_json(json.dumps(parsed(path.read_text(encoding="utf-8"), str(path)) or []))
+    except ProfileError:
+        raise
+    except (TypeError, ValueError) as error:
         raise ProfileError(f"{path}: {error}") from None
     if len({own.claim for own in claims}) < len(claims):
         raise ProfileError(f"{path}: two claims of the same words")

@@ -122,10 +122,9 @@ class Cohort(Mapping[int, Subject]):
 
     def keep(self, explainers: Mapping[Run, GeneratorExplainer]) -> None:
         """Keep explainers, by method and seed, for later notebooks; the profile's earlier ones go."""
-        for method in {method for method, _ in explainers}:
-            self.first.forget(method)
-        for (method, seed), explainer in explainers.items():
-            self[seed].keep({(method, seed): explainer})
+        for method in dict.fromkeys(method for method, _ in explainers):
+            own = {seed: explainer for (name, seed), explainer in explainers.items() if name == method}
+            self.first.kept.save(method, own, {seed: self[seed].about() for seed in own})
 
     def kept(self, method: str) -> tuple[dict[int, GeneratorExplainer], str]:
         """A method's explainers by seed, each of its CNN, as an earlier notebook kept them; else the shipped

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,13 +18,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import papermill
+from filelock import FileLock, Timeout
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 from papermill.exceptions import PapermillExecutionError
 
 from gan_lib.core.artifacts import code_version, digest
+from gan_lib.core.leftovers import OURS, remove_leftovers, temporary_folder
 from gan_lib.core.runtime import PASSIVE, PINNED, PeakMemory, versions
-from gan_lib.core.storage import read_json, write_json
+from gan_lib.core.storage import atomic_path, read_json, write_json
 from gan_lib.figures.save import check_manifest, merge_manifest, read_manifest
 from gan_lib.workbench.cells import AtCell, watched
 from gan_lib.workbench.claims import claims_file
@@ -108,6 +109,7 @@ def run_notebooks(
         FileNotFoundError, ValueError: something that the profile names is not there; nothing has run then.
     """
     notebooks, changes = find_notebooks(places.notebooks, only), plain(changes or {}, "changes")
+    remove_leftovers(places.data / "runs", places.data / "artifacts", places.figures)
     loaded = Profile.load(profile, places.profiles, changes)
     places = replace(places, beside=loaded.folder)
     make_importable(places)
@@ -130,11 +132,14 @@ def run_notebooks(
             kernels.check()
             at_cell(number, total, heading if at_once == 1 else f"{task.name}: {heading}")
 
-        report(task.number, len(tasks), task.name)
-        seen = os.path.relpath(profile, task.notebook.parent) if is_file else profile
-        parameters = {"profile": seen, "changes": changes}
-        result = _run_one(task, parameters, places, environment, tell, kernels)
-        write_json(task.status, {"key": task.key, **asdict(result)})
+        with _alone(task, kernels):
+            if not force and (files := _unchanged(task.status, task.key, places.figures)) is not None:
+                return Result(task.name, "unchanged", files=files)  # another run has just made them
+            report(task.number, len(tasks), task.name)
+            seen = os.path.relpath(profile, task.notebook.parent) if is_file else profile
+            parameters = {"profile": seen, "changes": changes}
+            result = _run_one(task, parameters, places, environment, tell, kernels)
+            write_json(task.status, {"key": task.key, **asdict(result)})
         return result
 
     needed = {own.name: own.after - known.keys() for own in waiting}
@@ -146,6 +151,24 @@ def run_notebooks(
             yield result
             if _is_failed(result):
                 return
+
+
+@contextmanager
+def _alone(task: _Task, kernels: Kernels) -> Iterator[None]:
+    """Within the block no other run of this profile runs the notebook."""
+    task.status.parent.mkdir(parents=True, exist_ok=True)
+    if task.status.is_dir() and not task.status.is_symlink():
+        shutil.rmtree(task.status)  # in the place of what is known of the last run
+    lock = FileLock(task.status.with_name(f".{task.status.stem}.lock"))
+    while True:
+        kernels.check()
+        with suppress(Timeout):
+            lock.acquire(timeout=1)
+            break
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _is_failed(result: Result) -> bool:
@@ -175,7 +198,7 @@ def _tasks(notebooks: Sequence[Path], loaded: Profile, places: Places) -> list[_
         claimed = claims.read_text() if claims.is_file() else ""
         status, key = runs / f"{name}.json", _key(notebook, {**decides, "claims": claimed})
         before = {own.name for own in tasks}
-        about = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("gan_lib", {})
+        about = read_json(notebook)["metadata"].get("gan_lib", {})
         after = frozenset(before.intersection(about.get("after", before)))
         tasks.append(
             _Task(number, notebook, name, status, key, _unchanged(status, key, places.figures), after)
@@ -184,9 +207,7 @@ def _tasks(notebooks: Sequence[Path], loaded: Profile, places: Places) -> list[_
 
 
 def _key(notebook: Path, parameters: Mapping[str, Any]) -> str:
-    cells = [
-        (cell["cell_type"], "".join(cell["source"])) for cell in json.loads(notebook.read_text())["cells"]
-    ]
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in read_json(notebook)["cells"]]
     code = "\n".join(source for kind, source in cells if kind == "code")
     used = {"gan_lib.workbench", *re.findall(r"^\s*(?:from|import) +(gan_lib[\w.]*)", code, re.MULTILINE)}
     if "gan_lib" in used:  # its names are the front door's, and rooms
@@ -198,14 +219,19 @@ def _key(notebook: Path, parameters: Mapping[str, Any]) -> str:
 
 
 def _unchanged(status: Path, key: str, figures: Path) -> tuple[str, ...] | None:
-    """The files of a notebook's last run if it need not run again."""
-    last = read_json(status) if status.is_file() else {"state": "none"}
-    if last["state"] != "completed" or last["key"] != key:
+    """The files of a notebook's last run if it need not run again; a note of it that is damaged counts for
+    none."""
+    try:
+        last = Result(**{name: own for name, own in read_json(status).items() if name != "key"})
+        is_same = last.state == "completed" and read_json(status)["key"] == key
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        return None
+    if not is_same:
         return None
     known = read_manifest(figures)["files"]
     broken = {problem.split(":")[0] for problem in check_manifest(figures)}
-    is_whole = all(name in known and name not in broken for name in last["files"])
-    return tuple(last["files"]) if is_whole else None
+    is_whole = all(name in known and name not in broken for name in last.files)
+    return tuple(last.files) if is_whole else None
 
 
 def _run_one(
@@ -219,16 +245,19 @@ def _run_one(
     start = time.perf_counter()
     folder, stem = task.status.parent, task.notebook.stem
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{stem}-", dir=folder) as staging, PeakMemory() as peak:
+    with temporary_folder(f".{stem}-", folder) as staging, PeakMemory() as peak:
         environment = {
             DATA: str(places.data.resolve()),
-            FIGURES: str(Path(staging).resolve()),
+            FIGURES: str(staging.resolve()),
             SWEPT: str(places.figures.resolve()),
             **environment,
         }
         with _kernel(environment) as kernel, kernels.running(kernel):
-            error = _execute(task.notebook, folder / f"{stem}.ipynb", dict(parameters), at_cell, kernel)
-        files = () if error else _publish(Path(staging), places.figures)
+            executed = staging / ".executed.ipynb"
+            error = _execute(task.notebook, executed, dict(parameters), at_cell, kernel)
+        if executed.is_file():
+            os.replace(executed, folder / f"{stem}.ipynb")
+        files = () if error else _publish(staging, places.figures)
     seconds, memory = round(time.perf_counter() - start, 1), round(peak.gib, 2)
     return Result(task.name, "failed" if error else "completed", seconds, memory, files, error)
 
@@ -265,9 +294,9 @@ def _execute(
 @contextmanager
 def _kernel(environment: Mapping[str, str]) -> Iterator[AsyncKernelManager]:
     """A kernel of this very Python, reached over Unix sockets: no port can be taken by another run."""
-    with tempfile.TemporaryDirectory(prefix="gan-lib-") as folder:
+    with temporary_folder(OURS) as folder:
         kernel = AsyncKernelManager(
-            kernel_name="python3", transport="ipc", connection_file=os.path.join(folder, "kernel.json")
+            kernel_name="python3", transport="ipc", connection_file=str(folder / "kernel.json")
         )
         assert kernel.kernel_spec is not None
         kernel.kernel_spec.argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
@@ -284,8 +313,8 @@ def _publish(staging: Path, figures: Path) -> tuple[str, ...]:
     """Move staged files and their manifest rows into the figure folder; remove what a run no longer makes."""
     staged = read_manifest(staging)
     for name in staged["files"]:
-        (figures / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(staging / name, figures / name)
+        with atomic_path(figures / name) as temporary:
+            shutil.move(staging / name, temporary)  # which may be to another disk
     stale = merge_manifest(figures, staged["files"], staged["runs"], replaces_runs=True)
     for name in stale:
         (figures / name).unlink(missing_ok=True)

@@ -8,38 +8,41 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
 
 from gan_lib.classifiers import Classifier
 from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.inputs import at_once
 from gan_lib.core.masking import masked_images
 from gan_lib.core.runtime import progress
-from gan_lib.core.storage import atomic_path, save_tensors, tensor_bytes
+from gan_lib.core.sheets import as_text
+from gan_lib.core.storage import tensor_bytes
 from gan_lib.data import find_images, read_image
 from gan_lib.explainers import Explainer, GeneratorExplainer
-from gan_lib.figures import overlay
 from gan_lib.metrics import average_drop, class_probability
-from gan_lib.workbench.explained import INPUTS, OTHERWISE, OVERLAY, TABLE, ExplanationFolder, written_to
+from gan_lib.workbench.explained import OTHERWISE, TABLE, ExplanationFolder, name_problem, written_to
+from gan_lib.workbench.written import write_files
 
 BATCH = 16  # images at a time at most: enough for a GPU, and rows come soon enough
+HOPELESS = 16  # images one after the other that cannot be written: the run ends
 Photo = tuple[Path, Path]  # an image file and the name wanted for it
 
 
 @dataclass
 class Counts:
-    """How many images were explained by a run, were there before, and could not be explained."""
+    """How many images were explained by a run, were there before, and could not be explained; and of the
+    latter, how many because their files could not be written."""
 
     explained: int = 0
     known: int = 0
     skipped: int = 0
+    unwritten: int = 0
 
 
 def resolve_class(cnn: Classifier, name: str | None) -> int | None:
@@ -144,7 +147,10 @@ def explain_images(
         folder: receives pictures, maps and rows; what it has is not made again.
         target: class to be explained; ``None`` for the predicted one.
         batch_size: images at a time; by default as many as a CPU's caches hold, at most :data:`BATCH`.
-        warn: told about every image that cannot be read, and every map that is not finite.
+        warn: told about every image that cannot be read or written, and every map that is not finite.
+
+    Raises:
+        OSError: of 16 images one after the other nothing could be written, or no row.
     """
     with ThreadPoolExecutor() as pool:
         run = _Run(cnn, explainers, size, folder, target, warn, pool)
@@ -166,6 +172,7 @@ class _Run:
     warn: Callable[[str], None]
     pool: ThreadPoolExecutor
     counts: Counts = field(default_factory=Counts)
+    hopeless: int = 0  # images that could not be written since the last that could
 
     def stream(self, photos: Sequence[Photo], batch_size: int) -> Iterator[None]:
         """Explain photos; a step for each, when it is done."""
@@ -175,6 +182,8 @@ class _Run:
             for photo, pixels in zip(batch, self.pool.map(self._read, batch), strict=True):
                 if isinstance(pixels, str):
                     self._skip(photo[0], pixels)
+                elif reason := self._unfit(*photo):
+                    self._skip(photo[0], reason)
                 elif self.folder.missing(photo[0], [*self.explainers]):
                     waiting.append((photo, pixels))
                 else:
@@ -187,15 +196,23 @@ class _Run:
         """Pixels (3, H, W) uint8, or why there are none."""
         try:
             pixels = read_image(photo[0], self.size)
+            if self.folder.is_changed(photo[0], pixels):
+                return f"it has changed since it was explained there; {OTHERWISE}"
         except ValueError as error:
             return str(error)
-        if self.folder.is_changed(photo[0], pixels):
-            return f"it has changed since it was explained there; {OTHERWISE}"
         return pixels
+
+    def _unfit(self, path: Path, wanted: Path) -> str:
+        """Why an image that can be read cannot be explained there; empty where it can."""
+        if problem := name_problem(path, self.folder.name_of(path, wanted)):
+            return problem
+        if damaged := self.folder.damaged(path, [*self.explainers]):
+            return f"{damaged}, made of it before, is damaged; {OTHERWISE}"
+        return ""
 
     def _skip(self, path: Path, reason: str) -> None:
         self.counts.skipped += 1
-        self.warn(f"skipped {path}: {reason}")
+        self.warn(f"skipped {as_text(path)}: {as_text(reason)}")
 
     def _explain(self, photos: Sequence[Photo], pixels: Tensor) -> None:
         """Explain photos (B, 3, H, W) uint8, each by the methods that it lacks: files first, then rows."""
@@ -229,9 +246,6 @@ class _Run:
                 maps[place, method] = one
                 measured = {"method": method, "drop": round(drop, 2), "area": round(float(one.mean()), 4)}
                 rows.append({"place": place, **measured})
-        self._count(photos, is_sure, {place for place, _ in maps})
-        if not rows:
-            return
         names = self.cnn.class_names
         about: dict[int, dict[str, Any]] = {
             place: {
@@ -244,15 +258,20 @@ class _Run:
             }
             for place in sorted({place for place, _ in maps})
         }
-        self.folder.begin()
+        if about:
+            self.folder.begin()
         inputs = {about[place]["name"]: pixels[place] for place in about}
         named = {
             (about[place]["name"], method): (pictures[place].cpu(), own)
             for (place, method), own in maps.items()
         }
-        list(self.pool.map(lambda write: write(), _writers(self.folder.path, inputs, named)))
-        rows.sort(key=lambda row: row["place"])  # the methods of an image follow each other
-        self.folder.append(pd.DataFrame([{**about[row["place"]], **row} for row in rows]))
+        lost = write_files(self.folder.path, inputs, named, self.pool)
+        unwritten = {place: lost[own["name"]] for place, own in about.items() if own["name"] in lost}
+        rows = [row for row in rows if row["place"] not in unwritten]
+        if rows:
+            rows.sort(key=lambda row: row["place"])  # the methods of an image follow each other
+            self.folder.append(pd.DataFrame([{**about[row["place"]], **row} for row in rows]))
+        self._count(photos, is_sure, {row["place"] for row in rows}, unwritten)
 
     def _drop(self, pictures: Tensor, maps: Tensor, targets: Tensor, before: Tensor) -> Tensor:
         """Average drop (B,) in per cent; of a class of no probability, 0: there is nothing to lose."""
@@ -260,35 +279,24 @@ class _Run:
         drop = average_drop(before, class_probability(self.cnn, shown, targets))
         return torch.where(before > 0, drop, 0.0)
 
-    def _count(self, photos: Sequence[Photo], is_sure: Sequence[bool], explained: set[int]) -> None:
+    def _count(
+        self,
+        photos: Sequence[Photo],
+        is_sure: Sequence[bool],
+        explained: set[int],
+        unwritten: Mapping[int, OSError],
+    ) -> None:
         for place, (path, _) in enumerate(photos):
             if place in explained:
                 self.counts.explained += 1
+                self.hopeless = 0
+            elif place in unwritten:
+                self.counts.unwritten += 1
+                self.hopeless += 1
+                self._skip(path, f"{unwritten[place].filename or 'a file'}: {unwritten[place].strerror}")
+                if self.hopeless == HOPELESS:
+                    raise unwritten[place]
             elif is_sure[place]:
                 self._skip(path, "no method has a map of it")
             else:
                 self._skip(path, "the CNN's probabilities are not finite")
-
-
-def _writers(
-    out: Path, inputs: Mapping[str, Tensor], maps: Mapping[tuple[str, str], tuple[Tensor, Tensor]]
-) -> Iterator[Callable[[], None]]:
-    """One call per file: images by name, and images with maps by name and method."""
-    for name, pixels in inputs.items():
-        yield partial(_save, pixels, out / INPUTS / f"{name}.png")
-    for (name, method), (picture, own) in maps.items():
-        base = out / method / name
-        coloured = overlay(picture[None], own[None])[0]
-        yield partial(_save, _bytes(own), base.with_name(f"{base.name}.png"))
-        yield partial(_save, _bytes(coloured), base.with_name(f"{base.name}{OVERLAY}.png"))
-        yield partial(save_tensors, base.with_name(f"{base.name}.safetensors"), {"map": own})
-
-
-def _bytes(pixels: Tensor) -> Tensor:
-    return pixels.clamp(0, 1).mul(255).round().byte()
-
-
-def _save(pixels: Tensor, path: Path) -> None:
-    """Write (3, H, W) or (1, H, W) uint8 as a PNG, atomically."""
-    with atomic_path(path) as temporary:
-        to_pil_image(pixels).save(temporary, format="PNG")

@@ -1,7 +1,7 @@
 """A folder of explanations: its table, what they were made with, and how more are added.
 
 outputs/
-    explain.json           what all of it was made with: CNN, size, class
+    explain.json           what all of it was made with: CNN, size, class; and the table's SHA-256
     explanations.csv       a row per image and method
     contact_sheet.png      all of it to be looked at
     inputs/NAME.png        the image as the CNN saw it
@@ -10,6 +10,7 @@ outputs/
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -25,7 +26,10 @@ import pandas as pd
 from PIL import Image
 from torch import Tensor
 
-from gan_lib.core.storage import atomic_path, read_json, write_json
+from gan_lib.core.checksums import DamagedError, is_there
+from gan_lib.core.leftovers import LONGEST
+from gan_lib.core.sheets import is_text, neutral_table, restored_table
+from gan_lib.core.storage import FULL, atomic_path, full_disk, read_json, write_json
 
 TABLE, SETTINGS, INPUTS = "explanations.csv", "explain.json", "inputs"
 OVERLAY = "_overlay"  # behind a map's name
@@ -42,7 +46,8 @@ class ExplanationFolder:
         folder = ExplanationFolder(Path("outputs"), {"cnn": "slim_vgg", "target": None}, {"saliency": ""})
 
     Nothing is written before :meth:`begin`. Rows follow when their files are there: a killed run leaves a
-    table that is whole, and the same run again goes on.
+    table that is whole, and the same run again goes on. Text that a spreadsheet would run as a formula stands
+    in the table as text (:mod:`gan_lib.core.sheets`).
 
     Args:
         path: of the folder.
@@ -51,7 +56,8 @@ class ExplanationFolder:
         overwrite: what such a run has written before is taken away, once something is there to replace it.
 
     Raises:
-        ValueError: the folder holds explanations of other settings, or files of another origin.
+        ValueError: the folder holds explanations of other settings, or damaged ones, or files of another
+            origin.
     """
 
     def __init__(
@@ -62,7 +68,7 @@ class ExplanationFolder:
         self._methods = dict(methods)
         rows = pd.DataFrame(columns=COLUMNS)
         if not overwrite:
-            before = read_json(path / SETTINGS) if (path / SETTINGS).is_file() else {}
+            before = _about(path)
             self._refuse(before)
             self._methods = {**before.get("methods", {}), **methods}
             rows = self.rows()
@@ -77,17 +83,29 @@ class ExplanationFolder:
         return tuple(self._methods)
 
     def rows(self) -> pd.DataFrame:
-        """The table as words; a last row that a killed run has not finished is left out.
+        """The table as words; rows behind those that ``explain.json`` knows, of a killed run, are left out.
 
         Raises:
-            ValueError: it has other columns.
+            ValueError: it is not what was written, or has other columns.
         """
-        text = (self.path / TABLE).read_text() if (self.path / TABLE).is_file() else ""
-        whole = text[: text.rfind("\n") + 1] or ",".join(COLUMNS)
-        rows = pd.read_csv(io.StringIO(whole), dtype=str, keep_default_na=False)
+        path, known = self.path / TABLE, _about(self.path).get("table", {})
+        try:
+            content = path.read_bytes() if is_there(path) else b""
+        except DamagedError as error:
+            raise ValueError(f"{error}; {OTHERWISE}") from None
+        if known:
+            content = content[: known["bytes"]]
+            if hashlib.sha256(content).hexdigest() != known["sha256"]:
+                raise ValueError(f"{path} is damaged, or was changed: {OTHERWISE}")
+        try:
+            text = content.decode()
+            whole = text[: text.rfind("\n") + 1] or ",".join(COLUMNS)
+            rows = pd.read_csv(io.StringIO(whole), dtype=str, keep_default_na=False)
+        except ValueError as error:  # no UTF-8, rows of another length
+            raise ValueError(f"{path} is damaged ({error}); {OTHERWISE}") from None
         if tuple(rows.columns) != COLUMNS:
-            raise ValueError(f"{self.path / TABLE} has other columns than {', '.join(COLUMNS)}; {OTHERWISE}")
-        return rows
+            raise ValueError(f"{path} has other columns than {', '.join(COLUMNS)}; {OTHERWISE}")
+        return restored_table(rows)
 
     def missing(self, image: Path, methods: Sequence[str]) -> tuple[str, ...]:
         """Methods whose rows an image does not have."""
@@ -96,8 +114,9 @@ class ExplanationFolder:
     def name_of(self, image: Path, wanted: Path) -> Path:
         """An image's name: its own, or a free one: ``a.jpg`` and ``a.png`` become ``a`` and ``a_png``."""
         if image.absolute() not in self._names:
-            candidates = [wanted.with_suffix(""), wanted.with_name(wanted.name.replace(".", "_"))]
-            numbered = (wanted.with_name(f"{wanted.stem}_{number}") for number in count(2))
+            plain, stem = wanted.with_name(wanted.name.replace(".", "_")), wanted.stem
+            candidates = [wanted.with_name(stem), plain] if stem.strip(".") else [plain]  # `...png`: no name
+            numbered = (wanted.with_name(f"{candidates[0].name}_{number}") for number in count(2))
             free = (own for own in chain(candidates, numbered) if not {own, _overlay_of(own)} & self._taken)
             name = self._names[image.absolute()] = next(free)
             self._taken |= {name, _overlay_of(name)}
@@ -108,8 +127,23 @@ class ExplanationFolder:
         path = self.path / INPUTS / f"{self._names.get(image.absolute(), '')}.png"
         if not path.is_file():
             return False
-        with Image.open(path) as before:
-            return not np.array_equal(np.asarray(before), pixels.permute(1, 2, 0).numpy())
+        try:
+            with Image.open(path) as before:
+                return not np.array_equal(np.asarray(before), pixels.permute(1, 2, 0).numpy())
+        except Exception as error:  # damaged files make Pillow raise errors of many kinds
+            raise ValueError(f"the picture kept of it, {path}, is damaged ({error}); {OTHERWISE}") from None
+
+    def damaged(self, image: Path, methods: Sequence[str]) -> Path | None:
+        """The first file of an image's maps that is empty, or no file."""
+        name = self._names.get(image.absolute())
+        files = [
+            self.path / method / f"{name}{ending}"
+            for method in methods
+            for ending in ENDINGS
+            if (image.absolute(), method) in self._done
+        ]
+        lost = (own for own in files if os.path.lexists(own) and not (own.is_file() and own.stat().st_size))
+        return next(lost, None)
 
     def begin(self) -> None:
         """Say what the folder is made with, and take away what is to be overwritten; once is enough."""
@@ -117,23 +151,36 @@ class ExplanationFolder:
             return
         if self._overwrites:
             self._clear()
-        write_json(self.path / SETTINGS, {"settings": self._settings, "methods": self._methods})
         rows = self.rows()
         with atomic_path(self.path / TABLE) as temporary:  # without a row that is not whole
-            rows.to_csv(temporary, index=False, lineterminator="\n")
+            neutral_table(rows).to_csv(temporary, index=False, lineterminator="\n")
+        content = (self.path / TABLE).read_bytes()
+        self._table, self._size = hashlib.sha256(content), len(content)
+        self._note()
         self._is_begun = True
+
+    def _note(self) -> None:
+        """Say what the folder is made with, and how far its table goes."""
+        table = {"bytes": self._size, "sha256": self._table.hexdigest()}
+        own = {"settings": self._settings, "methods": self._methods, "table": table}
+        write_json(self.path / SETTINGS, own)
 
     def append(self, rows: pd.DataFrame) -> None:
         """Add rows, all or none: where the disk is full, the table ends as it did before."""
-        text = memoryview(rows[list(COLUMNS)].to_csv(index=False, header=False, lineterminator="\n").encode())
+        table = neutral_table(rows[list(COLUMNS)])
+        added = table.to_csv(index=False, header=False, lineterminator="\n").encode()
+        text = memoryview(added)
         with (self.path / TABLE).open("ab", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
             try:
                 while text:
                     text = text[file.write(text) :]
-            except OSError:
+            except OSError as error:
                 file.truncate(end)
-                raise
+                raise (full_disk(self.path / TABLE, len(added)) if error.errno in FULL else error) from None
+        self._table.update(added)
+        self._size += len(added)
+        self._note()
         self._count(rows)
 
     def _count(self, rows: pd.DataFrame) -> None:
@@ -167,9 +214,10 @@ class ExplanationFolder:
 
     def _clear(self) -> None:
         """Take away what table and settings tell of, and nothing else."""
-        methods = read_json(self.path / SETTINGS)["methods"] if (self.path / SETTINGS).is_file() else ()
-        names: set[str] = set()
-        with suppress(ValueError):  # a table of other columns
+        methods, names = set[str](), set[str]()
+        with suppress(ValueError):  # damaged ones
+            methods = set(_about(self.path).get("methods", ()))
+        with suppress(ValueError):
             names = set(self.rows()["name"])
         files = [Path(INPUTS, f"{name}.png") for name in names]
         files += [
@@ -179,16 +227,47 @@ class ExplanationFolder:
             if ".." not in file.parts and not file.is_absolute():
                 (self.path / file).unlink(missing_ok=True)
         for path in (self.path / TABLE, self.path / SETTINGS, *_sheets(self.path)):
+            if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
+                path.rmdir()
             path.unlink(missing_ok=True)
+
+
+def name_problem(path: Path, name: Path) -> str:
+    """Why results of an image file cannot be called by a name; empty where they can."""
+    if not (is_text(path) and is_text(name)):
+        return "its name is no UTF-8 text, and no table can hold it: rename it"
+    if len(os.fsencode(name.name)) > LONGEST - max(map(len, ENDINGS)):
+        return f"its name is too long for names of maps, of at most {LONGEST} bytes: rename it"
+    return ""
 
 
 def written_to(folder: Path) -> frozenset[str]:
     """Names of what runs before have written into a folder: subfolders and contact sheets."""
-    if not (folder / SETTINGS).is_file():
+    if not os.path.lexists(folder / SETTINGS):
         return frozenset()
-    return frozenset(
-        {INPUTS, *read_json(folder / SETTINGS)["methods"], *(own.name for own in _sheets(folder))}
-    )
+    try:
+        methods = {*_about(folder).get("methods", ())}
+    except ValueError:  # damaged: all folders beside it may be of explanations
+        methods = {own.name for own in folder.iterdir() if own.is_dir()}
+    return frozenset({INPUTS, *methods, *(own.name for own in _sheets(folder))})
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """What ``explain.json`` says, or nothing where there is none; a damaged one raises ``ValueError``."""
+    path = folder / SETTINGS
+    if not os.path.lexists(path):
+        return {}
+    try:
+        found: dict[str, Any] = read_json(path)
+        table = found.get("table", {"bytes": 0, "sha256": ""})
+        is_one = all(isinstance(found[name], dict) for name in ("settings", "methods"))
+        is_one &= isinstance(table["bytes"], int) and isinstance(table["sha256"], str)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        told = str(error) if str(path) in str(error) else f"{path}: {type(error).__name__}: {error}"
+        raise ValueError(f"{told}: {OTHERWISE}") from None
+    if not is_one:
+        raise ValueError(f"{path} does not say what is made in its folder: {OTHERWISE}")
+    return found
 
 
 def _sheets(folder: Path) -> list[Path]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
+from gan_lib.core.leftovers import temporary_folder
 from gan_lib.workbench.places import comes_with
 
 SWEPT = (  # tables that studies read
@@ -74,8 +74,8 @@ def init_workbench(folder: Path) -> Path:
         raise ValueError(f"{target} {what}: name a new folder, or an empty one")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as beside:
-            made = Path(beside) / "workbench"
+        with temporary_folder(f".{target.name[:40]}-", target.parent) as beside:
+            made = beside / "workbench"
             for name, path in files.items():
                 (made / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, made / name)  # not its mode: an installation may be read-only

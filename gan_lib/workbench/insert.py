@@ -28,10 +28,12 @@ from gan_lib.concepts.contrasting import CONTROLS as CONTROLS
 from gan_lib.concepts.contrasting import control_colour, insert_crop, insertion_table, scaled_crop
 from gan_lib.core.inputs import at_once
 from gan_lib.core.runtime import progress
+from gan_lib.core.sheets import as_text, neutral_table
 from gan_lib.core.storage import atomic_path, write_json
 from gan_lib.data import read_image
 from gan_lib.data.reading import read_cutout
 from gan_lib.workbench.explain import BATCH, Photo, find_photos, settings_of
+from gan_lib.workbench.explained import name_problem
 
 ROWS, SUMMARY, SETTINGS = "images.csv", "summary.csv", "insert.json"
 PICTURES = ("pasted", "control")
@@ -148,7 +150,7 @@ def insert_into(
             known = [(photo, own) for photo, own in zip(batch, read, strict=True) if isinstance(own, Tensor)]
             for photo, reason in zip(batch, read, strict=True):
                 if isinstance(reason, str):
-                    warn(f"skipped {photo[0]}: {reason}")
+                    warn(as_text(f"skipped {photo[0]}: {reason}"))
             if not known:
                 continue
             images = torch.stack([own for _, own in known])
@@ -166,7 +168,7 @@ def insert_into(
     table = insertion_table(rows).replace({"class": classes})
     for name, own in ((ROWS, _named(rows, cnn, classes)), (SUMMARY, table)):
         with atomic_path(out / name) as temporary:
-            own.to_csv(temporary, index=False)
+            neutral_table(own).to_csv(temporary, index=False)
     return table
 
 
@@ -180,6 +182,8 @@ def clear(out: Path) -> None:
 
 def _read(photo: Photo, size: tuple[int, int]) -> Tensor | str:
     """Pixels (3, H, W) in [0, 1], or why there are none."""
+    if problem := name_problem(*photo):
+        return problem
     try:
         return read_image(photo[0], size).float() / 255
     except ValueError as error:

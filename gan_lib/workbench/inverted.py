@@ -25,6 +25,7 @@ from gan_lib.classifiers import Classifier
 from gan_lib.core.capture import evaluation_mode
 from gan_lib.core.inputs import at_once
 from gan_lib.core.runtime import progress
+from gan_lib.core.sheets import as_text, neutral_table
 from gan_lib.core.storage import atomic_path
 from gan_lib.data.annotations import Annotation, boxes_of, read_boxes
 from gan_lib.data.reading import picture_size, read_image
@@ -40,6 +41,7 @@ from gan_lib.inversion import (
 from gan_lib.metrics import box_scores, class_probability, intervals_by, map_boxes
 from gan_lib.metrics.boxes import ALPHAS, box_iou
 from gan_lib.workbench.explain import Photo, find_photos, plain_name
+from gan_lib.workbench.explained import name_problem
 
 TABLE, BOXES = "inversion.csv", "boxes.csv"
 PICTURES = ("heat_map", "mask", "background_mask", "blurred", "class_mask")
@@ -149,10 +151,12 @@ def invert_images(
         kept: list[tuple[Photo, Path, Tensor]] = []
         for photo, name in zip(photos[start:][:together], names[start:], strict=False):
             try:
+                if problem := name_problem(photo[0], name):
+                    raise ValueError(problem)
                 kept.append((photo, name, read_image(photo[0], how.size)))
             except ValueError as error:
                 made.skipped += 1
-                warn(f"skipped {photo[0]}: {error}")
+                warn(as_text(f"skipped {photo[0]}: {error}"))
         if not kept:
             continue
         pixels = torch.stack([own for _, _, own in kept])  # (B, 3, H, W) uint8
@@ -271,7 +275,7 @@ def _names(wanted: Sequence[Path]) -> list[Path]:
 
 def _write(table: pd.DataFrame, path: Path) -> None:
     with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+        neutral_table(table).to_csv(temporary, index=False, lineterminator="\n")
 
 
 def _save(picture: Tensor, path: Path) -> None:

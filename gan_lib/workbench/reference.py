@@ -33,9 +33,9 @@ from gan_lib.classifiers import (
 )
 from gan_lib.concepts.contrasting import carried_marks, mark_reliance
 from gan_lib.core.artifacts import ArtifactStore
-from gan_lib.core.checksums import check_folder, write_checksums
+from gan_lib.core.checksums import check_folder, is_there, write_checksums
 from gan_lib.core.runtime import PINNED, instructions, make_fabric, threads, versions
-from gan_lib.core.storage import read_json, write_json
+from gan_lib.core.storage import atomic_path, read_json, write_json
 from gan_lib.data import ImageData, load_data
 from gan_lib.workbench.jobs import TrainedClassifier
 from gan_lib.workbench.places import Places
@@ -98,7 +98,7 @@ def reference_cnn(recipe: Recipe, places: Places) -> TrainedClassifier | None:
     """
     cnn = recipe.cnn
     folder = places.pretrained / "reference" / Asked(recipe.data.name, cnn.architecture, cnn.seed).path
-    if cnn.source == "train" or not (folder / CARD).is_file():
+    if cnn.source == "train" or not is_there(folder / CARD):
         return None
     check_folder(folder)
     card = read_json(folder / CARD)
@@ -153,7 +153,8 @@ def train_reference(asked: Asked, recipe: Recipe, places: Places) -> dict[str, A
         history = fit(cnn, data.train, recipe.cnn, fabric=fabric)
         folder = places.pretrained / "reference" / asked.path
         number_format = save_small(cnn, data, folder)
-        history.to_csv(folder / HISTORY, index=False, float_format="%.6g", lineterminator="\n")
+        with atomic_path(folder / HISTORY) as temporary:
+            history.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
         shares = right_answers(load_classifier(folder, architecture=asked.architecture), data)
     card = {
         "made_by": f"gan-lib reference --only {asked.path}",

@@ -8,9 +8,9 @@ compared.
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from gan_lib.core.leftovers import OURS, temporary_folder
 from gan_lib.figures import FigureFolder, check_manifest, read_manifest
 from gan_lib.figures.save import MANIFEST
 from gan_lib.workbench.claims import CLAIMS, FAILS, HOLDS
@@ -78,9 +79,9 @@ def committed_figures(reference: str, root: Path) -> Iterator[Path]:
     if made.returncode:
         why = made.stderr.decode().strip().splitlines()[-1:] or ["git failed"]
         raise FileNotFoundError(f"{reference!r} is no folder and no revision with figures: {why[0]}")
-    with tempfile.TemporaryDirectory() as folder, tarfile.open(fileobj=io.BytesIO(made.stdout)) as archive:
+    with temporary_folder(OURS) as folder, tarfile.open(fileobj=io.BytesIO(made.stdout)) as archive:
         archive.extractall(folder, filter="data")
-        yield Path(folder) / "figures"
+        yield folder / "figures"
 
 
 def compare_figures(committed: Path, regenerated: Path, profile: str) -> Reproduction:
@@ -211,11 +212,14 @@ def listed(figures: Path) -> tuple[dict[str, str], list[str]]:
     """Captions by file of a folder of figures, and what is wrong with them: missing, or changed by hand.
 
     Raises:
-        FileNotFoundError: no figures were made there.
+        FileNotFoundError: no figures were made there, so that there is nothing to check.
+        ValueError: the manifest is none.
     """
-    if not (figures / MANIFEST).is_file():
+    if not os.path.lexists(figures / MANIFEST):
         raise FileNotFoundError(
             f"no figures were made in {figures}: gan-lib run makes them, --root is the project"
         )
     captions = {name: row["caption"] for name, row in sorted(read_manifest(figures)["files"].items())}
+    if not captions:
+        raise FileNotFoundError(f"{figures / MANIFEST} names no figures: gan-lib run makes them")
     return captions, check_manifest(figures)

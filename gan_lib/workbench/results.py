@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from pydantic import NonNegativeInt, TypeAdapter
 
 from gan_lib.core.options import options
+from gan_lib.core.storage import atomic_path
 from gan_lib.metrics import stated
 from gan_lib.workbench.claims import CLAIMS, in_words
 from gan_lib.workbench.claims import shown as shown_claims
 from gan_lib.workbench.places import Places
-from gan_lib.workbench.recipes import ProfileError
+from gan_lib.workbench.values import ProfileError, parsed
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 MOST_LINES = 40
@@ -66,8 +66,10 @@ def load_sheets(path: Path) -> tuple[Sheet, ...]:
     if not path.is_file():
         raise FileNotFoundError(f"no list of results at {path}")
     try:
-        return _ADAPTER.validate_json(json.dumps(yaml.safe_load(path.read_text()) or []))
-    except (TypeError, ValueError, yaml.YAMLError) as error:
+        return _ADAPTER.validate_json(json.dumps(parsed(path.read_text(encoding="utf-8"), str(path)) or []))
+    except ProfileError:
+        raise
+    except (TypeError, ValueError) as error:
         raise ProfileError(f"{path}: {error}") from None
 
 
@@ -158,8 +160,11 @@ def write_results(places: Places) -> list[Path]:
     sheets = load_sheets(places.notebooks / "results.yaml")
     page, readme = places.figures / "RESULTS.md", places.notebooks.parent / "README.md"
     before, _, after = _around(readme)
-    page.write_text(results_page(sheets, places.figures))
-    readme.write_text("\n".join([*before, *readme_block(sheets, places.figures), *after]) + "\n")
+    made = {page: results_page(sheets, places.figures)}
+    made[readme] = "\n".join([*before, *readme_block(sheets, places.figures), *after]) + "\n"
+    for path, text in made.items():
+        with atomic_path(path) as temporary:
+            temporary.write_text(text)
     return [page, readme]
 
 

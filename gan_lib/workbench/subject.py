@@ -6,7 +6,6 @@ each other, and each can also run alone.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property, partial
@@ -34,7 +33,6 @@ from gan_lib.core.artifacts import ArtifactStore
 from gan_lib.core.capture import layers_in_order
 from gan_lib.core.checksums import DamagedError
 from gan_lib.core.runtime import instructions, make_fabric, threads
-from gan_lib.core.storage import read_json
 from gan_lib.data import ImageData, ImageSplit, load_data
 from gan_lib.explainers import METHODS, ContrastiveExplainer, GANExplainer, GeneratorExplainer
 from gan_lib.explainers.gan import universal_home
@@ -57,6 +55,7 @@ from gan_lib.workbench.jobs import (
     TrainingPlan,
     train_all,
 )
+from gan_lib.workbench.kept import KeptExplainers
 from gan_lib.workbench.named import architecture_of, data_root, fingerprints, make_importable, weights_of
 from gan_lib.workbench.outside import code_of
 from gan_lib.workbench.places import Places
@@ -98,8 +97,6 @@ class Subject:
         self.jobs_store = store.on({**kind, "threads": self.machine.job_threads})
         self.trained = self._classifier()
         self.cnn: Classifier = self.trained.cnn.requires_grad_(False).to(self.device)
-        own_folder = folder_name(self.architecture)
-        self._home = places.data / "artifacts" / "explainers" / profile / own_folder
         self.names = class_titles(self.data.class_names)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -301,26 +298,28 @@ class Subject:
             jobs.append(ContrastiveJob(variant, sizes, critic, self.trained, layers, images, own, first))
         return TrainingPlan(runs, jobs, partial(ContrastiveExplainer, maker), self.device)
 
-    def forget(self, method: str) -> None:
-        """Remove what :meth:`keep` has kept of a method, of all seeds."""
-        shutil.rmtree(self._home / method, ignore_errors=True)
+    @property
+    def kept(self) -> KeptExplainers:
+        """Explainers of this CNN's architecture that notebooks of the profile keep for later ones."""
+        folder = self.places.data / "artifacts" / "explainers" / self._profile
+        return KeptExplainers(folder / folder_name(self.architecture))
 
-    def keep(self, explainers: Mapping[Run, GeneratorExplainer]) -> None:
-        """Keep explainers, by method and seed, for later notebooks."""
-        about = {"recipe": self.recipe.flat(), "data": self.data.fingerprint}
-        for (method, seed), explainer in explainers.items():
-            explainer.save(self._home / method / str(seed), about)
+    def about(self) -> dict[str, Any]:
+        """What explainers that are kept say of their training."""
+        return {"recipe": self.recipe.flat(), "data": self.data.fingerprint}
 
     def kept_by_profile(
         self, method: str, seeds: Sequence[int] | None = None
     ) -> dict[int, GeneratorExplainer]:
         """A method's explainers of this CNN and these data, by seed, as an earlier notebook kept them."""
         found: dict[int, GeneratorExplainer] = {}
-        for path in sorted((self._home / method.replace("_", "-")).glob("*/explainer.json")):
-            seed = int(path.parent.name)
-            same_data = read_json(path)["trained_on"].get("data") == self.data.fingerprint
-            if same_data and (seeds is None or seed in seeds) and (own := self._fitting(path.parent)):
-                found[seed] = own
+        with self.kept.locked():
+            for seed, folder in self.kept.folders(method.replace("_", "-"), self.data.fingerprint):
+                try:
+                    own = self._fitting(folder) if seeds is None or seed in seeds else None
+                except DamagedError as error:
+                    raise self.kept.damaged(error) from None
+                found |= {seed: own} if own else {}
         return found
 
     def shipped(self, method: str) -> GeneratorExplainer | None:

@@ -113,7 +113,7 @@ def parsed(text: str, what: str) -> Any:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
         raise ProfileError(f"{what}{line}: {error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError, OverflowError) as error:
+    except (yaml.YAMLError, LookupError, ValueError, OverflowError, TypeError, AttributeError) as error:
         raise ProfileError(f"{what} is no YAML: {' '.join(str(error).split())}") from None
     return plain(value, what)
 

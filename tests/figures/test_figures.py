@@ -175,8 +175,7 @@ def test_saving_writes_picture_data_and_manifest_and_is_repeatable(tmp_path):
 
 
 def test_replacing_a_run_names_what_it_no_longer_makes(tmp_path):
-    merge_manifest(
-        tmp_path, {"a.png": {"run": "r"}, "b.png": {"run": "r"}, "c.png": {"run": "s"}}, {"r": {}, "s": {}}
-    )
-    assert merge_manifest(tmp_path, {"a.png": {"run": "r"}}, {"r": {}}, replaces_runs=True) == ["b.png"]
+    r, s = ({"run": run, "caption": "", "sha256": ""} for run in "rs")
+    merge_manifest(tmp_path, {"a.png": r, "b.png": r, "c.png": s}, {"r": {}, "s": {}})
+    assert merge_manifest(tmp_path, {"a.png": r}, {"r": {}}, replaces_runs=True) == ["b.png"]
     assert set(read_manifest(tmp_path)["files"]) == {"a.png", "c.png"}

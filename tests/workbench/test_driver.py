@@ -109,7 +109,7 @@ def test_runs_files_skips_and_runs_again(places):
     ]
     assert results[0].files == ("p/01_first/first.csv",)
     assert results[0].peak_memory > 0.05
-    assert not list((places.data / "runs" / "p").glob(".0*"))  # nothing is left in staging
+    assert not list((places.data / "runs" / "p").glob(".0*.tmp"))  # nothing is left in staging
 
     assert [result.state for result in run(places, size=20)] == ["unchanged"] * 2
     assert [result.state for result in run(places, ["02"], size=30)] == ["completed"]

@@ -167,24 +167,17 @@ def stop_at(monkeypatch, name, error, calls=3):
             raise error
         save_tensors(path, tensors, **metadata)
 
-    monkeypatch.setattr(f"gan_lib.workbench.explain.{name}", save)
+    monkeypatch.setattr(f"gan_lib.workbench.written.{name}", save)
 
 
-@pytest.mark.parametrize(
-    ("error", "code", "told"),
-    [
-        (KeyboardInterrupt(), 130, "error: interrupted"),
-        (OSError(errno.ENOSPC, "No space left on device"), 1, "error: No space left on device"),
-    ],
-)
-def test_a_run_that_ends_early_goes_on(photos, here, monkeypatch, error, code, told):
+def test_a_run_that_ends_early_goes_on(photos, here, monkeypatch):
     monkeypatch.setattr("gan_lib.workbench.explain.BATCH", 1)
     explained("photos --method edges --out whole")
-    stop_at(monkeypatch, "save_tensors", error)  # of the second image
+    stop_at(monkeypatch, "save_tensors", KeyboardInterrupt())  # of the second image
     done = invoke("explain photos --method edges --out out")
-    assert done.exit_code == code
+    assert done.exit_code == 130
     stays = "what is explained so far stays in out; the same command goes on"
-    assert done.stderr.splitlines()[-2:] == [stays, told]
+    assert done.stderr.splitlines()[-2:] == [stays, "error: interrupted"]
     assert table(here / "out")["name"].tolist() == ["0", "0"], "rows follow their files"
     assert not list((here / "out").rglob("*.tmp"))
     with (here / "out" / "explanations.csv").open("a") as file:
@@ -210,7 +203,7 @@ def test_a_full_disk_leaves_the_table_whole(tmp_path, monkeypatch):
             return super().write(text[:9])
 
     monkeypatch.setattr(Path, "open", lambda self, mode, buffering: Full(self, mode.replace("b", "")))
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"disk is full: more than 18 bytes are needed, \d+ are free"):
         folder.append(pd.DataFrame([row]))
     monkeypatch.undo()
     assert (tmp_path / "explanations.csv").read_bytes() == before

@@ -82,7 +82,7 @@ def test_generators_are_trained_once_and_kept(bench):
         maps = trained.explainer.attribute(sample.images, target=sample.explained)
         assert maps.shape == (3, 1, 32, 32)
         assert len(trained.log) == 1
-        subject.keep({(method, 0): trained.explainer})
+        subject.kept.save(method, {0: trained.explainer}, {0: subject.about()})
         found = subject.kept_by_profile(method.replace("-", "_"))
         assert list(found) == [0]
         assert subject.kept_by_profile(method, seeds=[1]) == {}

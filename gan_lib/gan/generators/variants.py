@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan_lib.core.checksums import write_checksums
+from gan_lib.core.checksums import DamagedError, is_there, write_checksums
 from gan_lib.core.registry import Registry
 from gan_lib.core.storage import load_tensors, read_json, save_tensors, write_json
 from gan_lib.gan.generators.conditioning import Adapter, FeatureConditions, MapConditions, projections
@@ -255,11 +255,26 @@ def save_generator(generator: Generator, folder: Path) -> None:
 
 
 def load_generator(folder: Path) -> Generator:
-    """Read a generator written by :func:`save_generator`, in eval mode; none raises ``FileNotFoundError``."""
-    if not (folder / "generator.json").is_file():
+    """Read a generator written by :func:`save_generator`, in eval mode.
+
+    Raises:
+        FileNotFoundError: no generator there.
+        ValueError: its files are not what was written.
+    """
+    if not is_there(folder / "generator.json"):
         raise FileNotFoundError(f"no generator at {folder}")
-    generator = make_generator(**read_json(folder / "generator.json"))
-    generator.load_state_dict(load_tensors(folder / "generator.safetensors"))
+    path, weights = folder / "generator.json", folder / "generator.safetensors"
+    try:
+        generator = make_generator(**read_json(path))
+    except DamagedError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"{path} is not what save_generator writes: {error}") from None
+    state = load_tensors(weights)
+    try:
+        generator.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{weights} holds weights of another generator than {path.name}: {error}") from None
     return generator.eval()
 
 

@@ -7,7 +7,8 @@ ends with the same weights as one that was not.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gan_lib.core.capture import frozen
+from gan_lib.core.checksums import DamagedError
 from gan_lib.core.options import Decay, Seed, Share, options
 from gan_lib.core.runtime import progress
 from gan_lib.core.storage import atomic_path, load_checkpoint, save_checkpoint
@@ -106,14 +108,16 @@ class GANState:
         self.average = AveragedModel(generator, multi_avg_fn=averaging, use_buffers=False)
         self.step, self.best, self.best_criterion = 0, dict[str, Tensor](), math.inf
 
-    def save(self, path: Path, identity: str) -> None:
-        """Write a checkpoint."""
+    def save(self, path: Path, identity: str, log: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Write a checkpoint, with the log so far."""
         parts = {name: part.state_dict() for name, part in self._parts().items()}
         best = {"best": self.best, "best_criterion": self.best_criterion}
-        save_checkpoint(path, {**parts, **best, "made_from": self._made_from(identity), "step": self.step})
+        about = {"made_from": self._made_from(identity), "step": self.step, "log": [dict(row) for row in log]}
+        save_checkpoint(path, {**parts, **best, **about})
 
-    def load(self, path: Path, identity: str) -> None:
-        """Read a checkpoint; one that was made from something else raises ``ValueError``."""
+    def load(self, path: Path, identity: str) -> list[dict[str, Any]]:
+        """Read a checkpoint and return its log; one of something else raises ``ValueError``, one that is not
+        what was written ``DamagedError``."""
         saved = load_checkpoint(path)
         for name, value in self._made_from(identity).items():
             if saved["made_from"][name] != value:
@@ -128,6 +132,8 @@ class GANState:
                     if moment.shape == parameter.shape:
                         moments[name] = torch.empty_like(parameter).copy_(moment)
         self.step, self.best, self.best_criterion = saved["step"], saved["best"], saved["best_criterion"]
+        log: list[dict[str, Any]] = saved["log"]
+        return log
 
     def _made_from(self, identity: str) -> dict[str, Any]:
         made = {"other options": asdict(self.options), "another generator": generator_recipe(self.generator)}
@@ -228,11 +234,12 @@ def train_gan(
     """
     options, total = state.options, state.options.steps(count)
     path, checkpoint = folder / "log.csv", folder / "checkpoint.safetensors"
-    log: list[dict[Any, Any]] = []
+    log: list[dict[str, Any]] = []
     if checkpoint.is_file():
-        state.load(checkpoint, identity)
-        # Rows that a kill left behind the checkpoint go.
-        log = pd.read_csv(path, nrows=state.step, float_precision="round_trip").to_dict("records")
+        try:
+            log = state.load(checkpoint, identity)  # rows that a kill left behind the checkpoint go
+        except DamagedError as error:
+            warnings.warn(f"training begins anew: {error}", stacklevel=2)
     try:
         left = islice(_batches(count, options), state.step, total)
         for epoch, rows in progress(left, "training the GAN", total - state.step):
@@ -246,8 +253,7 @@ def train_gan(
             log.append({"step": state.step, "epoch": epoch, **losses})
             state.step += 1
             if state.step % options.checkpoint_every == 0:
-                _write(log, path)  # it must reach as far as the checkpoint
-                state.save(checkpoint, identity)
+                state.save(checkpoint, identity, log)
     finally:
         _write(log, path)
     state.generator.load_state_dict(state.best or state.average.module.state_dict())
@@ -264,6 +270,6 @@ def _batches(count: int, options: Schedule) -> Iterator[tuple[int, Tensor]]:
             yield epoch + 1, rows
 
 
-def _write(log: list[dict[Any, Any]], path: Path) -> None:
+def _write(log: list[dict[str, Any]], path: Path) -> None:
     with atomic_path(path) as temporary:  # a kill here loses no row
         pd.DataFrame(log).to_csv(temporary, index=False)

@@ -14,6 +14,7 @@ from torch import Tensor
 from gan_lib.classifiers import Classifier
 from gan_lib.concepts.layers import probabilities
 from gan_lib.core.runtime import progress
+from gan_lib.core.sheets import neutral
 from gan_lib.core.storage import atomic_path
 from gan_lib.data import read_image
 from gan_lib.reporting.case import UNKNOWN, as_text, label_by_folder
@@ -107,7 +108,8 @@ def write_predictions(
                     two = first_two(probabilities(cnn, chunk.images))
                     labels = [label_of(photos[row]) for row in chunk.rows.tolist()]
                     names = [as_text(photos[row][1]) for row in chunk.rows.tolist()]
-                    writer.writerows(table_rows(names, labels, two, cnn.class_names))
+                    rows = table_rows(names, labels, two, cnn.class_names)
+                    writer.writerows([neutral(cell) for cell in row] for row in rows)
                 count += len(chunk.rows)
         if not count:
             raise ValueError(f"none of {len(photos)} images can be read; the first: {first}")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gan_lib import concepts
 from gan_lib.concepts.prediction_test import LIMITS
+from gan_lib.core.sheets import neutral_table
 from gan_lib.core.storage import atomic_path
 from gan_lib.reporting.atlas import stages
 from gan_lib.reporting.atlas.listing import COLUMNS, table_rows
@@ -25,7 +26,8 @@ TESTED = ("prediction_test.csv", "prediction_test_classes.csv")
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a table without its index, whole or not at all."""
     with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n", errors="replace")
+        made = neutral_table(table)
+        made.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n", errors="replace")
 
 
 def write_list(out: Path, images: stages.Images, names: Sequence[str]) -> None:
@@ -91,7 +93,7 @@ def write_prototypes(
             )
             made["prediction name"] = [names[one] for one in predicted]
             options: Any = {"mode": "a", "index": False, "header": header, "float_format": "%.6g"}
-            made[columns].to_csv(temporary, lineterminator="\n", errors="replace", **options)
+            neutral_table(made[columns]).to_csv(temporary, lineterminator="\n", errors="replace", **options)
             header = False
 
 
