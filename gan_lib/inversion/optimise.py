@@ -53,8 +53,8 @@ STEP_1 = InversionOptions()
 PUBLISHED_STEP_2 = InversionOptions(iterations=70, halved_every=10, sparsity=1.0)
 # Steps of 0.01, halved every ten, move a weight of 0.1 by 0.2 at most, and the penalty, which pulls at all
 # alike, uses that up. Steps as long as the weights and a smaller penalty let channels be chosen, a price for
-# the mask's area keeps out what speaks for nothing, and a start where channels speak for the class keeps a high
-# price from settling on another object: chosen on mosaics of training photographs.
+# the mask's area keeps out what speaks for nothing, and a start where channels speak for the class keeps a
+# high price from settling on another object: chosen on mosaics of training photographs.
 STEP_2 = InversionOptions(
     iterations=20,
     learning_rate=0.1,
