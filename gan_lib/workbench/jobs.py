@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from joblib import Parallel, delayed
 
 from gan_lib.classifiers import Classifier
 from gan_lib.classifiers.factories import Imported
-from gan_lib.core.artifacts import ArtifactStore
-from gan_lib.core.runtime import Precision, make_fabric, progress, seeded, threads
+from gan_lib.core.artifacts import ArtifactStore, digest
+from gan_lib.core.runtime import Precision, make_fabric, seeded, threads
 from gan_lib.data import ImageSplit
 from gan_lib.explainers import ContrastiveExplainer, GeneratorExplainer
 from gan_lib.gan.conditions import EvidenceMaker, FeatureMaker, StoredConditions, evidence_channels
@@ -40,6 +40,7 @@ from gan_lib.gan.training import (
     train_supervised,
     train_universal,
 )
+from gan_lib.workbench.crew import results
 from gan_lib.workbench.outside import code_of
 from gan_lib.workbench.recipes import Recipe
 from gan_lib.workbench.sections import DiscriminatorRecipe, MachineRecipe
@@ -235,23 +236,24 @@ def run_job(job: Job, store: ArtifactStore, machine: MachineRecipe) -> Path:
     return store.get("generator", job.code, job.made_from(), make)
 
 
-def processes(machine: MachineRecipe, jobs: int) -> Parallel:
-    """Processes for jobs side by side: as many as the recipe says, or this notebook's share of them where
-    several run at once; with one, jobs are done here."""
-    share = int(os.environ.get(SHARE, machine.workers))
-    return Parallel(n_jobs=max(1, min(machine.workers, share, jobs)), return_as="generator")
+def workers(machine: MachineRecipe) -> int:
+    """Processes side by side: as many as the recipe says, or this notebook's share of them where several run
+    at once."""
+    return min(machine.workers, int(os.environ.get(SHARE, machine.workers)))
 
 
 def train_all(jobs: Sequence[Job], store: ArtifactStore, machine: MachineRecipe) -> list[TrainedGenerator]:
     """Generators of many jobs, trained side by side; what the store has is not trained again.
 
     Small networks gain from processes on a CPU, whose cores they cannot fill one by one. Each job has its
-    own threads, so that the weights do not depend on how many jobs are left.
+    own threads, so that the weights do not depend on how many jobs are left. A job that fails raises its
+    error when the others are done.
     """
-    folders = processes(machine, len(jobs))(delayed(run_job)(job, store, machine) for job in jobs)
+    calls = [partial(run_job, job, store, machine) for job in jobs]
+    keys = [f"{type(job).__name__}-{digest([job.made_from(), store.machine])}" for job in jobs]
     return [
         TrainedGenerator(load_generator(folder), pd.read_csv(folder / "log.csv"), folder.name)
-        for folder in progress(folders, "training generators", len(jobs))
+        for folder in results(calls, workers(machine), "training generators", keys)
     ]
 
 

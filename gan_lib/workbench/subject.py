@@ -30,7 +30,6 @@ from gan_lib.classifiers import (
 )
 from gan_lib.classifiers.factories import folder_name
 from gan_lib.concepts import ConceptBank, LayerRelevance, learn_concepts
-from gan_lib.core.artifacts import ArtifactStore
 from gan_lib.core.capture import layers_in_order
 from gan_lib.core.checksums import DamagedError
 from gan_lib.core.runtime import instructions, make_fabric, threads
@@ -63,6 +62,7 @@ from gan_lib.workbench.places import Places
 from gan_lib.workbench.recipes import Recipe
 from gan_lib.workbench.reference import reference_cnn
 from gan_lib.workbench.samples import Sample
+from gan_lib.workbench.store import Store
 
 
 class Subject:
@@ -78,9 +78,7 @@ class Subject:
         names: what figures call the classes: ``n02102040_English_springer`` is ``English springer``.
     """
 
-    def __init__(
-        self, recipe: Recipe, profile: str, places: Places, store: ArtifactStore, fabric: Fabric
-    ) -> None:
+    def __init__(self, recipe: Recipe, profile: str, places: Places, store: Store, fabric: Fabric) -> None:
         make_importable(places)  # a CNN of one's own: here, and where the subject is unpickled
         self.recipe, self.places, self.fabric, self.device = recipe, places, fabric, fabric.device
         self._profile = profile
@@ -357,4 +355,4 @@ class Subject:
 def subject_again(recipe: Recipe, profile: str, places: Places, root: Path) -> Subject:
     """A subject from what is the same in every process; arguments and errors as for :class:`Subject`."""
     fabric = make_fabric(recipe.machine.device, recipe.machine.precision)
-    return Subject(recipe, profile, places, ArtifactStore(root), fabric)
+    return Subject(recipe, profile, places, Store(root), fabric)

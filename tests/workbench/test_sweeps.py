@@ -91,6 +91,7 @@ def test_one_table_of_all_settings_and_seeds(tmp_path, places):
     paths = run_sweep(sweep, places)
     assert [path.relative_to(places.figures).as_posix() for path in paths] == [
         "mine/results.csv",
+        "mine/cells.csv",
         "mine/cost.csv",
     ]
     results = pd.read_csv(paths[0], keep_default_na=False)
@@ -100,7 +101,15 @@ def test_one_table_of_all_settings_and_seeds(tmp_path, places):
     assert dice.loc["LSFT", "n"] == dice.loc["Grad-CAM", "n"] == 8, "images, dealt out over the seeds"
     assert (results["low"] <= results["mean"]).all()
     assert (results["mean"] <= results["high"]).all()
-    cost = pd.read_csv(paths[1]).set_index("method")
+    same = pd.read_parquet(paths[0].with_suffix(".parquet"))
+    assert same["mean"].to_numpy() == pytest.approx(results["mean"], rel=1e-5)
+    own = pd.read_csv(paths[1])
+    assert own.loc[own["method"] == "one condition", "generator.conditions"].tolist() == [1, 1]
+    assert own["generator.conditions"].isna().sum() == 6, "not changed in the other three settings"
+    assert own["images"].tolist() == [4] * 8, "8 images dealt out over 2 seeds"
+    of_lsft = own.loc[own["method"] == "LSFT", "dice"]
+    assert of_lsft.mean() == pytest.approx(dice.loc["LSFT", "mean"], rel=1e-4)
+    cost = pd.read_csv(paths[2]).set_index("method")
     assert cost.loc["Grad-CAM", "parameters"] == 0
     assert (cost["ms per image"] > 0).all()
     assert not check_manifest(places.figures)
