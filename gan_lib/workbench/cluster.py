@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import pickle
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -41,6 +42,7 @@ SETTINGS = {
     "distributed.scheduler.worker-saturation": 1.0,  # who waits on the scheduler does not die with a worker
     "distributed.comm.timeouts.connect": "30s",
     "distributed.admin.large-graph-warning-threshold": "1GB",
+    "distributed.worker.daemon": False,  # a worker may start processes of its own, to train together
     "distributed.admin.tick.limit": "60s",  # a call may hold the interpreter for long
 }
 WORKER = "gan_lib.workbench"  # whose code must be the same on workers
@@ -162,6 +164,7 @@ class OnDask:
         Raises:
             SchedulerGoneError: it did; what is done is in the store.
         """
+        import cloudpickle  # which Dask brings
         from distributed import as_completed
 
         code = code_version(WORKER)
@@ -175,7 +178,8 @@ class OnDask:
         def hand_over() -> None:
             wanted = sum(self.client.nthreads().values()) + AHEAD - running.count()
             for name in waiting[: max(0, wanted)]:
-                given = (calls[places[name][0]], code, pinned, self._limited(name))
+                # Pickled here and read within the call: what a worker cannot read fails the cell alone.
+                given = (cloudpickle.dumps(calls[places[name][0]]), code, pinned, self._limited(name))
                 running.add(self.client.submit(_on_worker, *given, key=name, pure=True))
             del waiting[: max(0, wanted)]
 
@@ -216,8 +220,8 @@ def _result(future: Future) -> Any:
         return Failed.of(error)
 
 
-def _on_worker(call: Call[T], code: str, pinned: dict[str, str], limited: Limited | None) -> T | Failed:
-    """A call's outcome, made by a worker."""
+def _on_worker(call: bytes, code: str, pinned: dict[str, str], limited: Limited | None) -> Any:
+    """What comes of a pickled call, made by a worker."""
     if code_version(WORKER) != code:
         return Failed(ProfileError("the worker has another version of gan_lib"))
     if missing := [name for name, value in pinned.items() if os.environ.get(name) != value]:
@@ -226,10 +230,10 @@ def _on_worker(call: Call[T], code: str, pinned: dict[str, str], limited: Limite
         return caught(partial(_in_time, limited, call))
 
 
-def _in_time(limited: Limited | None, call: Call[T]) -> T:
+def _in_time(limited: Limited | None, call: bytes) -> Any:
     if limited:
         limited.check()
-    return call()
+    return pickle.loads(call)()  # of this very run: no file
 
 
 @dataclass(frozen=True)

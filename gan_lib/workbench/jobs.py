@@ -11,11 +11,12 @@ from typing import Any
 
 import pandas as pd
 import torch
+from lightning_fabric import Fabric
 
 from gan_lib.classifiers import Classifier
 from gan_lib.classifiers.factories import Imported
 from gan_lib.core.artifacts import ArtifactStore, digest
-from gan_lib.core.runtime import Precision, make_fabric, seeded, threads
+from gan_lib.core.runtime import make_fabric, seeded, threads
 from gan_lib.data import ImageSplit
 from gan_lib.explainers import ContrastiveExplainer, GeneratorExplainer
 from gan_lib.gan.conditions import EvidenceMaker, FeatureMaker, StoredConditions, evidence_channels
@@ -31,6 +32,7 @@ from gan_lib.gan.generators import (
     save_generator,
     transplanted,
 )
+from gan_lib.gan.sharing import one_writes, share_work, sharing
 from gan_lib.gan.training import (
     ContrastiveOptions,
     Member,
@@ -112,13 +114,14 @@ class GeneratorJob:
             **code_of(GENERATORS[self.variant]),
         }
 
-    def train(self, folder: Path, device: str, precision: Precision) -> None:
-        """Train into a folder."""
+    def train(self, folder: Path, fabric: Fabric) -> None:
+        """Train into a folder, on the device of a fabric."""
         torch.manual_seed(self.options.seed)
         generator = make_generator(self.variant, **asdict(self.sizes))
         discriminator = DISCRIMINATORS[self.discriminator.kind](self.discriminator)
-        fabric = make_fabric(device, precision)
-        train_supervised(generator, discriminator, self.images, self.conditions, folder, self.options, fabric)
+        given = (self.images, self.conditions, folder, self.options, fabric)
+        with sharing(fabric, [generator, discriminator]):
+            train_supervised(generator, discriminator, *given)
         save_generator(generator, folder)
 
 
@@ -151,8 +154,8 @@ class ContrastiveJob:
             **code_of(GENERATORS[self.variant]),
         }
 
-    def train(self, folder: Path, device: str, precision: Precision) -> None:
-        """Train into a folder."""
+    def train(self, folder: Path, fabric: Fabric) -> None:
+        """Train into a folder, on the device of a fabric."""
         cnn = self.cnn.cnn
         maker = FeatureMaker(cnn, self.images.image_size, self.layers)
         torch.manual_seed(self.options.seed)
@@ -162,8 +165,8 @@ class ContrastiveJob:
         else:
             generator = transplanted(self.start.generator, maker.channels)
         discriminator = ProjectionDiscriminator(len(cnn.class_names), self.discriminator)
-        fabric = make_fabric(device, precision)
-        train_contrastive(generator, discriminator, maker, self.images, folder, self.options, fabric)
+        with sharing(fabric, [generator, discriminator], [maker]):
+            train_contrastive(generator, discriminator, maker, self.images, folder, self.options, fabric)
         save_generator(generator, folder)
 
 
@@ -192,8 +195,8 @@ class UniversalJob:
             **code_of(GENERATORS[self.variant]),
         }
 
-    def train(self, folder: Path, device: str, precision: Precision) -> None:
-        """Train into a folder."""
+    def train(self, folder: Path, fabric: Fabric) -> None:
+        """Train into a folder, on the device of a fabric."""
         pool = [
             Member(EvidenceMaker(own.cnn, images.image_size, self.layers), images)
             for own, images in self.pool
@@ -201,8 +204,9 @@ class UniversalJob:
         torch.manual_seed(self.options.seed)
         channels = evidence_channels(self.layers)
         generator = make_generator(self.variant, **self.sizes, conditions=len(channels), features=channels)
-        critic, fabric = ProjectionDiscriminator(1, self.discriminator), make_fabric(device, precision)
-        train_universal(generator, pool, folder, self.options, fabric, discriminator=critic)
+        critic = ProjectionDiscriminator(1, self.discriminator)
+        with sharing(fabric, [generator, critic], [own.maker for own in pool]):
+            train_universal(generator, pool, folder, self.options, fabric, discriminator=critic)
         save_generator(generator, folder)
 
 
@@ -230,10 +234,24 @@ def run_job(job: Job, store: ArtifactStore, machine: MachineRecipe) -> Path:
     """Train on as many threads as the recipe says, unless the store has it; returns the folder."""
 
     def make(folder: Path) -> None:
-        with threads(machine.job_threads):
-            job.train(folder, machine.device, machine.precision)
+        train(job, folder, machine)
 
     return store.get("generator", job.code, job.made_from(), make)
+
+
+def train(job: Job, folder: Path, machine: MachineRecipe) -> None:
+    """Train into a folder, in as many processes and on as many threads each as the recipe says."""
+    if machine.devices > 1:
+        given = (job, folder, machine.job_threads)
+        share_work(machine.devices, machine.device, machine.precision, _train_share, given)
+        return
+    with threads(machine.job_threads):
+        job.train(folder, make_fabric(machine.device, machine.precision))
+
+
+def _train_share(fabric: Fabric, job: Job, folder: Path, count: int) -> None:
+    with threads(count), one_writes(fabric, folder) as own:
+        job.train(own, fabric)
 
 
 def workers(machine: MachineRecipe) -> int:
@@ -268,7 +286,7 @@ def train_by_contrast(
     own = TrainedClassifier(cnn, pd.DataFrame(), "")
     job = ContrastiveJob(recipe.gan.variants[0], sizes, critic, own, layers, drawn, options)
     device = next(cnn.parameters()).device
-    with threads(machine.job_threads), seeded(options.seed):
-        job.train(folder, machine.device, machine.precision)
+    with seeded(options.seed):
+        train(job, folder, machine)
     maker = FeatureMaker(cnn.to(device), drawn.image_size, layers)
     return ContrastiveExplainer(maker, load_generator(folder)).to(device)

@@ -64,29 +64,36 @@ def tables_of(
         ``results``; ``cells``, the means of every cell with the recipe's fields that settings differ in; with
         ``timed``, ``cost``; and ``failed``, if some did.
     """
-    runs = list(zip(itertools.product(settings, seeds), made, strict=True))
     if all(isinstance(own, Failed) for own in made):
         raise_first(made)
-    parts, cells, errors = [], [], []
-    for (setting, seed), own in runs:
-        if isinstance(own, Failed):
-            errors.append({**setting.labels, "seed": seed, "error": own.told()})
-        else:
-            about = {**setting.labels, **setting.changes, "seed": seed}
-            cells.append({**about, "images": own["image"].nunique(), **_means(own)})
-    for setting in settings:
-        of_all = [own for (run, _), own in runs if run is setting and not isinstance(own, Failed)]
-        if of_all:
-            parts.append(summarise(pd.concat(of_all).assign(method=setting.method)).assign(**setting.labels))
-    results = pd.concat(parts, ignore_index=True)
+    done: list[tuple[Setting, int, pd.DataFrame]] = []
+    failed: list[tuple[Setting, int, Failed]] = []
+    for (setting, seed), own in zip(itertools.product(settings, seeds), made, strict=True):
+        failed += [(setting, seed, own)] if isinstance(own, Failed) else []
+        done += [] if isinstance(own, Failed) else [(setting, seed, own)]
+    by_setting = [(setting, [own for of, _, own in done if of is setting]) for setting in settings]
+    results = pd.concat(
+        [
+            summarise(pd.concat(scores).assign(method=setting.method)).assign(**setting.labels)
+            for setting, scores in by_setting
+            if scores
+        ],
+        ignore_index=True,
+    )
     labels = [name for own in settings for name in own.labels]
+    cells = [
+        {**of.labels, **of.changes, "seed": seed, "images": own["image"].nunique(), **_means(own)}
+        for of, seed, own in done
+    ]
     tables: Tables = {
         "results": (results[[*dict.fromkeys([*labels, *results.columns])]], sweep.title),
         "cells": (pd.DataFrame(cells), f"{sweep.title}: means of every setting and seed"),
     }
     if sweep.timed:
-        tables["cost"] = (_cost(settings, seeds[0], bench), f"{sweep.title}: time of a map, all in turn")
-    if errors:
+        whole = [own for own in settings if not any(of is own for of, _, _ in failed)]
+        tables["cost"] = (_cost(whole, seeds[0], bench), f"{sweep.title}: time of a map, all in turn")
+    if failed:
+        errors = [{**of.labels, "seed": seed, "error": own.told()} for of, seed, own in failed]
         tables[FAILED] = (pd.DataFrame(errors), f"{sweep.title}: cells that failed")
     return tables
 
@@ -104,9 +111,10 @@ def _prepare(sweep: Sweep, bench: Workbench, settings: Sequence[Setting], seeds:
     calls = [
         partial(_cnn, sweep, changes, seed, bench.places) for changes in every.values() for seed in seeds
     ]
-    made = iter(outcomes(calls, bench.recipe.machine.workers, "CNNs"))
-    for changes in every.values():
-        if not any(isinstance(own, Failed) for own in itertools.islice(made, len(seeds))):
+    made = outcomes(calls, bench.recipe.machine.workers, "CNNs")
+    for place, changes in enumerate(every.values()):
+        own = made[place * len(seeds) : (place + 1) * len(seeds)]
+        if not any(isinstance(one, Failed) for one in own):
             bench.cohort(changes)  # notes them for the manifest
 
 

@@ -56,6 +56,7 @@ from gan_lib.workbench.jobs import (
     TrainingPlan,
     train_all,
 )
+from gan_lib.workbench.large import without_traces
 from gan_lib.workbench.named import architecture_of, data_root, fingerprints, make_importable, weights_of
 from gan_lib.workbench.outside import code_of
 from gan_lib.workbench.places import Places
@@ -85,14 +86,14 @@ class Subject:
         own = recipe.data
         counts = {"train": own.train_images, "test": own.test_images, "validation": own.validation_images}
         root = data_root(recipe, places)
-        self.data: ImageData = load_data(
-            own.name, store, root, size=own.image_size, seed=recipe.seed, **counts
-        )
+        loaded = load_data(own.name, store, root, size=own.image_size, seed=recipe.seed, **counts)
+        self.data: ImageData = without_traces(loaded)
         precision: Any = fabric._precision.precision
         kind: Any = {"device": self.device.type, "precision": precision}
         self.machine = replace(recipe.machine, **kind)
         kind |= instructions()
         self.store = store.on({**kind, "threads": self.machine.threads})
+        kind |= {"shared": True} if self.machine.devices > 1 else {}  # sums are rounded otherwise
         self.jobs_store = store.on({**kind, "threads": self.machine.job_threads})
         self.trained = self._classifier()
         self.cnn: Classifier = self.trained.cnn.requires_grad_(False).to(self.device)

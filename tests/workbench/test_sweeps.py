@@ -117,6 +117,35 @@ def test_one_table_of_all_settings_and_seeds(tmp_path, places):
     assert pd.read_csv(again[0], keep_default_na=False).equals(results)
 
 
+SOME_FAIL = """
+title: t
+profile: tiny
+seeds: [0, 3]
+settings: [{method: Grad-CAM, experiment: grad_cam}, {method: missing, data.name: nowhere}]
+"""
+
+
+def test_cells_that_fail_are_told_and_stop_no_other(tmp_path, places):
+    path, root = write(tmp_path, SOME_FAIL, "some"), ["--root", str(places.notebooks.parent)]
+    done = CliRunner().invoke(app, ["sweep", str(path), *root])
+    assert done.exit_code == 1
+    assert done.stdout.splitlines() == ["some/results.csv", "some/cells.csv", "some/failed.csv"]
+    first, second = done.stderr.splitlines()
+    assert first.startswith(
+        "failed: method missing, seed 0: FileNotFoundError: data.name: 'nowhere' is neither"
+    )
+    assert second.startswith("failed: method missing, seed 3: ")
+    failed = pd.read_csv(places.figures / "some/failed.csv")
+    assert failed[["method", "seed"]].to_numpy().tolist() == [["missing", 0], ["missing", 3]]
+    path.write_text(SOME_FAIL.replace("nowhere", "digits_in_scenes, experiment: grad_cam"))
+    run_sweep(Sweep.load(path), places)
+    assert not list((places.figures / "some").glob("failed*")), "the table of an earlier run is gone"
+    assert not check_manifest(places.figures)
+    path.write_text(SOME_FAIL.replace("experiment: grad_cam", "data.name: nowhere"))
+    with pytest.raises(FileNotFoundError, match="'nowhere' is neither"):
+        run_sweep(Sweep.load(path), places)
+
+
 def test_command_line(tmp_path, places):
     root = ["--root", str(places.notebooks.parent)]
     path = write(tmp_path, "title: t\nprofile: tiny\nsettings: [{method: a, experiment: grad_cam}]", "small")
