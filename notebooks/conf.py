@@ -57,7 +57,7 @@ html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
     "logo": {"text": "gan_lib"},
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 5,
     "show_prev_next": True,
     "show_toc_level": 2,
     "navigation_with_keys": False,
@@ -65,13 +65,20 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"index": []}
+ALONE = ("own_cnn", "results", "beside", "migration", "limits", "scaling")
+html_sidebars = {name: [] for name in ("index", *(f"guide/{own}" for own in ALONE))}  # none below them
 
 # Formulas are set by MathJax from this site's own folder: nothing is asked of another server.
 mathjax_path = "mathjax/MathJax.js"
 mathjax2_config = {
     "config": ["TeX-AMS-MML_HTMLorMML-full.js"],
-    "HTML-CSS": {"availableFonts": ["TeX"], "imageFont": None, "linebreaks": {"automatic": True}},
+    "HTML-CSS": {
+        "availableFonts": [],
+        "preferredFont": None,
+        "webFont": "STIX-Web",
+        "imageFont": None,
+        "linebreaks": {"automatic": True},
+    },
     "messageStyle": "none",
 }
 MATHJAX = Path(jupyter_server_mathjax.__file__).parent / "static"
