@@ -136,7 +136,7 @@ def one_writes(fabric: Fabric, folder: Path) -> Iterator[Path]:
             if path.is_file() and not path.name.startswith("."):
                 shutil.copy2(path, scratch)
         # In a process of its own: loops' code is part of the address of all that was trained with it.
-        GANState.save = lambda *_: None  # type: ignore[method-assign, assignment]
+        GANState.save = lambda *_: None  # type: ignore[method-assign]
         try:
             yield Path(scratch)
         finally:
@@ -184,13 +184,13 @@ def _sharing_kind(kind: type[FeatureMaker]) -> type[FeatureMaker]:
             with _alone():
                 # Without classes a maker is asked what a CNN makes of its images: all need to know.
                 if target is None:
-                    return super().__call__(images)  # type: ignore[no-any-return]
+                    return super().__call__(images)
                 made = super().__call__(mine(images), mine(target))
                 return Features(OwnRows(made.activations), made.logits, made.embedding, made.explained)
 
         def embedding(self, seen: Tensor, given: Tensor) -> Tensor:
             if not _is_shared:
-                return super().embedding(seen, given)  # type: ignore[no-any-return]
+                return super().embedding(seen, given)
             with _alone():
                 own = super().embedding(seen, mine(given))
             return gathered(own, len(given))

@@ -204,7 +204,7 @@ def _plain(key: str) -> str:
     return re.sub(r"[^\w.]+", "_", key)[:60]
 
 
-def _result(future: Future) -> Any:
+def _result(future: Future[Any]) -> Any:
     """What came of a call, or how it failed."""
     from distributed import CancelledError, KilledWorker
 

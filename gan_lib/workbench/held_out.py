@@ -89,8 +89,8 @@ def run_prediction_test(sweep: Sweep, bench: Workbench) -> Tables:
     ]
     if len(failed) == len(made):
         raise_first(made)
-    for setting, own in zip(settings, made, strict=True):
-        if not isinstance(own, Failed):
+    for setting, outcome in zip(settings, made, strict=True):
+        if not isinstance(outcome, Failed):
             subject = bench.subject(setting.changes)  # notes it for the manifest
             if asked.shown and setting.labels["depth"] == asked.drawn:
                 _draw(bench, setting, subject, _pooled(subject), asked.shown, seeds[0])
