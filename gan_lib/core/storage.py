@@ -68,7 +68,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        ValueError: it is no JSON, or no UTF-8 text; the message names the file.
+        JSONDecodeError, ValueError: it is no JSON, or no UTF-8 text; the message names the file.
         DamagedError: as :func:`gan_lib.core.checksums.check_file`.
     """
     check_file(path)
@@ -84,7 +84,11 @@ def read_json(path: Path) -> Any:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
-    """Write named tensors, (N, ...) of any shape, and string metadata as one safetensors file, atomically."""
+    """Write named tensors, (N, ...) of any shape, and string metadata as one safetensors file, atomically.
+
+    Raises:
+        OSError: it cannot be written; the message names the file.
+    """
     # A clone per tensor: safetensors refuses tensors that share memory, as tied weights do.
     own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
@@ -195,7 +199,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read what :func:`save_checkpoint` wrote.
 
     Raises:
-        DamagedError: the file is not what was written.
+        DamagedError: the file is not what was written; a ValueError.
     """
     try:
         tensors = load_tensors(path)

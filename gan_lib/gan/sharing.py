@@ -43,7 +43,8 @@ class SharingFabric(Fabric):
     shared: tuple[nn.Module, ...] = ()  # whose gradients are summed
 
     def backward(self, tensor: Tensor, *args: Any, **named: Any) -> None:
-        """As :meth:`Fabric.backward`; gradients that it begins are then the same in all processes."""
+        """As :meth:`Fabric.backward`, of a loss (B,) or its mean; gradients that it begins are then the
+        same in all processes."""
         weights = [own for network in self.shared for own in network.parameters() if own.grad is None]
         super().backward(tensor, *args, **named)
         gradients = [own.grad for own in weights if own.grad is not None]
@@ -213,7 +214,7 @@ def mine(given: Given) -> Given:
 
 
 def gathered(own: Tensor, count: int) -> Tensor:
-    """All ``count`` rows, of which each process has its own."""
+    """All ``count`` rows (N, ...), of which each process has its own (n, ...)."""
     made: Tensor = _Gathered.apply(own, count)
     return made
 
