@@ -38,6 +38,7 @@ nb_output_stderr = "remove"
 nb_merge_streams = True
 myst_enable_extensions = ["amsmath", "attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+myst_update_mathjax = False  # which is for later versions of MathJax
 highlight_language = "default"
 
 autodoc_member_order = "bysource"
@@ -72,11 +73,16 @@ html_sidebars = {name: [] for name in ("index", *(f"guide/{own}" for own in ALON
 mathjax_path = "mathjax/MathJax.js"
 mathjax2_config = {
     "config": ["TeX-AMS-MML_HTMLorMML-full.js"],
+    "jax": ["input/TeX", "output/HTML-CSS"],
+    "extensions": ["tex2jax.js"],
+    "tex2jax": {"processClass": "tex2jax_process|math|output_area"},
+    "menuSettings": {"assistiveMML": False, "collapsible": False, "explorer": False},
     "HTML-CSS": {
         "availableFonts": [],
         "preferredFont": None,
         "webFont": "STIX-Web",
         "imageFont": None,
+        "scale": 88,
         "linebreaks": {"automatic": True},
     },
     "messageStyle": "none",
