@@ -10,8 +10,11 @@ from pathlib import Path
 
 import jupyter_server_mathjax
 import pandas as pd
+import typer
+from typer.testing import CliRunner
 
 import gan_lib
+from gan_lib.cli import app
 from gan_lib.workbench import Places
 from gan_lib.workbench.book import as_sphinx_reads, beside_tables, page
 from gan_lib.workbench.driver import find_notebooks, notebook_name
@@ -91,13 +94,15 @@ MATHJAX = Path(jupyter_server_mathjax.__file__).parent / "static"
 UNUSED = shutil.ignore_patterns("localization", "SVG")
 
 
-def read(app, docname, source):
+def read(sphinx, docname, source):
     """Notebooks as they were executed, and the tables where a page asks for them."""
     if docname in WALKTHROUGH:
         source[0] = page(source[0], docname, PLACES)
-        app.env.note_dependency(str(PLACES.data / "runs" / "cpu" / f"{docname}.json"))
+        sphinx.env.note_dependency(str(PLACES.data / "runs" / "cpu" / f"{docname}.json"))
     if docname == "guide/reference/front_door":
         source[0] += f"\n{names_at_the_top()}\n"
+    if docname == "guide/reference/commands":
+        source[0] += commands()
     if docname == "guide/beside":
         made = beside_tables(pd.read_csv(PLACES.figures / "beside.csv"))
         source[0] = source[0].replace("<!-- tables -->", made)
@@ -133,16 +138,25 @@ def names_at_the_top():
     return "\n".join(lines)
 
 
-def add_mathjax(app, error):
+def commands():
+    """What every command says of itself."""
+    told = []
+    for name in sorted(typer.main.get_command(app).commands):
+        text = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "100"}).output.strip()
+        told.append(f"\n## `gan-lib {name}`\n\n```text\n{text}\n```\n")
+    return "".join(told)
+
+
+def add_mathjax(sphinx, error):
     """Put MathJax beside what the theme ships."""
-    if error is None and app.builder.format == "html":
-        shutil.copytree(MATHJAX, Path(app.outdir) / "_static/mathjax", ignore=UNUSED, dirs_exist_ok=True)
+    if error is None and sphinx.builder.format == "html":
+        shutil.copytree(MATHJAX, Path(sphinx.outdir) / "_static/mathjax", ignore=UNUSED, dirs_exist_ok=True)
 
 
-def setup(app):
-    app.connect("source-read", read)
-    app.connect("build-finished", add_mathjax)
-    mark = lambda app, what, name, thing, options, lines: lines.__setitem__(  # noqa: E731
+def setup(sphinx):
+    sphinx.connect("source-read", read)
+    sphinx.connect("build-finished", add_mathjax)
+    mark = lambda sphinx, what, name, thing, options, lines: lines.__setitem__(  # noqa: E731
         slice(None), as_sphinx_reads(lines)
     )
-    app.connect("autodoc-process-docstring", mark, priority=400)  # before napoleon reads its sections
+    sphinx.connect("autodoc-process-docstring", mark, priority=400)  # before napoleon reads its sections
