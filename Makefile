@@ -7,8 +7,9 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 RUN     := $(VENV)/.installed
 DEV     := $(VENV)/.installed-dev
+DOCS    := $(VENV)/.installed-docs
 
-.PHONY: figures test lint lab bench drill browser pretrained clean
+.PHONY: figures test lint lab docs bench beside drill browser pretrained clean
 .DEFAULT_GOAL := figures
 
 figures: $(RUN)
@@ -26,8 +27,16 @@ lint: $(DEV)
 lab: $(RUN)
 	$(BIN)/gan-lib lab
 
+# The site, data/site/index.html: with the notebooks as `make figures` executed them last, else with the
+# committed figures. What it warns of is an error.
+docs: $(DOCS)
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -d data/site.doctrees notebooks data/site
+
 bench: $(DEV)
 	$(BIN)/python -m pytest tests/benchmarks --override-ini addopts=
+
+beside: $(DEV)
+	$(BIN)/python tests/benchmarks/beside.py
 
 # Kills at random moments, races, load, huge pictures: what takes minutes. Its short form is in `make test`.
 drill: $(DEV)
@@ -61,5 +70,9 @@ $(DEV): pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $(RUN) $@
 
+$(DOCS): pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $(RUN) $@
+
 clean:
-	rm -rf $(VENV) data/artifacts data/runs
+	rm -rf $(VENV) data/artifacts data/runs data/site data/site.doctrees

@@ -44,7 +44,11 @@ def explainer(method: str, cnn: nn.Module, pretrained: Path | None = None, **opt
 def explainer_at(
     method: str, cnn: nn.Module, size: tuple[int, int], pretrained: Path | None = None, **options: Any
 ) -> Explainer:
-    """The same, for images of a height and width."""
+    """The same, for images of a height and width.
+
+    Raises:
+        KeyError, ValueError: as :func:`explainer`.
+    """
     networks, own = pretrained or shipped(), METHODS[method]
     home = networks / (folder_name(cnn.card.architecture) if isinstance(cnn, Classifier) else "-")
     if own.travels:
@@ -171,7 +175,7 @@ def train_explainer(
 
     Args:
         cnn: what is explained; it stays as it is.
-        images: at its size; at most ``gan.images`` of them are drawn.
+        images: (N, 3, H, W) in [0, 1] at its size, or a split; at most ``gan.images`` of them are drawn.
         recipe: the name of a profile, the path of its file, or a recipe; ``"cpu"`` are the defaults.
         folder: where a checkpoint is kept, from which a later call goes on.
 
@@ -189,7 +193,7 @@ def sanity(explainer: Explainer, images: Tensor, targets: Target = None, stages:
     """Does the map change when what it explains changes? (Adebayo et al. 2018, Sixt et al. 2020)
 
     The explainer's CNN gets other weights during the check, its layers drawn anew in ``stages`` from the last
-    to the first, and its own back.
+    to the first, and its own back. ``images`` are (N, 3, H, W) in [0, 1].
 
     Returns:
         One row per ``check`` (``randomised``, with the ``share`` of the layers, and ``another class``): rank

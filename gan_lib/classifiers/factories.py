@@ -86,7 +86,11 @@ def made_by_factory(architecture: str, classes: int | None) -> nn.Module:
 
 
 def factory_called(architecture: str) -> Callable[..., Any]:
-    """The function or class itself; raises as :func:`made_by_factory`."""
+    """The function or class itself.
+
+    Raises:
+        KeyError, ValueError: as :func:`made_by_factory`.
+    """
     where, _, name = architecture.rpartition(":")
     if not where or not name:
         raise ValueError(

@@ -93,7 +93,7 @@ def best_match(states: Mapping[str, State], expected: Mapping[str, Tensor], sour
 
     Args:
         states: by where they stand in the file (:func:`gan_lib.classifiers.weights.read_weights`).
-        expected: a CNN's tensors; shapes and number formats are looked at.
+        expected: a CNN's tensors, (C, ...) of whatever shape; shapes and number formats are looked at.
         source: what messages call the file.
 
     Raises:
@@ -113,7 +113,7 @@ def best_match(states: Mapping[str, State], expected: Mapping[str, Tensor], sour
 
 
 def match(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Match:
-    """Compare a state with a CNN's tensors, whatever one of them has in front of all names."""
+    """Compare a state with a CNN's tensors, (C, ...) of any shape, whatever one has in front of all names."""
     kept = [name for name in state if name in expected or name.rpartition(".")[2] not in HARMLESS]
     pairs = [(theirs, ours) for theirs in _bare(kept) for ours in _bare(expected)]
 
@@ -159,6 +159,8 @@ def _plain(name: str) -> str:
 
 def checked_values(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: object) -> State:
     """A state in the number formats of a CNN, whatever its own: half precision and float64 become float32.
+
+    Tensors keep their shapes, (C, ...).
 
     Raises:
         ValueError: integers or complex numbers in place of weights, values that are not finite, no values.

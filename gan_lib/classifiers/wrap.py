@@ -68,6 +68,7 @@ class Classifier(nn.Module):
 
     @property
     def class_names(self) -> tuple[str, ...]:
+        """Of the card: K names in the order of the logits."""
         return self.card.class_names
 
     @property

@@ -210,7 +210,7 @@ def _outputs(card: ModelCard) -> int:
 
 
 def build(card: ModelCard) -> Classifier:
-    """A classifier from its card, with random weights."""
+    """A classifier from its card, with random weights; of a head that it cannot have a ``ValueError``."""
     name, count = card.architecture, _outputs(card)
     if is_small(name) or is_factory(name):
         if card.head != "linear":

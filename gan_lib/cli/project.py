@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -86,17 +87,43 @@ def sweep(
     file: Annotated[str, typer.Argument(help="A sweep in notebooks/sweeps by name, or a YAML file.")],
     changes: Changes = None,
     outside: Outside = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Dask workers: local:N, tcp://HOST:PORT, a scheduler's JSON file, or slurm:FILE.yaml."
+        ),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=1, help="With --cluster: seconds that a cell may take before its worker is ended."),
+    ] = None,
     root: Root = Path(),
 ) -> None:
     """Train and judge every setting of a sweep; tables go to figures/FILE."""
     from gan_lib.workbench import Places, parsed_change, run_sweep
+    from gan_lib.workbench.cluster import cluster as workers
+    from gan_lib.workbench.crew import working
+    from gan_lib.workbench.sweeps import CellsFailedError
 
     places = Places.of(root.resolve())
-    with _problems():
+    if timeout is not None and cluster is None:
+        raise InputError("--timeout needs --cluster: local:1 is one process that can be ended")
+    with ExitStack() as stack, _problems():
         import_outside(outside or ())
         own = _sweep_of(file, places, dict(parsed_change(text) for text in changes or []))
-        for table in run_sweep(own, places):
+        if cluster is not None:
+            stack.enter_context(working(stack.enter_context(workers(cluster, places, timeout, typer.echo))))
+        failed: tuple[str, ...] = ()
+        try:
+            tables = run_sweep(own, places)
+        except CellsFailedError as error:
+            tables, failed = error.tables, error.lines()
+        for table in tables:
             typer.echo(f"{table.relative_to(places.figures)}")
+        for line in failed:
+            typer.echo(f"failed: {line}", err=True)
+        if failed:
+            raise typer.Exit(1)
 
 
 @app.command()

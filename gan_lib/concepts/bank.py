@@ -80,7 +80,7 @@ def first_there(wanted: Iterable[int], there: Collection[int]) -> list[int]:
 
 
 def predicted_images(predictions: pd.DataFrame, label: int, count: int, seed: int = 0) -> Tensor:
-    """Rows of at most ``count`` images for which the CNN predicts a class, a seeded choice, in order."""
+    """Rows (n,) of at most ``count`` images for which the CNN predicts a class, a seeded choice, in order."""
     rows = torch.tensor(predictions.loc[predictions["prediction"] == label, "image"].to_numpy().copy())
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count]
     return rows[order].sort().values
@@ -176,14 +176,15 @@ def importance(hidden: HiddenLayer, images: Tensor, label: int, basis: Tensor) -
 
 
 def _importance(hidden: HiddenLayer, images: Tensor, label: int, basis: Tensor) -> Tensor:
-    weights = concept_maps(hidden, images, basis)  # (B, k, h, w)
-    before = probabilities(hidden.cnn, hidden.logits(images, lambda own: own))[:, label]  # (B,)
-    lost = []
-    for maps, vector in zip(weights.unbind(1), basis.to(weights), strict=True):
-        part = maps[:, None] * vector[:, None, None]  # (B, C, h, w)
-        after = hidden.logits(images, lambda own, part=part: (own - part).clamp(min=0))  # type: ignore[misc]
-        lost.append(1 - probabilities(hidden.cnn, after)[:, label] / before)
-    return torch.stack(lost, dim=1)
+    def without(activation: Tensor) -> Tensor:
+        weights = encode(activation.flatten(2).mT, basis.to(activation))  # (B, h * w, k)
+        maps = weights.permute(2, 0, 1).unflatten(2, hidden.size)[:, :, None]  # (k, B, 1, h, w)
+        parts = maps * basis.to(activation)[:, None, :, None, None]  # (k, B, C, h, w)
+        return torch.cat([activation[None], (activation - parts).clamp(min=0)])
+
+    logits = hidden.logits_of_each(images, without)  # (1 + k, B, K)
+    chances = probabilities(hidden.cnn, logits.flatten(0, 1))[:, label].unflatten(0, logits.shape[:2])
+    return (1 - chances[1:] / chances[:1]).mT  # (B, k)
 
 
 def importance_table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -83,6 +84,7 @@ class HiddenLayer:
         signed: bool | None = None,
     ) -> None:
         self.cnn, self.image_size = cnn, image_size
+        self._joined: bool | None = None  # whether the rest of the network takes several changes at once
         noise = torch.rand(1, 3, *image_size, generator=torch.Generator().manual_seed(0))
         example = as_input(cnn, torch.cat([noise, torch.zeros_like(noise), torch.ones_like(noise)]))
         self.layer = layer or self._last(example[:1])
@@ -186,6 +188,50 @@ class HiddenLayer:
         with torch.no_grad(), evaluation_mode(self.cnn), replaced_activation(self.cnn, self.layer, changed):
             logits: Tensor = self.cnn(given)
         return logits.float()
+
+    def logits_of_each(self, images: Tensor, changes: Callable[[Tensor], Tensor]) -> Tensor:
+        """Logits (k, B, K) after each of k changes of the layer's activations.
+
+            hidden.logits_of_each(images, lambda own: torch.stack([own, 0.5 * own]))  # (2, B, K)
+
+        One pass up to the layer serves all, and what is behind it runs once, on k * B images. A network whose
+        rest looks back to what came before the layer, a shortcut for instance, cannot do that; it runs once
+        for each change. The first call finds out.
+
+        Args:
+            images: (B, 3, H, W).
+            changes: from activations (B, C, h, w) to (k, B, C, h, w).
+        """
+        if self._joined is None:
+            apart = self._each_apart(images, changes)
+            with suppress(Exception):  # the network's own, of a number of images that it did not expect
+                together = self._each_together(images, changes)
+                self._joined = together.shape == apart.shape and torch.allclose(together, apart, 1e-3, 1e-4)
+            self._joined = bool(self._joined)
+            return apart
+        return (self._each_together if self._joined else self._each_apart)(images, changes)
+
+    def _each_apart(self, images: Tensor, changes: Callable[[Tensor], Tensor]) -> Tensor:
+        made = changes(self(images))  # (k, B, C, h, w)
+        return torch.stack([self.logits(images, lambda _, own=own: own) for own in made])  # type: ignore[misc]
+
+    def _each_together(self, images: Tensor, changes: Callable[[Tensor], Tensor]) -> Tensor:
+        module, call = find_layer(self.cnn, self.layer)
+        if call is not None or self.layer.endswith(INPUT):
+            raise ValueError("a single call of a module, or its input, is replaced by core.capture alone")
+
+        def spread(_module: nn.Module, _given: Any, activation: Tensor) -> Tensor:
+            made = changes(self._checked(self.places.split(activation)))  # (k, B, C, h, w)
+            copies = activation.repeat(len(made), *[1] * (activation.ndim - 1))
+            return self.places.join(copies, made.flatten(0, 1))
+
+        handle = module.register_forward_hook(spread)
+        try:
+            with torch.no_grad(), evaluation_mode(self.cnn):
+                logits: Tensor = self.cnn(as_input(self.cnn, images))  # (k * B, K)
+        finally:
+            handle.remove()
+        return logits.float().unflatten(0, (-1, len(images)))
 
 
 class LayerRelevance:

@@ -157,7 +157,8 @@ def replaced_activation(
 
     Args:
         layer: ``"fc@input"`` replaces what the module is given, and nothing else made of the same tensor.
-        replacement: the new activation, or a function of the old one; neither is changed in place.
+        replacement: the new activation (B, C, h, w), or a function of the old one; neither is changed in
+            place.
 
     Raises:
         KeyError, TypeError, RuntimeError: as :class:`Capture`; also for a layer that did not run in the
@@ -274,7 +275,7 @@ def in_one_piece(model: nn.Module) -> str:
 
 
 def module_calls(model: nn.Module, example: Tensor) -> list[tuple[str, nn.Module, Any]]:
-    """Name, module and output of every call in one forward pass, in the order of finishing."""
+    """Name, module and output of every call in one forward pass of (B, 3, H, W), in order of finishing."""
     calls: list[tuple[str, nn.Module, Any]] = []
 
     def note(name: str) -> Callable[[nn.Module, Any, Any], None]:

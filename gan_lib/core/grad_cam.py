@@ -211,6 +211,7 @@ def default_layer(cnn: nn.Module, example: Tensor) -> str:
 def layers_with_places(cnn: nn.Module, example: Tensor) -> list[str]:
     """Layers whose outputs have places, in order, up to :func:`default_layer`: convolutions; of a CNN that
     goes on with tokens or channels last, whatever gives a grid of features from its first convolution on.
+    ``example`` is (B, 3, H, W).
 
     Raises:
         ValueError: as :func:`default_layer`.

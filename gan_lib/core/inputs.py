@@ -17,7 +17,7 @@ CACHED, ON_GPU = 2**17, 2**22  # pixels of images that go through a CNN together
 
 def weight_of(cnn: nn.Module) -> Tensor:
     """A tensor with the device and number format that a CNN's images must have: its first floating-point
-    parameter or buffer, or a new one where it has none."""
+    parameter or buffer, (C, ...) of any shape, or a new one where it has none."""
     held = chain(cnn.parameters(), cnn.buffers())
     return next((own for own in held if own.is_floating_point()), torch.zeros(0))
 

@@ -26,13 +26,14 @@ Fill = Annotated[str, one_of(FILLS)]  # a field of options
 
 @FILLS.register("black")
 def black(images: Tensor) -> Tensor:
-    """Zeros."""
+    """Zeros (B, 3, H, W)."""
     return torch.zeros_like(images)
 
 
 @FILLS.register("blur")
 def blur(images: Tensor) -> Tensor:
-    """The image under a Gaussian whose sigma is a tenth of its longer side, cut off at two sigma."""
+    """The image under a Gaussian whose sigma is a tenth of its longer side, cut off at two
+    sigma; (B, 3, H, W)."""
     sigma = max(images.shape[-2:]) / 10
     across, down = (2 * min(int(2 * sigma), side - 1) + 1 for side in images.shape[-1:-3:-1])
     # A Gaussian is separable: two passes cost a fraction of one with a square kernel.
@@ -41,7 +42,7 @@ def blur(images: Tensor) -> Tensor:
 
 @FILLS.register("mean")
 def mean(images: Tensor) -> Tensor:
-    """The image's mean colour."""
+    """The image's mean colour, (B, 3, H, W)."""
     return images.mean((2, 3), keepdim=True).expand_as(images)
 
 

@@ -52,6 +52,8 @@ def probabilities(cnn: nn.Module, scores: Tensor) -> Tensor:
     """Probabilities (B, K), 0..1, of a CNN's scores (B, K), in float32.
 
     probabilities(cnn, cnn(images))  # of mutually exclusive classes they sum to 1, of labels they do not
+
+    One score for each image, of which nobody said what it means, raises ``ValueError``.
     """
     meaning, own = meaning_of(cnn), scores.float()
     if meaning in EXCLUSIVE:
@@ -143,7 +145,8 @@ def _listed(named: dict[Any, Any]) -> str:
 
 
 def guessed_meaning(outputs: Tensor) -> Meaning:
-    """What outputs of several unlike images must mean; ``logits`` unless something speaks against it.
+    """What outputs of several unlike images must mean; ``logits`` unless something speaks against
+    it. Outputs are (N, K).
 
     Rows in 0..1 that sum to 1 are ``probabilities``. That several classes exclude each other is assumed: no
     value tells logits of classes from logits of labels.
@@ -170,7 +173,7 @@ def guessed_meaning(outputs: Tensor) -> Meaning:
 
 
 def check_meaning(outputs: Tensor, meaning: str) -> Meaning:
-    """The meaning, where outputs of a few images can have it.
+    """The meaning, where outputs (N, K) of a few images can have it.
 
     Raises:
         ValueError: an unknown meaning, or outputs that cannot mean this; what can be said instead is listed.

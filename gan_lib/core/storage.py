@@ -68,7 +68,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        ValueError: it is no JSON, or no UTF-8 text; the message names the file.
+        JSONDecodeError, ValueError: it is no JSON, or no UTF-8 text; the message names the file.
         DamagedError: as :func:`gan_lib.core.checksums.check_file`.
     """
     check_file(path)
@@ -84,7 +84,11 @@ def read_json(path: Path) -> Any:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
-    """Write named tensors and string metadata as one safetensors file, atomically."""
+    """Write named tensors, (N, ...) of any shape, and string metadata as one safetensors file, atomically.
+
+    Raises:
+        OSError: it cannot be written; the message names the file.
+    """
     # A clone per tensor: safetensors refuses tensors that share memory, as tied weights do.
     own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
@@ -98,7 +102,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> 
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read all tensors of a safetensors file.
+    """Read all tensors of a safetensors file, (N, ...) of whatever shapes they were written in.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`first_bytes`; or the file is cut short, or of another kind.
@@ -195,7 +199,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read what :func:`save_checkpoint` wrote.
 
     Raises:
-        DamagedError: the file is not what was written.
+        DamagedError: the file is not what was written; a ValueError.
     """
     try:
         tensors = load_tensors(path)
@@ -230,7 +234,9 @@ class Rows(Protocol):
     def __getitem__(self, rows: Any, /) -> Tensor: ...
 
     @property
-    def shape(self) -> torch.Size: ...
+    def shape(self) -> torch.Size:
+        """Of all rows together, (N, ...)."""
+        ...
 
 
 class ShardWriter:
@@ -253,7 +259,7 @@ class ShardWriter:
         self._digest = hashlib.sha256()
 
     def write(self, **columns: Tensor) -> None:
-        """Append one batch: every column is ``(B, ...)`` with the same B."""
+        """Append one batch: every column is (B, ...), with the same B, else a ``ValueError``."""
         counts = {len(column) for column in columns.values()}
         if len(counts) != 1 or (self._pending and self._pending.keys() != columns.keys()):
             raise ValueError(f"every batch needs the same columns with equally many rows: {counts}")
@@ -314,6 +320,7 @@ class ShardedRows:
 
     @property
     def shape(self) -> torch.Size:
+        """Of all rows together, (N, ...)."""
         return torch.Size([len(self), *self._shards[0].shape[1:]])
 
     def __getitem__(self, rows: int | slice | Tensor) -> Tensor:
@@ -331,6 +338,6 @@ class ShardedRows:
 
 
 def tensor_bytes(tensor: Tensor) -> bytes:
-    """The tensor's values as bytes, for hashing."""
+    """The values of a tensor (N, ...) as bytes, for hashing."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""

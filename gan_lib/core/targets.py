@@ -20,6 +20,7 @@ def resolve_target(logits: Tensor, target: Target) -> Tensor:
     Raises:
         ValueError: a wrong number of targets.
         IndexError: a class outside 0..K-1.
+        TypeError: what is no class number.
     """
     count, classes = logits.shape
     if target is None:

@@ -34,6 +34,7 @@ class FileRows:
 
     @property
     def shape(self) -> torch.Size:
+        """(N, 3, H, W)."""
         return torch.Size([len(self), 3, *self.size])
 
     def __getitem__(self, rows: Any, /) -> Tensor:

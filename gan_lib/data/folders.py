@@ -220,7 +220,8 @@ def _in_order(found: Found, class_names: Sequence[str], root: Path) -> Found:
 
 
 def split_by_seed(files: Files, seed: int) -> dict[str, Files]:
-    """A share of every class for testing, at least one image and not all."""
+    """A share of every class for testing, at least one image and not all; of a class of one image a
+    ``ValueError``."""
     rng, labels = np.random.default_rng(seed), np.array([label for _, label in files])
     tested: set[int] = set()
     for label in np.unique(labels):

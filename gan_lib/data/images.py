@@ -116,7 +116,7 @@ class ImageSplit:
         return stratified_order(self.labels, seed, None if count is None else skip + count)[skip:]
 
     def examples(self, count: int | None, seed: int) -> Tensor:
-        """Rows (count,) for a picture of the data: over all classes, in their order (:func:`spread_rows`).
+        """Rows (n,) for a picture of the data: over all classes, in their order (:func:`spread_rows`).
 
         Raises:
             ValueError: a negative count.
@@ -134,7 +134,7 @@ class ImageSplit:
         ]  # of nothing, torch makes floats
 
     def batch(self, rows: Tensor | Sequence[int] | slice) -> Batch:
-        """The given rows as a :class:`Batch`."""
+        """The given rows (B,), or numbers or a slice, as a :class:`Batch`."""
         index = self._index(rows)
         masks, marks = (None if own is None else own[index] for own in (self.masks, self.marks))
         return Batch(self.images[index].float() / 255, self.labels[index], masks, marks, index)
@@ -145,7 +145,7 @@ class ImageSplit:
             yield self.batch(rows)
 
     def subset(self, rows: Tensor | Sequence[int]) -> ImageSplit:
-        """A split in memory with the given rows only."""
+        """A split in memory with the given rows (n,) only."""
         index = self._index(rows)
         paths = tuple(self.paths[i] for i in index.tolist()) if self.paths else ()
         columns: dict[str, Any] = {name: own[index] for name, own in self.columns.items()}
@@ -193,10 +193,12 @@ class ImageData:
 
     @property
     def train(self) -> ImageSplit:
+        """Images to learn from."""
         return self.splits["train"]
 
     @property
     def test(self) -> ImageSplit:
+        """Images that nothing was learned from."""
         return self.splits["test"]
 
     @property

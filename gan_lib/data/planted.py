@@ -56,7 +56,7 @@ class Shortcut(ABC):
         """
 
     def images(self, layers: Layers, carried: Tensor, chance: Tensor) -> Tensor:
-        """The same for images of which some carry none (``NONE``): those stay as they are."""
+        """The same for images (B, 3, H, W) of which some carry none (``NONE``): those stay as they are."""
         images = layers.rendered()  # (N, 3, H, W)
         rows = (carried != NONE).nonzero()[:, 0]
         if len(rows):

@@ -99,7 +99,8 @@ def _alone(image: Image.Image) -> AbstractContextManager[object]:
 def read_cutout(path: str | Path, bits: int | None = None) -> Tensor:
     """One image file with its opacity as a fourth channel, (4, H, W) uint8, at its own size.
 
-    Opaque where the file says nothing of it; otherwise as :func:`read_image`, with its errors.
+    Opaque where the file says nothing of it; otherwise as :func:`read_image`; a
+    ``ValueError`` where it cannot be read.
     """
     try:
         with Image.open(path) as image:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def batch_rows(count: int, size: int, shuffle_seed: int | None = None) -> Iterator[Tensor]:
-    """Row numbers 0..count-1 in batches of ``size``, in order or shuffled by a seed."""
+    """Row numbers 0..count-1 in batches (n,) of at most ``size``, in order or shuffled by a seed."""
     if shuffle_seed is None:
         order = torch.arange(count)
     else:
@@ -56,14 +56,15 @@ def stratified_order(labels: Tensor, seed: int, count: int | None = None) -> Ten
 
 
 def chosen_rows(labels: Tensor, count: int | None, seed: int) -> Tensor:
-    """The first ``count`` rows of :func:`stratified_order`; where there are no more, all, as they stand."""
+    """The first ``count`` rows (n,), for labels (N,), of :func:`stratified_order`; where there are no
+    more, all, as they stand."""
     if count is None or count >= len(labels):
         return torch.arange(len(labels))
     return stratified_order(labels, seed, count)
 
 
 def spread_rows(labels: Tensor, count: int | None, seed: int) -> Tensor:
-    """Rows (count,) that show what classes there are, in the order of the classes.
+    """Rows (n,) that show what classes there are, in the order of the classes.
 
     The classes in proportion (:func:`stratified_order`); where there are more of them than rows, one image,
     a random one, of classes at even distances, whatever their sizes: those of a proportional draw would be

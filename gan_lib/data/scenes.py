@@ -191,7 +191,7 @@ def plain_digits(
 
 
 def digit_pools(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Which digits are held out for testing, and which are not, in random order."""
+    """Numbers (n,) of the digits held out for testing, and of the others, in random order."""
     order = torch.randperm(count, generator=generator)
     return order[: int(TEST_SHARE * count)], order[int(TEST_SHARE * count) :]
 
@@ -254,6 +254,7 @@ def photographs(size: tuple[int, int]) -> Tensor:
 
 
 def sample_images() -> list[Tensor]:
+    """scikit-learn's two photographs, each (1, 3, H, W) in [0, 1]."""
     return [torch.tensor(image).permute(2, 0, 1)[None] / 255.0 for image in load_sample_images().images]
 
 

@@ -39,6 +39,8 @@ def torchvision_set(
     def build(
         root: str | Path, size: int = 64, train: int | None = None, test: int | None = None, seed: int = 0
     ) -> ImageData:
+        """The set, resized to (3, size, size); its files are downloaded where they are missing, which a
+        ``FileNotFoundError`` tells where it cannot be done."""
         folder = Path(root) / "torchvision"
         class_names: tuple[str, ...] = ()
         splits = {}

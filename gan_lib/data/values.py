@@ -13,7 +13,7 @@ OVERSHOOT = 0.25  # how far bicubic resizing goes past the range
 
 
 def whole_labels(labels: Any, where: str) -> Tensor:
-    """Labels as (N,) int64."""
+    """Labels as (N,) int64; a ``ValueError`` where they are no whole numbers."""
     numbers = labels.detach().cpu() if isinstance(labels, Tensor) else torch.as_tensor(np.asarray(labels))
     if numbers.is_floating_point() and not torch.equal(numbers, numbers.round()):
         raise ValueError(f"{where}: labels must be whole numbers, the places of their classes")
@@ -21,7 +21,8 @@ def whole_labels(labels: Any, where: str) -> Tensor:
 
 
 def as_uint8(images: Any, where: str) -> Tensor:
-    """Images as (N, 3, H, W) uint8; see :meth:`gan_lib.data.ImageData.from_arrays` for what is accepted."""
+    """Images as (N, 3, H, W) uint8; see :meth:`gan_lib.data.ImageData.from_arrays` for what is accepted,
+    and a ``ValueError`` else."""
     values = images.detach().cpu() if isinstance(images, Tensor) else torch.as_tensor(np.asarray(images))
     if values.dtype == torch.bool:
         values = values.float()

@@ -53,7 +53,8 @@ class GeneratorExplainer(Explainer):
         generator.to(memory_format=torch.channels_last)
 
     def conditions(self, images: Tensor, target: Target) -> Tensor | Sequence[Tensor]:
-        """What the generator sees beside the images."""
+        """What the generator sees beside the images: maps (B, n, H, W), or activations (B, C, h, w) by
+        layer."""
         raise NotImplementedError
 
     def settings(self) -> dict[str, Any]:

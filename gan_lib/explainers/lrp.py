@@ -180,13 +180,13 @@ class _Start(torch.autograd.Function):
 
 
 def passed_on(made: Tensor, activation: Tensor) -> Tensor:
-    """What a function made of an activation, for a graph, which takes functions only."""
+    """What a function made of an activation (B, ...), for a graph, which takes functions only."""
     given: Tensor = _Pass.apply(made, activation)
     return given
 
 
 def started(output: Tensor) -> Tensor:
-    """The last layer's output, where relevance starts."""
+    """The last layer's output (B, K), where relevance starts."""
     given: Tensor = _Start.apply(output)
     return given
 

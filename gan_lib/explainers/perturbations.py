@@ -137,7 +137,8 @@ class RISE(PerturbationExplainer):
 
 
 class FeatureAblation(PerturbationExplainer):
-    """Parts of the image, one after the other replaced by grey: cells of a grid, or superpixels.
+    """Parts of the image, one after the other replaced by grey: cells of a grid, or superpixels,
+    as Captum does it (Kokhlikyan et al., arXiv 2009.07896).
 
     Args:
         cnn: the CNN to be explained.

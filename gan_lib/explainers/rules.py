@@ -154,7 +154,8 @@ class DeepLiftRule(Attribution):
         return (own - reference) * multipliers
 
     def multipliers(self, inputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Images or their layer's activations, those of the grey, and what their difference counts for."""
+        """Images or their layer's activations (B, C, h, w), those of the grey, and what their difference
+        counts for."""
         check_rules(self.cnn, "DeepLIFT")
         images = inputs.detach()
         both = torch.cat([images, torch.full_like(images, self.baseline)]).requires_grad_()  # (2B, 3, H, W)

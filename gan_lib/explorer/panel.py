@@ -23,6 +23,12 @@ from gan_lib.explorer.state import Choice, Explorer, View
 AREAS = [("as it is", 0.0), *((f"{part} %", part / 100) for part in (1, 2, 5, 10, 15, 20, 30, 40, 50, 75))]
 OFFSETS = [round(0.25 * step, 2) for step in range(25)]
 NONE = "(none)"
+WORKING = {
+    "Conditions": "asking the generator without each of its conditions ...",
+    "Concepts": "learning the concepts of this class from images; the first of a CNN takes longest ...",
+    "Contrasting": "learning the hyperplanes between the classes; the first of a CNN takes longest ...",
+    "Scores": "asking the CNN about what the maps show and hide ...",
+}
 WIDE = widgets.Layout(width="300px")
 LABELS = {"description_width": "90px"}
 TOLD = (ValueError, KeyError, IndexError, FileNotFoundError)  # whose messages are for people
@@ -207,6 +213,7 @@ class ExplorerPanel(widgets.VBox):
         """Fill the open tab."""
         if not self._quiet and self.view is not None and self.tabs.selected_index:
             title = self.tabs.titles[self.tabs.selected_index]
+            self.tell(WORKING.get(title, ""))  # shown while the kernel is at it
             self._guarded(partial(self._fill_tab, title, self.view), self._clear_tabs)
 
     def _fill_tab(self, title: str, view: View) -> None:

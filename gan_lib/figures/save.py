@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,13 +48,28 @@ class FigureFolder:
             self.save_table(data, name, f"Data of the figure: {caption}")
         return path
 
-    def save_table(self, table: pd.DataFrame, name: str, caption: str) -> Path:
-        """Write ``name.csv`` and its manifest row; returns its path."""
+    def save_table(self, table: pd.DataFrame, name: str, caption: str, parquet: bool = False) -> Path:
+        """Write ``name.csv`` and its manifest row, and if asked the same as ``name.parquet``; returns the
+        CSV's path."""
         path = self.root / self.run / f"{name}.csv"
         with atomic_path(path) as temporary:
             table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
         self._record(path, caption)
+        if parquet:
+            beside = path.with_suffix(".parquet")
+            with atomic_path(beside) as temporary:
+                _of_one_kind(table).to_parquet(temporary, index=False)
+            self._record(beside, caption)
         return path
+
+    def drop_table(self, name: str) -> None:
+        """Take a table away, with its manifest rows, if it is there."""
+        paths = [self.root / self.run / f"{name}{ending}" for ending in (".csv", ".parquet")]
+        there = [own for own in paths if own.is_file()]
+        if there:
+            forget_files(self.root, [own.relative_to(self.root).as_posix() for own in there])
+        for own in there:
+            own.unlink()
 
     def _record(self, path: Path, caption: str) -> None:
         row = {"run": self.run, "caption": caption, "sha256": sha256(path)}
@@ -127,6 +142,24 @@ def merge_manifest(
         kept = {path: row for path, row in known.items() if path not in stale}
         write_json(root / MANIFEST, {"files": {**kept, **files}, "runs": {**manifest["runs"], **runs}})
     return stale
+
+
+def forget_files(root: Path, names: Iterable[str]) -> None:
+    """Take rows, by path relative to a figure folder, out of its manifest."""
+    with FileLock(root / f".{MANIFEST}.lock"):
+        manifest = read_manifest(root)
+        kept = {name: row for name, row in manifest["files"].items() if name not in set(names)}
+        write_json(root / MANIFEST, {**manifest, "files": kept})
+
+
+def _of_one_kind(table: pd.DataFrame) -> pd.DataFrame:
+    """A table whose columns hold one kind of value each, as Parquet wants them: else their texts."""
+    mixed = [
+        name
+        for name, own in table.items()
+        if own.dtype == object and len({type(value) for value in own.dropna()}) > 1
+    ]
+    return table.astype(dict.fromkeys(mixed, str))
 
 
 def check_manifest(root: Path) -> list[str]:

@@ -132,7 +132,8 @@ def mask_of_area(logits: Tensor, area: Tensor) -> Tensor:
 
 
 def saturation_loss(logits: Tensor, limit: float = 6.0) -> Tensor:
-    """Mean squared excess of logits over +-limit: a saturated sigmoid neither learns nor ranks pixels."""
+    """Mean squared excess of logits (B, ...) over +-limit: a saturated sigmoid neither learns nor ranks
+    pixels."""
     return F.relu(logits.abs() - limit).square().mean()
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gan_lib.core.capture import Capture, evaluation_mode
+from gan_lib.core.capture import Capture, evaluation_mode, frozen, replaced_activation
 from gan_lib.core.outputs import EXCLUSIVE, meaning_of
 from gan_lib.core.targets import Target, resolve_target
 from gan_lib.inversion.mask import CaptureUntil, blurred, has_places, inversion_layers
@@ -135,9 +135,10 @@ class GuidedInversion:
     ) -> Inversion:
         """Step 2: what of the image speaks for a class (equations 6 and 7).
 
-        Minimises ``f_c(x (1 - m) + p m) - f_c(x m + p (1 - m)) + sparsity * sum(w)`` from step 1's weights
-        on, with the logit f of the class, as published, or its log-odds, by default (``options.score``);
-        the target is ``None`` for the predicted class, one class, or one per image.
+        Minimises ``f_c(x (1 - m) + p m) - f_c(x m + p (1 - m)) + sparsity * sum(w)``, with the logit f of the
+        class, as published, or its log-odds, by default (``options.score``), from step 1's weights on; by
+        default these times :meth:`evidence` (``options.start``), or themselves where no channel has any. The
+        target is ``None`` for the predicted class, one class, or one per image.
 
         Raises:
             ValueError: a wrong number of targets.
@@ -153,8 +154,33 @@ class GuidedInversion:
             inside, outside = class_scores(self.cnn, logits, classes.repeat(2), options.score).chunk(2)
             return outside - inside  # (B,)
 
+        first = saliency.weights
+        if options.start == "evidence":
+            speaking = first * self.evidence(base, classes, options.score)  # (B, C)
+            first = speaking.where(speaking.any(1, keepdim=True), first)
         with torch.enable_grad(), evaluation_mode(self.cnn):
-            return optimise(contrast, saliency.weights, base.activations, base.size, options)
+            return optimise(contrast, first, base.activations, base.size, options)
+
+    def evidence(self, base: Base, classes: Tensor, score: str = "log_odds") -> Tensor:
+        """How much channels of the mask's layer speak for classes (B,): (B, C), 1 for the strongest of each
+        image, 0 for what speaks against.
+
+        The gradient of the class's score in the layer's activations, averaged over the places: Grad-CAM's
+        weights (arXiv 1610.02391, equation 1).
+        """
+        layer, held = self.layers(base.images)[0], []
+
+        def start(activation: Tensor) -> Tensor:
+            held.append(activation.detach().clone().requires_grad_())
+            return held[0].clone()  # what follows may work in place, which a leaf forbids
+
+        with torch.enable_grad(), evaluation_mode(self.cnn), frozen(self.cnn):
+            with replaced_activation(self.cnn, layer, start):
+                logits = self.cnn(base.images).float()  # (B, K)
+            scores = class_scores(self.cnn, logits, classes, score)
+            (gradient,) = torch.autograd.grad(scores.sum(), held[0])
+        weights = gradient.float().mean((2, 3)).clamp(min=0)  # (B, C)
+        return weights / weights.amax(1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
 
     def masks(self, images: Tensor, target: Target = None, second: InversionOptions = STEP_2) -> Tensor:
         """Both steps: masks (B, 1, H, W) of images (B, 3, H, W) for a class, step 1 as published."""

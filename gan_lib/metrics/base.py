@@ -92,7 +92,8 @@ def intervals_by(scores: pd.DataFrame, by: Sequence[str], value: str, named: str
 
 
 def interval_of(scores: pd.DataFrame, measure: str) -> Interval:
-    """The interval of one method's measure, of scores as for :func:`summarise`."""
+    """The interval of one method's measure, of scores as for :func:`summarise`; two of one seed and
+    image raise ``ValueError``."""
     seeds, judged = scores["seed"].nunique(), scores.groupby("image", sort=False).size()
     if scores.duplicated(["seed", "image"]).any():
         raise ValueError("duplicate scores of one seed and image")

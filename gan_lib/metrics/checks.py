@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def check_images(images: Tensor) -> None:
-    """A ValueError for images that are not floating-point numbers in [0, 1]."""
+    """A ValueError for images (B, 3, H, W) that are not floating-point numbers in [0, 1]."""
     if not images.is_floating_point():
         raise ValueError(f"images are floating-point numbers in [0, 1], not {images.dtype}: divide by 255?")
     if len(images) and not (float(images.min()) >= 0 and float(images.max()) <= 1):

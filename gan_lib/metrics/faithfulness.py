@@ -27,5 +27,6 @@ def average_drop(before: Tensor, after: Tensor) -> Tensor:
 
 
 def increase_in_confidence(before: Tensor, after: Tensor) -> Tensor:
-    """100 where the class is more probable on the masked image, 0 elsewhere: per cent once averaged, (B,)."""
+    """100 where the class is more probable on the masked image, 0 elsewhere: per cent once averaged, (B,)
+    (Chattopadhyay et al., WACV 2018)."""
     return 100.0 * (after > before).float()

@@ -11,7 +11,8 @@ from gan_lib.metrics.checks import check_maps, check_masks, check_pair
 
 
 def dice(maps: Tensor, reference: Tensor, threshold: float = 0.5) -> Tensor:
-    """Sorensen-Dice overlap ``2 |A and B| / (|A| + |B|)`` of two maps, of their pixels above a threshold.
+    """Sorensen-Dice overlap ``2 |A and B| / (|A| + |B|)`` of two maps, of their pixels above a threshold
+    (Dice, 1945; Sorensen, 1948).
 
     Maps (B, 1, H, W) in [0, 1], reference the same or bool; (B,) in 0..1, NaN where both regions are empty.
     """
@@ -38,7 +39,7 @@ def dice_at_area(maps: Tensor, evidence: Tensor) -> Tensor:
 
 
 def iou_at_area(maps: Tensor, evidence: Tensor) -> Tensor:
-    """Intersection over union (B,) in place of Dice; see :func:`dice_at_area`."""
+    """Intersection over union (B,) (Jaccard, 1912) in place of Dice; see :func:`dice_at_area`."""
     both, size = _at_area(maps, evidence)
     return both / (2 * size - both)
 

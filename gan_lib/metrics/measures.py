@@ -8,6 +8,9 @@ NaN where they are not defined:
 
     MEASURES.register("brightest", Measure(brightest, "brightest\nof the evidence"))
 
+Published ones say in their own docstrings where they are from; insertion and deletion, here by their areas
+alone, are RISE's (Petsiuk et al., BMVC 2018), the pointing game is that of Zhang et al. (ECCV 2016).
+
 From then on it is a column of :func:`gan_lib.metrics.judge`'s table wherever there is what it wants, and of
 the tables made from it.
 """

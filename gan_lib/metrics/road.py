@@ -61,7 +61,8 @@ def road_curves(
 
 
 def road_score(road: tuple[Tensor, Tensor]) -> Tensor:
-    """ROAD (B,), combined as in pytorch-grad-cam: half of (lowest removed - highest removed), -0.5..0.5.
+    """ROAD (B,), combined as in pytorch-grad-cam: half of (lowest removed - highest removed), -0.5..0.5
+    (Rong et al., ICML 2022).
 
     High when the class survives the loss of the least, and not that of the most relevant pixels
     (:func:`road_curves`).

@@ -68,8 +68,8 @@ def forgetting_scores(
     seed: int = 0,
     bottom_up: bool = False,
 ) -> pd.DataFrame:
-    """The part of :func:`sanity_scores` in which layers are drawn anew, given the ``first`` maps by name;
-    with ``bottom_up`` from the first layer to the last."""
+    """The part of :func:`sanity_scores` in which layers are drawn anew, given the ``first`` maps
+    (B, 1, H, W) by name; with ``bottom_up`` from the first layer to the last."""
     made = [
         _alike(first[name], explain(net.requires_grad_(False), images, target), method=name, share=share)
         for share, net in randomised(cnn, images[:1], stages, seed, bottom_up)

@@ -73,7 +73,8 @@ def smooth_sanity_scores(
         forgetting = smooth_sanity_scores(methods, cnn, images, target, stages=6, copies=10)
 
     Args:
-        methods, cnn, images, target, stages: as for :func:`gan_lib.metrics.sanity_scores`.
+        methods, cnn, stages: as for :func:`gan_lib.metrics.sanity_scores`.
+        images, target: (B, 3, H, W) in [0, 1], and classes (B,).
         copies, noise: as for :func:`smoothed`.
         bottom_up: from the first layer to the last, which the authors recommend, or the reverse.
         seed: of the new weights, and of the noise.
@@ -109,7 +110,8 @@ def efficient_sanity_scores(
     .. math:: \\mathrm{eMPRT} = \\frac{H(\\hat e) - H(e)}{H(e)}
 
     Args:
-        methods, cnn, images, target: as for :func:`gan_lib.metrics.sanity_scores`.
+        methods, cnn: as for :func:`gan_lib.metrics.sanity_scores`.
+        images, target: (B, 3, H, W) in [0, 1], and classes (B,).
         bins: of the histograms.
         seed: of the new weights.
 

@@ -112,7 +112,7 @@ def region_scores(maps: Mapping[tuple[str, int], Tensor], region: Tensor, top: b
         region_scores({("Grad-CAM", 0): maps}, masks, top=True)
 
     Args:
-        maps: by method and training seed, as ``region`` and ``top`` for :func:`mass_inside`.
+        maps: (B, 1, H, W) by method and training seed, as ``region`` and ``top`` for :func:`mass_inside`.
 
     Returns:
         A row per ``method``, ``seed`` and ``image``: the share ``inside``, 0..1.

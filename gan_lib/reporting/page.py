@@ -80,6 +80,7 @@ def write_page(
 
 
 def environment() -> Environment:
+    """Jinja's, with this page's templates and filters; what is filled in is escaped."""
     loader = PackageLoader("gan_lib.reporting")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -16,6 +16,7 @@ from gan_lib.workbench.places import Places
 from gan_lib.workbench.pools import PoolOptions
 from gan_lib.workbench.recipes import Profile, ProfileError, Recipe, parsed_change
 from gan_lib.workbench.samples import Sample
+from gan_lib.workbench.settings import run_settings
 from gan_lib.workbench.subject import Subject
 from gan_lib.workbench.sweeps import EXPERIMENTS, SWEEPS, Sweep, run_sweep, sweep_table
 from gan_lib.workbench.universal import run_universal
@@ -45,6 +46,7 @@ __all__ = [
     "parsed_change",
     "run_sweep",
     "run_prediction_test",
+    "run_settings",
     "run_universal",
     "sweep_table",
 ]

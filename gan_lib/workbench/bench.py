@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 import torch
 
-from gan_lib.core.artifacts import ArtifactStore
 from gan_lib.core.runtime import PINNED, device_name, instructions, make_fabric, versions
 from gan_lib.figures import FigureFolder
 from gan_lib.workbench.claims import CLAIMS, claims_file, evaluate, load_claims, shown
@@ -18,6 +17,7 @@ from gan_lib.workbench.cohort import Cohort
 from gan_lib.workbench.named import make_importable
 from gan_lib.workbench.places import Places
 from gan_lib.workbench.recipes import Profile, ProfileError
+from gan_lib.workbench.store import Store
 from gan_lib.workbench.subject import Subject
 
 
@@ -57,7 +57,7 @@ class Workbench:
         torch.set_num_threads(self.recipe.machine.threads)
         self.fabric = make_fabric(self.recipe.machine.device, self.recipe.machine.precision)
         self.device, self.data_dir = self.fabric.device, self.places.data
-        self.store = ArtifactStore(self.data_dir / "artifacts")
+        self.store = Store(self.data_dir / "artifacts")
         self.provenance: dict[str, Any] = {
             "notebook": notebook,
             "profile": self.profile.name,
@@ -92,10 +92,14 @@ class Workbench:
         A CNN whose weights are given, and that is not trained, is the same for all seeds. Errors as for
         :meth:`subject`.
         """
-        recipe = self.recipe.changed(changes or {})
+        seeds = self.recipe.changed(changes or {}).seeds
+        return Cohort({seed: self.one_of_cohort(changes or {}, seed) for seed in seeds})
+
+    def one_of_cohort(self, changes: Mapping[str, Any], seed: int) -> Subject:
+        """The subject of a seed of :meth:`cohort`."""
+        recipe = self.recipe.changed(changes)
         is_given = recipe.cnn.weights is not None and recipe.cnn.epochs == 0
-        own = {seed: {} if is_given else {"cnn.seed": seed} for seed in recipe.seeds}
-        return Cohort({seed: self.subject({**(changes or {}), **change}) for seed, change in own.items()})
+        return self.subject(changes if is_given else {**changes, "cnn.seed": seed})
 
     def claims(self) -> pd.DataFrame:
         """What the notebook claims, and whether its tables, as written so far, bear it out.

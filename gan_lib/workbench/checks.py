@@ -101,7 +101,8 @@ def asked_halves(
 def halves_page(
     sample: Sample, explainers: Explainers, kind: str = "beside", seed: int = 0, count: int = 4
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """A few mosaics with every explainer's maps of each part, and titles: for ``figures.map_grid``."""
+    """A few mosaics with every explainer's maps of each part, and titles: for
+    ``figures.map_grid``, (n, 3 or 1, H, W) each."""
     pictures, parts = mosaic_parts(sample, kind, seed, count)
     page = {"mosaic": pictures}
     for (method, _), own in explainers.items():
@@ -338,7 +339,8 @@ def relevances(
 def other_stand_ins(
     cnn: nn.Module, sample: Sample, explainers: Explainers
 ) -> dict[tuple[str, int], dict[str, dict[str, Tensor]]]:
-    """The same when other things stand in place of a condition (:func:`gan_lib.gan.relevance.stand_ins`)."""
+    """The same when other things stand in place of a condition (:func:`gan_lib.gan.relevance.stand_ins`):
+    (B, n) each."""
     made = {}
     for run, own in explainers.items():
         assert isinstance(own, GeneratorExplainer)

@@ -12,14 +12,12 @@ from functools import partial
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import pandas as pd
-from joblib import delayed
-from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from gan_lib.core.runtime import progress, threads
 from gan_lib.explainers import Explainer, GeneratorExplainer
 from gan_lib.metrics import judge
-from gan_lib.workbench.jobs import Run, Trained, TrainingPlan, processes, train_all
+from gan_lib.workbench.crew import on_threads, results
+from gan_lib.workbench.jobs import Run, Trained, TrainingPlan, train_all, workers
 from gan_lib.workbench.samples import Sample
 from gan_lib.workbench.sections import MachineRecipe
 from gan_lib.workbench.subject import Subject
@@ -223,12 +221,6 @@ def judge_sample(
 
 
 def side_by_side(machine: MachineRecipe, calls: Sequence[Callable[[], T]]) -> list[T]:
-    """What calls give, in order; in processes side by side, as many threads each as the recipe says."""
-    made = processes(machine, len(calls))(delayed(_on_threads)(machine.job_threads, call) for call in calls)
-    return list(progress(made, "CNNs", len(calls)))
-
-
-def _on_threads(count: int, call: Callable[[], T]) -> T:
-    """NumPy's sums depend on the number of threads as well: they are the same here and in a worker."""
-    with threads(count), threadpool_limits(count, "blas"):
-        return call()
+    """What calls give, in order; in processes side by side, as many threads each as the recipe says. One that
+    fails raises its error when the others are done."""
+    return results([partial(on_threads, machine.job_threads, own) for own in calls], workers(machine), "CNNs")

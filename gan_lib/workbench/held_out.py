@@ -8,7 +8,7 @@ together as well, each class of each CNN as one of all: ``network`` is then ``al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,17 @@ import pandas as pd
 
 from gan_lib import concepts
 from gan_lib.concepts.prediction_test import SOURCES, allowed_images
+from gan_lib.core.artifacts import digest
 from gan_lib.core.options import options
 from gan_lib.figures import map_grid
 from gan_lib.metrics.intervals import same_images
 from gan_lib.workbench.bench import Workbench
 from gan_lib.workbench.concept_scores import hidden_layer, pooled_activations
+from gan_lib.workbench.crew import Failed, on_threads, outcomes, raise_first
+from gan_lib.workbench.places import Places
 from gan_lib.workbench.recipes import ProfileError
 from gan_lib.workbench.subject import Subject
-from gan_lib.workbench.sweeps import SWEEPS, Setting, Sweep, Tables, settings_of
+from gan_lib.workbench.sweeps import FAILED, SWEEPS, Setting, Sweep, Tables, settings_of
 
 LABELS = ["network", "layer", "depth", "cell", "accuracy"]  # of a setting, in its rows
 ALL = "all"
@@ -70,23 +73,49 @@ def run_prediction_test(sweep: Sweep, bench: Workbench) -> Tables:
     for own in settings:
         if not {"network", "depth"} <= own.labels.keys():
             raise ProfileError(f"sweep {sweep.name!r}, {own.method}: needs network and depth")
-    parts = []
-    for setting in settings:
-        subject = bench.subject(setting.changes)
-        pooled = cache(partial(_pooled, subject))  # made where it is needed first, once
-        scores = pd.concat([_scores(subject, pooled, seed, asked.runs) for seed in seeds])
-        parts.append(scores.assign(**_labels(setting, subject)))
-        if asked.shown and setting.labels["depth"] == asked.drawn:
-            _draw(bench, setting, subject, pooled(), asked.shown, seeds[0])
-    classes = pd.concat(parts, ignore_index=True)
+    machine = bench.recipe.machine
+    calls = [
+        partial(
+            on_threads, machine.threads, partial(_of_setting, sweep, own, seeds, asked.runs, bench.places)
+        )
+        for own in settings
+    ]
+    keys = [f"{own.method}-{digest([sweep.profile, sweep.changes, own.changes, seeds])}" for own in settings]
+    made = outcomes(calls, machine.workers, f"sweep {sweep.name}", keys)
+    failed = [
+        {**setting.labels, "error": own.told()}
+        for setting, own in zip(settings, made, strict=True)
+        if isinstance(own, Failed)
+    ]
+    if len(failed) == len(made):
+        raise_first(made)
+    for setting, outcome in zip(settings, made, strict=True):
+        if not isinstance(outcome, Failed):
+            subject = bench.subject(setting.changes)  # notes it for the manifest
+            if asked.shown and setting.labels["depth"] == asked.drawn:
+                _draw(bench, setting, subject, _pooled(subject), asked.shown, seeds[0])
+    classes = pd.concat([own for own in made if not isinstance(own, Failed)], ignore_index=True)
     results = pd.concat([held_out_summary(classes), _published(asked)], ignore_index=True)
     named = {"classes": f"{sweep.title}: mean over seeds and runs, by class"}
     by = [*LABELS, "form", "method", "image"]
     means = classes.drop(columns="seed").groupby(by, sort=False).mean().reset_index()
-    return {
+    tables: Tables = {
         "results": (results, sweep.title),
         "classes": (means.rename(columns={"image": "class"}), named["classes"]),
     }
+    if failed:
+        tables[FAILED] = (pd.DataFrame(failed), f"{sweep.title}: settings that failed")
+    return tables
+
+
+def _of_setting(
+    sweep: Sweep, setting: Setting, seeds: Sequence[int], runs: int, places: Places
+) -> pd.DataFrame:
+    """Scores of a CNN's layer with all seeds, labelled."""
+    subject = Workbench("sweep", sweep.profile, sweep.changes, places).subject(setting.changes)
+    pooled = cache(partial(_pooled, subject))  # made where it is needed first, once
+    scores = pd.concat([_scores(subject, pooled, seed, runs) for seed in seeds])
+    return scores.assign(**_labels(setting, subject))
 
 
 def _labels(setting: Setting, subject: Subject) -> dict[str, Any]:

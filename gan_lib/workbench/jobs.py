@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from joblib import Parallel, delayed
+from lightning_fabric import Fabric
 
 from gan_lib.classifiers import Classifier
 from gan_lib.classifiers.factories import Imported
-from gan_lib.core.artifacts import ArtifactStore
-from gan_lib.core.runtime import Precision, make_fabric, progress, seeded, threads
+from gan_lib.core.artifacts import ArtifactStore, digest
+from gan_lib.core.runtime import make_fabric, seeded, threads
 from gan_lib.data import ImageSplit
 from gan_lib.explainers import ContrastiveExplainer, GeneratorExplainer
 from gan_lib.gan.conditions import EvidenceMaker, FeatureMaker, StoredConditions, evidence_channels
@@ -31,6 +32,7 @@ from gan_lib.gan.generators import (
     save_generator,
     transplanted,
 )
+from gan_lib.gan.sharing import one_writes, share_work, sharing
 from gan_lib.gan.training import (
     ContrastiveOptions,
     Member,
@@ -40,6 +42,7 @@ from gan_lib.gan.training import (
     train_supervised,
     train_universal,
 )
+from gan_lib.workbench.crew import results
 from gan_lib.workbench.outside import code_of
 from gan_lib.workbench.recipes import Recipe
 from gan_lib.workbench.sections import DiscriminatorRecipe, MachineRecipe
@@ -111,13 +114,14 @@ class GeneratorJob:
             **code_of(GENERATORS[self.variant]),
         }
 
-    def train(self, folder: Path, device: str, precision: Precision) -> None:
-        """Train into a folder."""
+    def train(self, folder: Path, fabric: Fabric) -> None:
+        """Train into a folder, on the device of a fabric."""
         torch.manual_seed(self.options.seed)
         generator = make_generator(self.variant, **asdict(self.sizes))
         discriminator = DISCRIMINATORS[self.discriminator.kind](self.discriminator)
-        fabric = make_fabric(device, precision)
-        train_supervised(generator, discriminator, self.images, self.conditions, folder, self.options, fabric)
+        given = (self.images, self.conditions, folder, self.options, fabric)
+        with sharing(fabric, [generator, discriminator]):
+            train_supervised(generator, discriminator, *given)
         save_generator(generator, folder)
 
 
@@ -150,8 +154,8 @@ class ContrastiveJob:
             **code_of(GENERATORS[self.variant]),
         }
 
-    def train(self, folder: Path, device: str, precision: Precision) -> None:
-        """Train into a folder."""
+    def train(self, folder: Path, fabric: Fabric) -> None:
+        """Train into a folder, on the device of a fabric."""
         cnn = self.cnn.cnn
         maker = FeatureMaker(cnn, self.images.image_size, self.layers)
         torch.manual_seed(self.options.seed)
@@ -161,8 +165,8 @@ class ContrastiveJob:
         else:
             generator = transplanted(self.start.generator, maker.channels)
         discriminator = ProjectionDiscriminator(len(cnn.class_names), self.discriminator)
-        fabric = make_fabric(device, precision)
-        train_contrastive(generator, discriminator, maker, self.images, folder, self.options, fabric)
+        with sharing(fabric, [generator, discriminator], [maker]):
+            train_contrastive(generator, discriminator, maker, self.images, folder, self.options, fabric)
         save_generator(generator, folder)
 
 
@@ -191,8 +195,8 @@ class UniversalJob:
             **code_of(GENERATORS[self.variant]),
         }
 
-    def train(self, folder: Path, device: str, precision: Precision) -> None:
-        """Train into a folder."""
+    def train(self, folder: Path, fabric: Fabric) -> None:
+        """Train into a folder, on the device of a fabric."""
         pool = [
             Member(EvidenceMaker(own.cnn, images.image_size, self.layers), images)
             for own, images in self.pool
@@ -200,8 +204,9 @@ class UniversalJob:
         torch.manual_seed(self.options.seed)
         channels = evidence_channels(self.layers)
         generator = make_generator(self.variant, **self.sizes, conditions=len(channels), features=channels)
-        critic, fabric = ProjectionDiscriminator(1, self.discriminator), make_fabric(device, precision)
-        train_universal(generator, pool, folder, self.options, fabric, discriminator=critic)
+        critic = ProjectionDiscriminator(1, self.discriminator)
+        with sharing(fabric, [generator, critic], [own.maker for own in pool]):
+            train_universal(generator, pool, folder, self.options, fabric, discriminator=critic)
         save_generator(generator, folder)
 
 
@@ -229,29 +234,44 @@ def run_job(job: Job, store: ArtifactStore, machine: MachineRecipe) -> Path:
     """Train on as many threads as the recipe says, unless the store has it; returns the folder."""
 
     def make(folder: Path) -> None:
-        with threads(machine.job_threads):
-            job.train(folder, machine.device, machine.precision)
+        train(job, folder, machine)
 
     return store.get("generator", job.code, job.made_from(), make)
 
 
-def processes(machine: MachineRecipe, jobs: int) -> Parallel:
-    """Processes for jobs side by side: as many as the recipe says, or this notebook's share of them where
-    several run at once; with one, jobs are done here."""
-    share = int(os.environ.get(SHARE, machine.workers))
-    return Parallel(n_jobs=max(1, min(machine.workers, share, jobs)), return_as="generator")
+def train(job: Job, folder: Path, machine: MachineRecipe) -> None:
+    """Train into a folder, in as many processes and on as many threads each as the recipe says."""
+    if machine.devices > 1:
+        given = (job, folder, machine.job_threads)
+        share_work(machine.devices, machine.device, machine.precision, _train_share, given)
+        return
+    with threads(machine.job_threads):
+        job.train(folder, make_fabric(machine.device, machine.precision))
+
+
+def _train_share(fabric: Fabric, job: Job, folder: Path, count: int) -> None:
+    with threads(count), one_writes(fabric, folder) as own:
+        job.train(own, fabric)
+
+
+def workers(machine: MachineRecipe) -> int:
+    """Processes side by side: as many as the recipe says, or this notebook's share of them where several run
+    at once."""
+    return min(machine.workers, int(os.environ.get(SHARE, machine.workers)))
 
 
 def train_all(jobs: Sequence[Job], store: ArtifactStore, machine: MachineRecipe) -> list[TrainedGenerator]:
     """Generators of many jobs, trained side by side; what the store has is not trained again.
 
     Small networks gain from processes on a CPU, whose cores they cannot fill one by one. Each job has its
-    own threads, so that the weights do not depend on how many jobs are left.
+    own threads, so that the weights do not depend on how many jobs are left. A job that fails raises its
+    error when the others are done.
     """
-    folders = processes(machine, len(jobs))(delayed(run_job)(job, store, machine) for job in jobs)
+    calls = [partial(run_job, job, store, machine) for job in jobs]
+    keys = [f"{type(job).__name__}-{digest([job.made_from(), store.machine])}" for job in jobs]
     return [
         TrainedGenerator(load_generator(folder), pd.read_csv(folder / "log.csv"), folder.name)
-        for folder in progress(folders, "training generators", len(jobs))
+        for folder in results(calls, workers(machine), "training generators", keys)
     ]
 
 
@@ -266,7 +286,7 @@ def train_by_contrast(
     own = TrainedClassifier(cnn, pd.DataFrame(), "")
     job = ContrastiveJob(recipe.gan.variants[0], sizes, critic, own, layers, drawn, options)
     device = next(cnn.parameters()).device
-    with threads(machine.job_threads), seeded(options.seed):
-        job.train(folder, machine.device, machine.precision)
+    with seeded(options.seed):
+        train(job, folder, machine)
     maker = FeatureMaker(cnn.to(device), drawn.image_size, layers)
     return ContrastiveExplainer(maker, load_generator(folder)).to(device)

@@ -183,10 +183,16 @@ class Pool:
 def subjects_of(bench: Workbench, every: Sequence[Changes]) -> list[Subject | str]:
     """Subjects by changes of the recipe, or why one cannot be had, where its data are not at hand; CNNs are
     trained in processes side by side."""
+    reasons = why_not(bench, every)
+    return [why or bench.subject(own) for own, why in zip(every, reasons, strict=True)]
+
+
+def why_not(bench: Workbench, every: Sequence[Changes]) -> list[str]:
+    """Why subjects, by changes of the recipe, cannot be had; an empty text where one can, whose CNN is then
+    in the store."""
     root = bench.store.root
     given = [(bench.recipe.changed(own), bench.profile.name, bench.places, root) for own in every]
-    reasons = side_by_side(bench.recipe.machine, [partial(_why_not, *own) for own in given])
-    return [why or bench.subject(own) for own, why in zip(every, reasons, strict=True)]
+    return side_by_side(bench.recipe.machine, [partial(_why_not, *own) for own in given])
 
 
 def _why_not(*given: Any) -> str:

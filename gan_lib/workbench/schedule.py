@@ -16,7 +16,9 @@ class Named(Protocol):
     """What has a name."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What it is called by those that wait for it."""
+        ...
 
 
 Task = TypeVar("Task", bound=Named)
@@ -82,7 +84,7 @@ class Kernels:
                     run_sync(kernel.provisioner.kill)()
 
     def check(self) -> None:
-        """Raise an error once the block has been left: a kernel that was only starting then."""
+        """Raise ``RuntimeError`` once the block has been left: a kernel that was only starting then."""
         if self._is_over:
             raise RuntimeError("the run has ended")
 

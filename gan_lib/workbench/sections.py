@@ -94,6 +94,7 @@ class MachineRecipe:
     threads: Workers = 2  # of all that is computed in the notebook itself
     workers: Workers = 2  # processes that train and judge side by side; a GPU is better left to one
     job_threads: Workers = 1  # of each of them: small networks gain nothing from more
+    devices: PositiveInt = 1  # GPUs, or on a CPU processes, that train one generator together
     reproducible: bool = False  # the same bits on every x86-64 processor with AVX2; 7 to 26 % slower
 
 

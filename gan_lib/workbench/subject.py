@@ -29,7 +29,6 @@ from gan_lib.classifiers import (
 )
 from gan_lib.classifiers.factories import folder_name
 from gan_lib.concepts import ConceptBank, LayerRelevance, learn_concepts
-from gan_lib.core.artifacts import ArtifactStore
 from gan_lib.core.capture import layers_in_order
 from gan_lib.core.checksums import DamagedError
 from gan_lib.core.runtime import instructions, make_fabric, threads
@@ -56,12 +55,14 @@ from gan_lib.workbench.jobs import (
     train_all,
 )
 from gan_lib.workbench.kept import KeptExplainers
+from gan_lib.workbench.large import without_traces
 from gan_lib.workbench.named import architecture_of, data_root, fingerprints, make_importable, weights_of
 from gan_lib.workbench.outside import code_of
 from gan_lib.workbench.places import Places
 from gan_lib.workbench.recipes import Recipe
 from gan_lib.workbench.reference import reference_cnn
 from gan_lib.workbench.samples import Sample
+from gan_lib.workbench.store import Store
 
 
 class Subject:
@@ -77,23 +78,21 @@ class Subject:
         names: what figures call the classes: ``n02102040_English_springer`` is ``English springer``.
     """
 
-    def __init__(
-        self, recipe: Recipe, profile: str, places: Places, store: ArtifactStore, fabric: Fabric
-    ) -> None:
+    def __init__(self, recipe: Recipe, profile: str, places: Places, store: Store, fabric: Fabric) -> None:
         make_importable(places)  # a CNN of one's own: here, and where the subject is unpickled
         self.recipe, self.places, self.fabric, self.device = recipe, places, fabric, fabric.device
         self._profile = profile
         own = recipe.data
         counts = {"train": own.train_images, "test": own.test_images, "validation": own.validation_images}
         root = data_root(recipe, places)
-        self.data: ImageData = load_data(
-            own.name, store, root, size=own.image_size, seed=recipe.seed, **counts
-        )
+        loaded = load_data(own.name, store, root, size=own.image_size, seed=recipe.seed, **counts)
+        self.data: ImageData = without_traces(loaded)
         precision: Any = fabric._precision.precision
         kind: Any = {"device": self.device.type, "precision": precision}
         self.machine = replace(recipe.machine, **kind)
         kind |= instructions()
         self.store = store.on({**kind, "threads": self.machine.threads})
+        kind |= {"shared": True} if self.machine.devices > 1 else {}  # sums are rounded otherwise
         self.jobs_store = store.on({**kind, "threads": self.machine.job_threads})
         self.trained = self._classifier()
         self.cnn: Classifier = self.trained.cnn.requires_grad_(False).to(self.device)
@@ -248,7 +247,7 @@ class Subject:
         seeds: Sequence[int] | None = None,
         conditions: str | None = None,
     ) -> TrainingPlan:
-        """What :meth:`supervised` trains."""
+        """What :meth:`supervised` trains; Grad-CAMs that are all empty raise ``ValueError``."""
         recipe, runs = self.recipe, self._runs(variants, seeds)
         maker, images = self.maker(conditions), self.training_images()
         sizes = replace(recipe.generator, conditions=len(maker.positions))
@@ -356,4 +355,4 @@ class Subject:
 def subject_again(recipe: Recipe, profile: str, places: Places, root: Path) -> Subject:
     """A subject from what is the same in every process; arguments and errors as for :class:`Subject`."""
     fabric = make_fabric(recipe.machine.device, recipe.machine.precision)
-    return Subject(recipe, profile, places, ArtifactStore(root), fabric)
+    return Subject(recipe, profile, places, Store(root), fabric)

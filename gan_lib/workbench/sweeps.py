@@ -11,10 +11,11 @@ A sweep is a YAML file. Dotted names are recipe fields, what else stands in a se
       - {method: trained by contrast, experiment: contrastive}
     grid: {data.name: [digits_in_scenes, plain_digits]}
 
-``gan-lib sweep FILE`` writes ``figures/FILE/results.csv``. Each setting and seed is a job of its own, in a
-process of its own, and is found again in the artifact store when the sweep is run again. Seed i is CNN i with
-a generator of its own, and test images are dealt out over them. To ablate something
-new, register it (a condition, a generator, a fill, an experiment) and write such a file; another *runner*
+``gan-lib sweep FILE`` writes ``figures/FILE/results.csv``, and all tables as Parquet. Each setting and seed
+is a *cell*: a job of its own, in a process of its own or on a cluster (:mod:`gan_lib.workbench.cluster`),
+that is found again in the artifact store when the sweep is run again. One that fails stops no other. Seed i
+is CNN i with a generator of its own, and test images are dealt out over them. To ablate something new,
+register it (a condition, a generator, a fill, an experiment) and write such a file; another *runner*
 (:data:`SWEEPS`) is needed only for what is no list of settings.
 """
 
@@ -23,24 +24,18 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
-from joblib import Parallel, delayed
 from pydantic import NonNegativeInt, TypeAdapter
 
 from gan_lib.core.options import one_of, options
 from gan_lib.core.registry import Registry
-from gan_lib.core.runtime import median_seconds, progress
-from gan_lib.explainers import Explainer, GeneratorExplainer, GradCAM, LinearReadout
-from gan_lib.gan.generators import parameter_count
-from gan_lib.metrics import judge, summarise
+from gan_lib.explainers import Explainer
 from gan_lib.workbench.bench import Workbench
-from gan_lib.workbench.outside import outside_code
 from gan_lib.workbench.places import SWEPT, Places
 from gan_lib.workbench.recipes import ProfileError, Recipe, read_yaml
 from gan_lib.workbench.subject import Subject
@@ -50,7 +45,7 @@ Experiment = Callable[[Subject, int], Explainer]
 # What is trained, or taken, for one setting and seed: a function of the subject and the seed to an explainer.
 EXPERIMENTS: Registry[Experiment] = Registry("experiment")
 AREAS = [0.1]
-
+FAILED = "failed"  # table of cells that did
 
 Tables = dict[str, tuple[pd.DataFrame, str]]  # with their captions, by name
 Runner = Callable[["Sweep", Workbench], Tables]
@@ -90,19 +85,50 @@ class Sweep:
 _ADAPTER = TypeAdapter(Sweep)
 
 
+class CellsFailedError(RuntimeError):
+    """Cells of a sweep failed; its tables are those of the others.
+
+    Attributes:
+        failed: a row for each, with its ``error``; tables: paths.
+    """
+
+    def __init__(self, failed: pd.DataFrame, tables: list[Path]) -> None:
+        super().__init__(f"{len(failed)} cells failed: {failed['error'].iloc[0]}")
+        self.failed, self.tables = failed, tables
+
+    def lines(self) -> tuple[str, ...]:
+        """What to say of each cell: its labels and its error."""
+        rows = self.failed.astype(object).where(self.failed.notna(), "").to_dict("records")
+        return tuple(
+            ", ".join(f"{name} {value}" for name, value in row.items() if name != "error" and value != "")
+            + f": {row['error']}"
+            for row in rows
+        )
+
+
 def run_sweep(sweep: Sweep, places: Places) -> list[Path]:
-    """Run a sweep and write its tables to ``figures/NAME``.
+    """Run a sweep and write its tables to ``figures/NAME``, as CSV and as Parquet.
 
     Returns:
-        Paths of the tables.
+        Paths of the tables' CSV files.
 
     Raises:
         ProfileError: a setting that does not fit the recipe; nothing has run then.
+        CellsFailedError: cells failed, and are listed in the table ``failed``; the other tables are written.
+        Exception: that of the first cell, if all failed.
     """
     bench = Workbench("sweep", sweep.profile, sweep.changes, places)
     bench.figures.run = sweep.name
     tables = SWEEPS[sweep.runner](sweep, bench)
-    return [bench.figures.save_table(table, name, caption) for name, (table, caption) in tables.items()]
+    if FAILED not in tables:
+        bench.figures.drop_table(FAILED)  # of an earlier run
+    paths = [
+        bench.figures.save_table(table, name, caption, parquet=True)
+        for name, (table, caption) in tables.items()
+    ]
+    if FAILED in tables:
+        raise CellsFailedError(tables[FAILED][0], paths)
+    return paths
 
 
 def sweep_table(places: Places, sweep: str, name: str = "results") -> pd.DataFrame:
@@ -128,6 +154,7 @@ class Setting:
 
     @property
     def method(self) -> str:
+        """What its rows are called in tables."""
         return str(self.labels["method"])
 
 
@@ -160,108 +187,3 @@ def settings_of(sweep: Sweep, recipe: Recipe) -> list[Setting]:
             f"sweep {sweep.name!r}: with timed, every setting needs a method's name of its own"
         )
     return made
-
-
-@SWEEPS.register("settings")
-def run_settings(sweep: Sweep, bench: Workbench) -> Tables:
-    """Every setting with every seed, summarised: columns of the labels, and of :func:`summarise`."""
-    settings = settings_of(sweep, bench.recipe)
-    seeds = sweep.seeds or bench.recipe.seeds
-    runs = list(itertools.product(settings, seeds))
-    cohorts = {json.dumps(_of_cnn(own.changes)): own.changes for own in settings}
-    for changes in cohorts.values():
-        bench.cohort({**changes, "seeds": seeds})  # CNNs are trained before processes wait for each other
-    jobs = (delayed(_scores)(sweep, setting, seed, seeds, bench.places) for setting, seed in runs)
-    parallel = Parallel(n_jobs=max(1, min(bench.recipe.machine.workers, len(runs))), return_as="generator")
-    tables = list(progress(parallel(jobs), f"sweep {sweep.name}", len(runs)))
-    parts = []
-    for setting in settings:
-        own = pd.concat([table for (run, _), table in zip(runs, tables, strict=True) if run is setting])
-        parts.append(summarise(own.assign(method=setting.method)).assign(**setting.labels))
-    results = pd.concat(parts, ignore_index=True)
-    labels = [name for own in settings for name in own.labels]
-    made: Tables = {"results": (results[[*dict.fromkeys([*labels, *results.columns])]], sweep.title)}
-    if sweep.timed:
-        made["cost"] = (_cost(settings, seeds[0], bench), f"{sweep.title}: time of a map, all in turn")
-    return made
-
-
-def _of_cnn(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The changes that decide which CNN is explained."""
-    return {name: value for name, value in changes.items() if name.split(".")[0] in ("seed", "data", "cnn")}
-
-
-def _scores(sweep: Sweep, setting: Setting, seed: int, seeds: Sequence[int], places: Places) -> pd.DataFrame:
-    """Scores of one setting and seed, CNN and generator, of the images dealt to it; from the store where they
-    are there."""
-    one_process = {**sweep.changes, "machine.workers": 1, "seeds": seeds}
-    cohort = Workbench("sweep", sweep.profile, one_process, places).cohort(setting.changes)
-    subject = cohort[seed]
-
-    def make(folder: Path) -> None:
-        explainer = EXPERIMENTS[setting.experiment](subject, seed)
-        sample = cohort.deal(subject.recipe.gan.test_images)[seed]
-        target = GradCAM(subject.cnn, subject.target_layer).to(subject.device)
-        reference, maps = (
-            own.attribute(sample.images, target=sample.explained, batch_size=128)
-            for own in (target, explainer)
-        )
-        given: Any = {"reference": reference, "evidence": sample.masks, "areas": AREAS}
-        scores, _ = judge(subject.cnn, sample.images, {("own", seed): maps}, sample.explained, **given)
-        scores.to_csv(folder / "scores.csv", index=False)
-
-    recipe = subject.recipe.flat()
-    made_from = {
-        "experiment": setting.experiment,
-        "seed": seed,
-        "recipe": {name: value for name, value in recipe.items() if not name.startswith("machine.")},
-        "classifier": subject.trained.key,
-    }
-    if code := outside_code():  # a measure, a method, ...
-        made_from["outside"] = code
-    folder = subject.jobs_store.get("scores", "gan_lib.workbench.sweeps", made_from, make)
-    return cohort.labelled(pd.read_csv(folder / "scores.csv"), seed)
-
-
-def _cost(settings: Sequence[Setting], seed: int, bench: Workbench) -> pd.DataFrame:
-    """Milliseconds a map, conditions included, and parameters; contestants in turn."""
-    sample = bench.subject().draw(32)
-    explainers = {
-        own.method: EXPERIMENTS[own.experiment](bench.subject(own.changes), seed) for own in settings
-    }
-    contestants = {
-        name: partial(own.attribute, sample.images, sample.explained) for name, own in explainers.items()
-    }
-    seconds = median_seconds(contestants, bench.recipe.judge.timing_rounds)
-    return pd.DataFrame(
-        {
-            "method": name,
-            "ms per image": 1000 * seconds[name] / len(sample),
-            "parameters": parameter_count(own.generator) if isinstance(own, GeneratorExplainer) else 0,
-        }
-        for name, own in explainers.items()
-    )
-
-
-@EXPERIMENTS.register("supervised")
-def supervised(subject: Subject, seed: int) -> Explainer:
-    """The recipe's first variant, trained with Grad-CAM as its target."""
-    return next(iter(subject.supervised(subject.recipe.gan.variants[:1], [seed]).values())).explainer
-
-
-@EXPERIMENTS.register("contrastive")
-def contrastive(subject: Subject, seed: int) -> Explainer:
-    """The recipe's first variant, trained by contrast."""
-    return next(iter(subject.contrastive(subject.recipe.gan.variants[:1], [seed]).values())).explainer
-
-
-@EXPERIMENTS.register("grad_cam")
-def grad_cam(subject: Subject, seed: int) -> Explainer:
-    """Grad-CAM of the last convolution."""
-    return GradCAM(subject.cnn, subject.target_layer)
-
-
-@EXPERIMENTS.register("linear_readout")
-def linear_readout(subject: Subject, seed: int) -> Explainer:
-    """The control that learns nothing (notebook 01)."""
-    return LinearReadout(subject.maker())

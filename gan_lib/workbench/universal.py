@@ -167,7 +167,8 @@ def on_marks(
     asked: PoolOptions, subject: Subject, generators: Generators, seed: int, labels: Mapping[str, Any]
 ) -> dict[str, pd.DataFrame]:
     """``top mass`` by ``method`` and ``image``: of the highest pixels, as many as a cheating CNN's mark has,
-    the share of the map's mass that lies on it; on images whose mark is another class's than the digit."""
+    the share of the map's mass that lies on it; on images whose mark is another class's than the digit.
+    Data without marks raise ``ProfileError``."""
     sample = subject.draw(asked.marked_images, "conflict")
     if sample.marks is None:
         raise ProfileError(f"{subject.name} has no marks: `cheating` names data whose CNNs rely on one")

@@ -7,95 +7,35 @@ generator that reads activations cannot travel as it is; its adapters are traine
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from gan_lib.core.options import options
 from gan_lib.data import ImageSplit
 from gan_lib.explainers import Explainer, GANExplainer, GradCAM, LinearReadout, RandomMap, UniformMap
 from gan_lib.gan.conditions import StoredConditions
 from gan_lib.metrics import corrected, differences, judge, summarise, wins_against
 from gan_lib.workbench.bench import Workbench
+from gan_lib.workbench.cohort import side_by_side
 from gan_lib.workbench.jobs import GeneratorJob, train_all
+from gan_lib.workbench.pools import why_not
 from gan_lib.workbench.recipes import ProfileError
 from gan_lib.workbench.reference import CHEATING
 from gan_lib.workbench.samples import Sample
 from gan_lib.workbench.subject import Subject
 from gan_lib.workbench.sweeps import AREAS, SWEEPS, Sweep, Tables
+from gan_lib.workbench.unseen_options import TRAVELLED, UnseenOptions, seen_before
 
 SETTINGS = {"leak-free": "cgma", "published": "published"}  # of the conditions
 VARIANTS = ("lsft", "gsft")
-TRAVELLED = ["dice", "drop_black", "drop_black@10", "drop_blur", "increase_black", "won", "lost", "won@10"]
-TRAVELLED += ["area"]
 ADAPTED = ["drop_black", "drop_black@10", "won", "won@10"]
 Explainers = dict[tuple[str, int], Explainer]  # by method and training seed
 HALF = "everything at half strength"  # a control
-FIXED = ("data.name", "cnn.architecture", "cnn.seed")  # of a cell: no recipe may change them
 LEAST_TARGETS = 0.5  # share of a cell's images with a Grad-CAM that is not empty
-KNOWN = {
-    (False, True): "unseen CNN",
-    (True, False): "unseen data",
-    (False, False): "unseen CNN and data",
-}
-
-
-@options
-class UnseenOptions:
-    """``options`` of the sweep's file.
-
-    Attributes:
-        seen_architectures, seen_data_sets: of the cells that generators are trained on.
-        unseen_architectures, unseen_data_sets: further ones; a data set that is not at hand is left out.
-        images, test_images: of each cell.
-        adapter_steps, adapter_learning_rate: of a contrastive generator on CNNs that it has not seen.
-        adapted_data_sets: on which that is tried.
-        recipes: changes of the recipe for a CNN, for a data set, or for a cell, ``CNN x data set``, in this
-            order; a cell whose files are not at hand is left out.
-        published: what the authors report, by measure; published_as: where.
-    """
-
-    seen_architectures: list[str]
-    unseen_architectures: list[str]
-    seen_data_sets: list[str]
-    unseen_data_sets: list[str]
-    images: int = 500
-    test_images: int = 200
-    adapter_steps: list[int] | tuple[int, ...] = (1, 10, 100)
-    adapter_learning_rate: float = 0.01
-    adapted_data_sets: list[str] | tuple[str, ...] = ()
-    recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    published: dict[str, float] = field(default_factory=dict)
-    published_as: str = "published"
-
-    def __post_init__(self) -> None:
-        cnns = [*self.seen_architectures, *self.unseen_architectures]
-        data = [*self.seen_data_sets, *self.unseen_data_sets]
-        known = [*cnns, *data, *(f"{cnn} x {own}" for cnn in cnns for own in data)]
-        if unknown := [name for name in self.recipes if name not in known]:
-            raise ValueError(f"recipes: {unknown[0]!r} is no CNN, data set or cell of this sweep")
-        if fixed := [own for own in FIXED if any(own in changes for changes in self.recipes.values())]:
-            raise ValueError(f"recipes: {fixed[0]} is what the cells differ in")
-        if unknown := [name for name in self.published if name not in TRAVELLED]:
-            raise ValueError(f"published: {unknown[0]!r} is none of {', '.join(TRAVELLED)}")
-
-    def changes(self, cnn: str, data: str) -> dict[str, Any]:
-        """Of the recipe, for a cell."""
-        made: dict[str, Any] = {"data.name": data, "cnn.architecture": cnn}
-        for part in (cnn, data, f"{cnn} x {data}"):
-            made |= self.recipes.get(part, {})
-        return made
-
-
-def seen_before(cell: str, asked: UnseenOptions) -> str:
-    """What a generator knows of a cell, ``CNN x data set``, that it is tested on: ``seen``, or a value of
-    :data:`KNOWN`; generators are trained on all pairs of the options' seen CNNs and data sets."""
-    architecture, _, data = cell.partition(" x ")
-    cnn, images = architecture in asked.seen_architectures, data in asked.seen_data_sets
-    return "seen" if cnn and images else KNOWN[cnn, images]
 
 
 def cell_scores(
@@ -159,6 +99,7 @@ def run_unseen(sweep: Sweep, bench: Workbench) -> Tables:
     for cnn, data in _pairs(asked):  # all of them, before the first is trained
         bench.recipe.changed(asked.changes(cnn, data), f"sweep {sweep.name!r}, {cnn} x {data}")
     seeds = sweep.seeds or bench.recipe.seeds
+    why_not(bench, [_changes(asked, bench, *own, seed) for seed in seeds for own in _pairs(asked)])
     every, reports = [], []
     missing: dict[str, str] = {}
     for place, seed in enumerate(seeds):
@@ -243,14 +184,19 @@ def _cells(asked: UnseenOptions, bench: Workbench, seed: int) -> tuple[list[Subj
     """Every cell whose files are at hand, with the CNN of a seed, and why the others are not."""
     cells, missing = [], {}
     for cnn, data in _pairs(asked):
-        usual: dict[str, Any] = {"cnn.seed": seed}
-        if data == CHEATING:  # as its reference CNNs
-            usual["cnn.epochs"] = bench.recipe.confounded.epochs
         try:
-            cells.append(bench.subject(usual | asked.changes(cnn, data)))
+            cells.append(bench.subject(_changes(asked, bench, cnn, data, seed)))
         except FileNotFoundError as error:
             missing[f"{cnn} x {data}"] = _why(error, bench)
     return cells, missing
+
+
+def _changes(asked: UnseenOptions, bench: Workbench, cnn: str, data: str, seed: int) -> dict[str, Any]:
+    """Of the recipe, for a cell with the CNN of a seed."""
+    usual: dict[str, Any] = {"cnn.seed": seed}
+    if data == CHEATING:  # as its reference CNNs
+        usual["cnn.epochs"] = bench.recipe.confounded.epochs
+    return usual | asked.changes(cnn, data)
 
 
 def _why(error: FileNotFoundError, bench: Workbench) -> str:
@@ -283,13 +229,20 @@ def _with_targets(
 
 def _judged(every: Sequence[Cells], explainers: Iterable[Explainers]) -> pd.DataFrame:
     """Scores of all cells of all seeds; explainers come in the same order."""
-    made, tables = iter(explainers), []
-    for cells in every:
-        for cell, sample in zip(cells.subjects, cells.samples, strict=True):
-            scores = cell_scores(cell, next(made), sample)
-            image = f"{cells.seed}/" + scores["image"]
-            tables.append(scores.assign(seed=cells.seed, cnn=cell.trained.key, image=image))
-    return pd.concat(tables)
+    each = [
+        (cells.seed, cell, sample)
+        for cells in every
+        for cell, sample in zip(cells.subjects, cells.samples, strict=True)
+    ]
+    calls = [
+        partial(cell_scores, cell, own, sample)
+        for (_, cell, sample), own in zip(each, explainers, strict=True)
+    ]
+    made = side_by_side(each[0][1].machine, calls)
+    return pd.concat(
+        own.assign(seed=seed, cnn=cell.trained.key, image=f"{seed}/" + own["image"])
+        for (seed, cell, _), own in zip(each, made, strict=True)
+    )
 
 
 def _summaries(scores: pd.DataFrame, by: str, measures: Sequence[str]) -> pd.DataFrame:

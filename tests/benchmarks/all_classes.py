@@ -4,8 +4,8 @@
 
 ``SAMPLES`` holds a folder for each class with a photograph in it, ``WEIGHTS`` are MobileNetV2's as a file.
 First 50 variations of every photograph are made from a seed (crops, flips, light and colour), into
-``OUT/images``; then come the prediction list, images, concepts, prototypes, pages, and the prediction test, into
-``OUT/atlas``. What is there from an interrupted run is not made again, and its time is missing then. With
+``OUT/images``; then come images (with the prediction list), concepts, prototypes, pages, and the prediction test,
+into ``OUT/atlas``. What is there from an interrupted run is not made again, and its time is missing then. With
 ``--classes 50`` and ``--classes 100`` one sees whether time a class and memory are constant.
 """
 
@@ -23,7 +23,7 @@ from PIL import Image, ImageEnhance
 from gan_lib import api
 from gan_lib.core.runtime import threads
 from gan_lib.core.storage import atomic_path
-from gan_lib.reporting.atlas import AtlasOptions, atlas_photos, write_atlas, write_predictions
+from gan_lib.reporting.atlas import AtlasOptions, atlas_photos, write_atlas
 
 SIDE = 224
 NOTE = (
@@ -97,10 +97,9 @@ def main() -> None:
     with threads(asked.threads):
         clock.begin("making images")
         make_images(asked.samples, folder, asked.classes, asked.images, asked.seed)
-        clock.begin("predictions")
+        clock.begin("loading")
         cnn, size = api.load_cnn("mobilenet_v2", str(asked.weights), "cpu", class_names=names), (SIDE, SIDE)
         photos = atlas_photos([folder], asked.out / "atlas")
-        write_predictions(cnn, photos, size, asked.out / "predictions.csv")
         options = AtlasOptions(test=True, note=NOTE, seed=asked.seed)
         write_atlas(cnn, photos, size, asked.out / "atlas", options, stage=clock.begin)
         clock.begin("")

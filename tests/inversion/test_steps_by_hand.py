@@ -145,15 +145,55 @@ def test_step_2_by_log_odds_at_its_start(colour_net, base):
     inversion = GuidedInversion(colour_net, "layer")
     weights = torch.full((1, 3), 0.1)
     made = inversion.discriminate(
-        base, Inversion(weights, weights, weights), 1, replace(STEP_2, iterations=1)
+        base, Inversion(weights, weights, weights), 1, replace(STEP_2, iterations=1, start="saliency")
     )
     seen = ([1.3, 0.8, 0.4], [0.5, 0.7, 0.5])
     inside, outside = (
         20 / 3 * own[1] - math.log(math.exp(20 / 3 * own[0]) + math.exp(20 / 3 * own[2])) for own in seen
     )
     assert made.trace[0, 0].item() == pytest.approx(
-        outside - inside + 0.3 * 0.3 + 10 * (1 + 2 / 3) / 3, abs=1e-3
+        outside - inside + 0.3 * 0.3 + 40 * (1 + 2 / 3) / 3, abs=1e-3
     )
+
+
+class Headed(torch.nn.Module):
+    """Logits: a matrix times the channels' means."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Identity()
+        self.head = torch.nn.Linear(3, 3, bias=False)
+        self.head.weight.data = torch.tensor([[3.0, 1.0, -2.0], [1.0, 2.0, 0.0], [-1.0, -1.0, -1.0]])
+
+    def forward(self, images):
+        return self.head(self.layer(images).mean((2, 3)))
+
+
+def test_evidence_of_channels_and_where_step_2_starts():
+    inversion = GuidedInversion(Headed(), "layer")
+    black = inversion.base(torch.zeros(2, 3, 1, 3))
+    of_logits = inversion.evidence(black, torch.tensor([0, 2]), "logit")
+    assert of_logits[0].tolist() == pytest.approx([1, 1 / 3, 0])
+    assert of_logits[1].tolist() == [0, 0, 0]
+    # Of black images all logits are 0: log-odds lean on the mean of the two other rows.
+    of_odds = inversion.evidence(black, torch.tensor([0, 1]))
+    assert of_odds[0].tolist() == pytest.approx([1, 0.5 / 3, 0])  # 3 - 0, 1 - 0.5, -2 + 0.5
+    assert of_odds[1].tolist() == pytest.approx([0, 2 / 2, 1.5 / 2])  # 1 - 1, 2 - 0, 0 + 1.5
+
+    image = torch.rand(1, 3, 1, 3, generator=torch.Generator().manual_seed(0))
+    base = inversion.base(image, torch.full_like(image, 0.3))
+    from_step_1 = replace(PUBLISHED_STEP_2, iterations=1)
+    evident = replace(from_step_1, start="evidence")
+
+    def start_of(weights, label, options):
+        given = torch.tensor([weights])
+        return inversion.discriminate(base, Inversion(given, given, given), label, options).trace[0, 0].item()
+
+    chosen = start_of([0.1, 0.3, 0.2], 0, evident)
+    assert chosen == pytest.approx(start_of([0.1, 0.1, 0.0], 0, from_step_1), abs=1e-5)
+    assert chosen != pytest.approx(start_of([0.1, 0.3, 0.2], 0, from_step_1), abs=1e-2)
+    nothing_speaks = start_of([0.1, 0.3, 0.2], 2, evident)
+    assert nothing_speaks == pytest.approx(start_of([0.1, 0.3, 0.2], 2, from_step_1), abs=1e-6)
 
 
 def test_the_blur_is_a_gaussian_cut_off_at_one_sigma():

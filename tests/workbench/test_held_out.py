@@ -104,7 +104,8 @@ def test_a_sweep_writes_results_classes_and_pictures(tmp_path):
     for row in own.to_dict("records"):
         assert row["mean"] == pytest.approx(mine[row["form"], row["method"]], abs=1e-3)
     there = {path.name for path in (tmp_path / "figures/held_out").iterdir()}
-    assert there == {"concepts_VGG.png", "montages_VGG.png", "results.csv", "classes.csv"}
+    tables = {"results.csv", "classes.csv", "results.parquet", "classes.parquet"}
+    assert there == {"concepts_VGG.png", "montages_VGG.png", *tables}
 
 
 @pytest.mark.parametrize(

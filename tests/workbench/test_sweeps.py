@@ -91,6 +91,7 @@ def test_one_table_of_all_settings_and_seeds(tmp_path, places):
     paths = run_sweep(sweep, places)
     assert [path.relative_to(places.figures).as_posix() for path in paths] == [
         "mine/results.csv",
+        "mine/cells.csv",
         "mine/cost.csv",
     ]
     results = pd.read_csv(paths[0], keep_default_na=False)
@@ -100,12 +101,49 @@ def test_one_table_of_all_settings_and_seeds(tmp_path, places):
     assert dice.loc["LSFT", "n"] == dice.loc["Grad-CAM", "n"] == 8, "images, dealt out over the seeds"
     assert (results["low"] <= results["mean"]).all()
     assert (results["mean"] <= results["high"]).all()
-    cost = pd.read_csv(paths[1]).set_index("method")
+    same = pd.read_parquet(paths[0].with_suffix(".parquet"))
+    assert same["mean"].to_numpy() == pytest.approx(results["mean"], rel=1e-5)
+    own = pd.read_csv(paths[1])
+    assert own.loc[own["method"] == "one condition", "generator.conditions"].tolist() == [1, 1]
+    assert own["generator.conditions"].isna().sum() == 6, "not changed in the other three settings"
+    assert own["images"].tolist() == [4] * 8, "8 images dealt out over 2 seeds"
+    of_lsft = own.loc[own["method"] == "LSFT", "dice"]
+    assert of_lsft.mean() == pytest.approx(dice.loc["LSFT", "mean"], rel=1e-4)
+    cost = pd.read_csv(paths[2]).set_index("method")
     assert cost.loc["Grad-CAM", "parameters"] == 0
     assert (cost["ms per image"] > 0).all()
     assert not check_manifest(places.figures)
     again = run_sweep(sweep, places)  # from the store
     assert pd.read_csv(again[0], keep_default_na=False).equals(results)
+
+
+SOME_FAIL = """
+title: t
+profile: tiny
+seeds: [0, 3]
+settings: [{method: Grad-CAM, experiment: grad_cam}, {method: missing, data.name: nowhere}]
+"""
+
+
+def test_cells_that_fail_are_told_and_stop_no_other(tmp_path, places):
+    path, root = write(tmp_path, SOME_FAIL, "some"), ["--root", str(places.notebooks.parent)]
+    done = CliRunner().invoke(app, ["sweep", str(path), *root])
+    assert done.exit_code == 1
+    assert done.stdout.splitlines() == ["some/results.csv", "some/cells.csv", "some/failed.csv"]
+    first, second = done.stderr.splitlines()
+    assert first.startswith(
+        "failed: method missing, seed 0: FileNotFoundError: data.name: 'nowhere' is neither"
+    )
+    assert second.startswith("failed: method missing, seed 3: ")
+    failed = pd.read_csv(places.figures / "some/failed.csv")
+    assert failed[["method", "seed"]].to_numpy().tolist() == [["missing", 0], ["missing", 3]]
+    path.write_text(SOME_FAIL.replace("nowhere", "digits_in_scenes, experiment: grad_cam"))
+    run_sweep(Sweep.load(path), places)
+    assert not list((places.figures / "some").glob("failed*")), "the table of an earlier run is gone"
+    assert not check_manifest(places.figures)
+    path.write_text(SOME_FAIL.replace("experiment: grad_cam", "data.name: nowhere"))
+    with pytest.raises(FileNotFoundError, match="'nowhere' is neither"):
+        run_sweep(Sweep.load(path), places)
 
 
 def test_command_line(tmp_path, places):

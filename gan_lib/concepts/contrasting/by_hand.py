@@ -142,6 +142,9 @@ def most_confused(probabilities: Tensor, labels: Tensor) -> tuple[int, int, floa
     Args:
         probabilities: (N, K).
         labels: (N,) the images' classes, two or more; no other class is looked at.
+
+    Raises:
+        ValueError: one class alone.
     """
     classes = labels.unique()  # (C,), sorted
     if len(classes) < 2:
@@ -182,7 +185,8 @@ def free_places(evidence: Tensor, alpha: Tensor) -> Tensor:
 
 
 def scaled_crop(crop: Tensor, share: float, size: tuple[int, int]) -> Tensor:
-    """A crop (3 or 4, h, w) whose longer side is a share, in (0, 1], of the shorter one of images (H, W)."""
+    """A crop (3 or 4, h, w) whose longer side is a share, in (0, 1], of the shorter one of images (H, W);
+    of another share a ``ValueError``."""
     if not 0 < share <= 1:
         raise ValueError(
             f"a crop's size is a share of the image's shorter side, above 0 and at most 1, not {share}"

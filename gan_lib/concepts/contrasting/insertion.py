@@ -65,7 +65,7 @@ def insertion_round(
     cell's ``mean colour``, and a cell of a ``third class``, chosen in the same way, where there is one.
 
     Args:
-        relevance: decides where images are free.
+        relevance: decides where images (N, 3, H, W) are free.
         planes: between the classes.
         pooled: activations of the images that cells are cut from.
         images, predictions: those that are pasted into, and what the CNN predicts for them.
@@ -126,7 +126,7 @@ def inserted_page(
 ) -> dict[str, Any]:
     """The first image of the first pairs of :func:`insertion_round`, as arguments of ``figures.map_grid``.
 
-    Shown are the patches that all these pairs have, with what the CNN predicts.
+    Shown are the patches, (3, H, W) each, that all these pairs have, with what the CNN predicts.
     """
     pairs = list(shown)[:most]
     kinds = [kind for kind in shown[pairs[0]] if all(kind in shown[pair] for pair in pairs)]

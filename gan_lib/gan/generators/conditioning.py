@@ -33,7 +33,8 @@ class MapConditions(nn.Module):
         self.network = nn.Sequential(*layers, conv3x3(hidden, sizes.condition_channels))
 
     def forward(self, conditions: Tensor, images: Tensor) -> Tensor:
-        """(B, n * Q, h, w), or (B, Q, h, w) when shared; maps of another number or size raise an error."""
+        """(B, n * Q, h, w), or (B, Q, h, w) when shared; maps of another number or size raise
+        ``ValueError``."""
         expected = (len(images), self.sizes.conditions, *images.shape[-2:])
         if tuple(conditions.shape) != expected:
             raise ValueError(f"conditions must be {expected}, not {tuple(conditions.shape)}")

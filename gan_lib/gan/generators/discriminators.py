@@ -154,6 +154,7 @@ class DownBlock(nn.Module):
         self.shortcut = spectral_norm(nn.Conv2d(width_in, width_out, 1))
 
     def forward(self, features: Tensor) -> Tensor:
+        """Features (B, C, h, w) at half their size, rounded up."""
         # Ceil mode keeps odd sizes as wide as the strided convolution makes them.
         shortcut = self.shortcut(F.avg_pool2d(features, 2, ceil_mode=True))
         return F.leaky_relu(self.convs(features) + shortcut, SLOPE)

@@ -59,6 +59,7 @@ class GeneratorSizes:
 
 
 def conv3x3(channels_in: int, channels_out: int, stride: int = 1) -> nn.Conv2d:
+    """A 3 x 3 convolution that keeps the size, but for its stride."""
     return nn.Conv2d(channels_in, channels_out, 3, stride, padding=1)
 
 
@@ -123,6 +124,7 @@ class SFTBlock(nn.Module):
         self.conv = conv3x3(width, width)
 
     def forward(self, features: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """Features (B, C, h, w), moved by scale and shift of the same shape."""
         return features + F.relu(self.conv(features * (1 + scale) + shift))
 
 
@@ -136,4 +138,5 @@ class PlainBlock(nn.Module):
         self.convs = nn.Sequential(convs[0], slope, convs[1], slope, convs[2])
 
     def forward(self, features: Tensor) -> Tensor:
+        """Features (B, C, h, w), and what two convolutions make of them."""
         return features + self.convs(features)

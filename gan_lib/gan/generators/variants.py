@@ -86,7 +86,8 @@ class Generator(nn.Module):
         raise NotImplementedError
 
     def prepare(self, activations: Sequence[Tensor]) -> None:
-        """Standardise activations from now on as these are; one conditioned on maps raises ``ValueError``."""
+        """Standardise activations (B, C, h, w) from now on as these; one conditioned on maps raises
+        ``ValueError``."""
         network, output = self.condition_network, self.output
         if not isinstance(network, FeatureConditions):
             raise ValueError("this generator is conditioned on maps, not on activations")
@@ -96,7 +97,7 @@ class Generator(nn.Module):
             output.finest.calibrate(activations[0])
 
     def logits(self, images: Tensor, conditions: Tensor | Sequence[Tensor]) -> Tensor:
-        """Logits (B, 1, H, W) of the maps; arguments as for :meth:`forward`."""
+        """Logits (B, 1, H, W) of the maps; arguments, and ``ValueError``, as for :meth:`forward`."""
         stride, size = self.sizes.stem_stride, images.shape[-2:]
         if any(side % stride for side in size):
             raise ValueError(f"image size {tuple(size)} is no multiple of the stem's stride {stride}")

@@ -56,7 +56,8 @@ def relevance(
 def all_relevances(
     generator: Generator, images: Tensor, conditions: Conditions, batch_size: int = 64
 ) -> dict[str, Tensor]:
-    """:func:`relevance` by every measure, with the mean of these images' conditions for an absent one."""
+    """:func:`relevance` by every measure, with the mean of these images' conditions for an absent one:
+    (B, n) by name."""
     seen = ConditionedGenerator(generator, mean_conditions(conditions))
     return {name: relevance(seen, images, conditions, name, batch_size=batch_size) for name in MEASURES}
 
@@ -103,14 +104,14 @@ def _gradients(
 
 @MEASURES.register("integrated_gradients")
 def integrated_gradients(seen: ConditionedGenerator, images: Tensor, parts: Parts) -> Tensor:
-    """Captum's, from the absent conditions to the given ones; absolute values summed over a condition."""
+    """Captum's, from the absent conditions to the given; absolute values summed over a condition: (B, n)."""
     return torch.stack([own.abs().sum((1, 2, 3)) for own in _gradients(seen, images, parts)], dim=1)
 
 
 @MEASURES.register("shapley")
 @torch.no_grad()
 def shapley(seen: ConditionedGenerator, images: Tensor, parts: Parts) -> Tensor:
-    """Captum's Shapley value sampling over whole conditions; absolute."""
+    """Captum's Shapley value sampling over whole conditions; absolute, (B, n)."""
     full, nothing = seen.maps(images, parts), seen.nothing(parts)
 
     def forward(present: Tensor) -> Tensor:
@@ -128,14 +129,14 @@ def shapley(seen: ConditionedGenerator, images: Tensor, parts: Parts) -> Tensor:
 @MEASURES.register("leave_one_out")
 @torch.no_grad()
 def leave_one_out(seen: ConditionedGenerator, images: Tensor, parts: Parts) -> Tensor:
-    """The mean absolute change of the map when the condition is taken away."""
+    """The mean absolute change of the map when the condition is taken away, (B, n)."""
     return _changes(seen, images, parts, (seen.without(parts, i) for i in range(len(parts))))
 
 
 @MEASURES.register("leave_one_in")
 @torch.no_grad()
 def leave_one_in(seen: ConditionedGenerator, images: Tensor, parts: Parts) -> Tensor:
-    """The mean absolute change of the map when the condition alone is added to none."""
+    """The mean absolute change of the map when the condition alone is added to none, (B, n)."""
     return _changes(seen, images, seen.nothing(parts), (seen.only(parts, i) for i in range(len(parts))))
 
 
@@ -149,7 +150,7 @@ def _changes(seen: ConditionedGenerator, images: Tensor, parts: Parts, others: I
 @torch.no_grad()
 def modulation(seen: ConditionedGenerator, images: Tensor, parts: Parts) -> Tensor:
     """How far the condition moves scale and shift of the SFT layers: root of the layers' mean squares
-    over channels and places, added up, against the condition taken away."""
+    over channels and places, added up, against the condition taken away; (B, n)."""
     full, moved = seen.modulations(images, parts), []
     for index in range(len(parts)):
         other = seen.modulations(images, seen.without(parts, index))

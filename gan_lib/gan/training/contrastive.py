@@ -125,7 +125,8 @@ class Task:
 
 
 def partners(classes: Tensor) -> Tensor:
-    """For every row the next one, from the last on to the first, of another class; -1 where there is none."""
+    """For every row (B,) the next one, from the last on to the first, of another class; -1 where there
+    is none."""
     places = torch.arange(len(classes), device=classes.device)
     differs = classes[:, None] != classes  # (B, B)
     ahead = torch.where(differs, (places - places[:, None]) % len(classes), len(classes))
@@ -155,7 +156,7 @@ class CNNTask:
         return self.maker(self.images.batch(self.order[:count]).images.to(self.fabric.device))
 
     def task(self, rows: Tensor, step: int, mosaics: bool = True) -> Task:
-        """The images at some places of the order, or at every ``mosaic_every``-th step mosaics of them."""
+        """The images at places (B,) of the order, or at every ``mosaic_every``-th step mosaics of them."""
         rows = self.order[rows]
         pictures = self.images.batch(rows).images.to(self.fabric.device)  # (B, 3, H, W)
         classes, originals = self.classes[rows], self.embeddings[rows]
@@ -226,7 +227,7 @@ class CNNTask:
         return torch.where((draws[1] < options.ranked)[:, None, None, None], ranked, maps)
 
     def weighted(self, losses: dict[str, Tensor]) -> Tensor:
-        """The generator's objective without the adversarial part."""
+        """The generator's objective without the adversarial part, a number; of losses (1,) or numbers."""
         options = self.options
         return (
             options.contrastive_weight * losses["contrastive"]
@@ -238,7 +239,7 @@ class CNNTask:
 
     @torch.no_grad()
     def criterion(self, generator: nn.Module, rows: Tensor) -> float:
-        """A generator's objective, over all fills, on rows that it is not trained on."""
+        """A generator's objective, over all fills, on rows (n,) that it is not trained on."""
         fills, totals = self.options.fills, []
         for index, part in enumerate(rows.split(64)):
             task = self.task(part, 0, mosaics=False)

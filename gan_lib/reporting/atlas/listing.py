@@ -119,7 +119,7 @@ def write_predictions(
 def table_rows(
     files: Sequence[str], labels: Sequence[int], two: dict[str, Tensor], names: Sequence[str]
 ) -> Iterator[list[object]]:
-    """Rows of the prediction list, in its columns."""
+    """Rows of the prediction list, in its columns; ``two`` are (N,) each."""
     for place, (file, label) in enumerate(zip(files, labels, strict=True)):
         known = ["", ""] if label == UNKNOWN else [label, names[label]]
         made: list[object] = [file, *known]

@@ -136,6 +136,6 @@ def _save(picture: Image.Image, path: Path) -> None:
 
 
 def pictures_of(images: Rows, rows: Sequence[int]) -> dict[int, Tensor]:
-    """Images by row, each read once."""
+    """Images (3, H, W) by row, each read once."""
     once = sorted(set(rows))
     return dict(zip(once, images[torch.tensor(once, dtype=torch.long)], strict=True))

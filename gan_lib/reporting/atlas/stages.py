@@ -194,7 +194,7 @@ def search_all(
     """The crops nearest to every concept, of all images and of those not predicted as its class.
 
     Tables of ``class``, ``concept``, ``among`` (:data:`AMONG`), ``rank``, ``image`` (row), ``place`` and
-    ``similarity``, one for each group of classes.
+    ``similarity``, one for each group of classes. ``basis`` are (k, C) by class.
     """
     total = -(-len(basis) // SEARCHED)
     for name, classes in progress(groups(list(basis), SEARCHED), "prototypes", total):

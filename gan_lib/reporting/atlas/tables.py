@@ -24,12 +24,14 @@ TESTED = ("prediction_test.csv", "prediction_test_classes.csv")
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table without its index, whole or not at all."""
     with atomic_path(path) as temporary:
         made = neutral_table(table)
         made.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n", errors="replace")
 
 
 def write_list(out: Path, images: stages.Images, names: Sequence[str]) -> None:
+    """Write the list of predictions: a row per image."""
     labels = images.split.labels.tolist()
     rows = table_rows(images.files, labels, images.columns, names)
     write_csv(out / TABLES[0], pd.DataFrame(rows, columns=COLUMNS))
@@ -49,6 +51,7 @@ def joined(folder: Path) -> tuple[concepts.ConceptBank, pd.DataFrame]:
 
 
 def write_tables(out: Path, bank: concepts.ConceptBank, lost: pd.DataFrame, names: Sequence[str]) -> None:
+    """Write the tables of concepts: their importance, prototypes, and what was lost."""
     write_csv(out / TABLES[1], named(bank.report, names))
     long = lost.melt("class", var_name="concept", value_name="lost")
     long["concept"] = long["concept"].str.removeprefix("concept ").astype(int) + 1
@@ -63,6 +66,7 @@ def named(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 
 def with_boxes(found: pd.DataFrame, pooled: concepts.PooledActivations) -> pd.DataFrame:
+    """Crops with the corners of their places in pixels."""
     boxes = pooled.boxes(torch.tensor(found["place"].to_numpy().copy())).double().numpy().round(2)
     sides = dict(zip(("left", "top", "right", "bottom"), boxes.T, strict=True))
     return found.assign(**sides)
@@ -94,6 +98,7 @@ def write_prototypes(
 
 
 def write_tests(out: Path, folder: Path, names: Sequence[str]) -> None:
+    """Write the prediction test's tables, where it was done."""
     classes = pd.concat(stages.tested(folder), ignore_index=True)
     scores = concepts.prediction_scores(classes)
     write_csv(out / TESTED[0], concepts.prediction_summary(scores))

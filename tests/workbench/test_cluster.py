@@ -1,0 +1,144 @@
+"""Calls on a Dask cluster: workers that fail, die and hang; SLURM, of which there is a stand-in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import time
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+pytest.importorskip("distributed", reason="gan_lib[cluster] is not installed")
+
+from gan_lib.workbench import ProfileError
+from gan_lib.workbench.cluster import Limited, cluster, slurm_cluster
+from gan_lib.workbench.crew import Failed, outcomes, working
+from gan_lib.workbench.places import Places
+
+SECONDS = 3.0  # a call may take
+
+
+@pytest.fixture(scope="module")
+def crew(tmp_path_factory):
+    told = []
+    places = Places.of(tmp_path_factory.mktemp("cluster"))
+    with cluster("local:2", places, tell=told.append) as made:
+        assert told[0].startswith("dashboard: http://127.0.0.1:")
+        made.client.wait_for_workers(2)
+        made.client.run(__import__, "gan_lib.workbench")  # takes longer than a call may
+        yield made
+
+
+def half(number):
+    if number % 2:
+        raise ValueError(f"{number} is odd")
+    return number // 2
+
+
+def die(file):
+    """End this process as a kill does; the second time be well."""
+    if not file.is_file():
+        file.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "alive"
+
+
+def hang():
+    time.sleep(600)
+
+
+def test_what_fails_dies_or_hangs_stops_no_other(crew, tmp_path):
+    crew = replace(crew, limit=SECONDS)
+    calls = [
+        partial(half, 4),
+        partial(half, 3),
+        partial(die, tmp_path / "dies"),
+        partial(hang),
+        partial(half, 4),
+    ]
+    with working(crew):
+        made = outcomes(calls, 1, "calls", ["half-4", "half-3", "dies", "hangs", "half-4"])
+    assert [own for own in made if not isinstance(own, Failed)] == [2, "alive", 2]
+    assert made[1].told() == "ValueError: 3 is odd"
+    told = made[3].told()
+    assert told.startswith("TimeoutError: it took longer than 3 s, 2 times; at last in File")
+    assert "in hang" in told, "the place is in the traceback that the worker left"
+    assert not list(crew.hangs.iterdir()), "which is gone when the calls are done"
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("local:0", "--cluster is local:N"),
+        ("10.0.0.1:8786", "--cluster is local:N"),
+        ("slurm:{}", "unexpected keyword argument 'nodes'"),
+        ("slurm:{}.none", "no such|there is no|No such"),
+    ],
+)
+def test_what_is_no_cluster(tmp_path, asked, message):
+    (tmp_path / "site.yaml").write_text("nodes: 3\n")
+    asked = asked.format(tmp_path / "site.yaml")
+    with pytest.raises((ProfileError, FileNotFoundError), match=message), cluster(asked, Places.of(tmp_path)):
+        pass
+
+
+def test_a_limit_counts_hangs_alone(tmp_path):
+    own = Limited(tmp_path / "hangs.txt", 5.0)
+    with own.block():
+        own.check()
+        assert own.file.is_file()
+    assert not own.file.exists()
+    own.file.write_text("Timeout (0:00:05)!\nThread 0x1 (most recent call first):\n")
+    own.check()  # once is not often enough
+    stack = '  File "a.py", line 3 in inner\n  File "crew.py", line 9 in caught\n'
+    own.file.write_text(
+        f"Timeout (0:00:05)!\nThread 0x1:\n  File x\nTimeout (0:00:05)!\nThread 0x2:\n{stack}"
+    )
+    with pytest.raises(TimeoutError, match=r'2 times; at last in File "a.py", line 3 in inner'):
+        own.check()
+
+
+SBATCH = """#!/bin/sh
+cp "$1" {folder}/job.sh
+setsid sh {folder}/job.sh > {folder}/job.log 2>&1 &
+echo $! > {folder}/job.pid
+echo "Submitted batch job 17"
+"""
+SCANCEL = """#!/bin/sh
+kill -TERM -$(cat {folder}/job.pid)
+touch {folder}/cancelled
+"""
+
+
+def test_slurm(tmp_path, monkeypatch):
+    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        (tmp_path / name).write_text(text.format(folder=tmp_path))
+        (tmp_path / name).chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    site = tmp_path / "site.yaml"
+    site.write_text(
+        "jobs: 1\nqueue: short\naccount: lab\nmemory: 2GB\nwalltime: '00:10:00'\nscheduler_options: {host: 127.0.0.1}\n"
+        f"job_script_prologue: [export LAB=1]\nlocal_directory: {tmp_path}\n"
+    )
+    with cluster(f"slurm:{site}", Places.of(tmp_path)) as crew, working(crew):
+        made = outcomes([partial(os.getenv, "LAB"), partial(half, 6)], 1, "on slurm")
+        assert made[0] == "1"
+        assert made[1].told() == "ModuleNotFoundError: No module named 'test_cluster'", (
+            "that file is not sent"
+        )
+        text = (tmp_path / "job.sh").read_text()
+    for line in ("#SBATCH -p short", "#SBATCH -A lab", "#SBATCH --mem=2G", "#SBATCH -t 00:10:00"):
+        assert line in text
+    assert "--nthreads 1 " in text
+    assert "--death-timeout 60" in text
+    assert text.index("export LAB=1") < text.index("distributed")
+    assert (tmp_path / "cancelled").exists(), "jobs end with the sweep"
+
+
+def test_jobs_is_a_number(tmp_path):
+    (tmp_path / "site.yaml").write_text("jobs: many\n")
+    with pytest.raises(ProfileError, match="jobs is how many SLURM jobs"):
+        slurm_cluster(tmp_path / "site.yaml")
