@@ -33,7 +33,7 @@ def test_kills(tmp_path, undisturbed, workers):
         number += 1
         root = project(tmp_path / str(number), workers)
         # Short enough that several kills hit every run, long enough that each gets on.
-        made, left = killed_until_done(root, drawn, 0.7 * seconds, *RUN)
+        made, left = killed_until_done(root, drawn, 0.6 * seconds, *RUN)
         kills, orphans = kills + made, orphans + left
         assert results(root) == expected
         assert leftovers(root) == []
