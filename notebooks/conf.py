@@ -142,7 +142,11 @@ def commands():
     """What every command says of itself."""
     told = []
     for name in sorted(typer.main.get_command(app).commands):
-        text = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "100"}).output.strip()
+        text = (
+            CliRunner()
+            .invoke(app, [name, "--help"], env={"COLUMNS": "100"}, prog_name="gan-lib")
+            .output.strip()
+        )
         told.append(f"\n## `gan-lib {name}`\n\n```text\n{text}\n```\n")
     return "".join(told)
 
