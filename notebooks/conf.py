@@ -24,6 +24,8 @@ HERE = Path(__file__).resolve().parent
 PLACES = Places.of(HERE.parent)
 WALKTHROUGH = {notebook_name(path, HERE) for path in find_notebooks(HERE)}
 
+GENERATED = ["guide/beside", "guide/reference/commands", "guide/reference/front_door", "guide/results"]
+
 project, author, version = "gan_lib", "gan_lib developers", gan_lib.__version__
 copyright = "gan_lib developers"
 html_title, language = "gan_lib", "en"
@@ -142,7 +144,11 @@ def commands():
     """What every command says of itself."""
     told = []
     for name in sorted(typer.main.get_command(app).commands):
-        text = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "100"}).output.strip()
+        text = (
+            CliRunner()
+            .invoke(app, [name, "--help"], env={"COLUMNS": "100"}, prog_name="gan-lib")
+            .output.strip()
+        )
         told.append(f"\n## `gan-lib {name}`\n\n```text\n{text}\n```\n")
     return "".join(told)
 
@@ -155,6 +161,7 @@ def add_mathjax(sphinx, error):
 
 def setup(sphinx):
     sphinx.connect("source-read", read)
+    sphinx.connect("env-get-outdated", lambda *_: GENERATED)  # whatever their own files' dates
     sphinx.connect("build-finished", add_mathjax)
     mark = lambda sphinx, what, name, thing, options, lines: lines.__setitem__(  # noqa: E731
         slice(None), as_sphinx_reads(lines)
