@@ -31,10 +31,19 @@ def test_totals_are_units_times_images():
     totals = table("| all images, four CNNs")
     assert units.keys() == totals.keys()
     assert len(units) == 6
-    for name, (seconds, written, read) in units.items():
-        times = IMAGES * (1 if name == "images into shards" else CNNS) * PASSES.get(name, 1)
-        expected = [seconds * times / 3600, written * times / PASSES.get(name, 1) / 1e9, read * times / 1e12]
-        assert totals[name] == pytest.approx(expected, rel=0.03), name
+    for name, (written, read) in units.items():
+        count = IMAGES * (1 if name == "images into shards" else CNNS)
+        expected = [written * count / 1e9, read * count * PASSES.get(name, 1) / 1e12]
+        assert totals[name] == pytest.approx(expected, rel=0.005), name
+
+
+def test_bytes_follow_from_the_formats():
+    units, image = table("| a stage, an image"), 3 * 224**2
+    conditions = (8 + 1) * 224**2 * 2
+    assert units["images into shards"][0] == units["predictions"][1] == image
+    assert units["conditions and targets"] == [conditions, image]
+    assert units["supervised training"][1] == conditions + image
+    assert units["prototypes"][0] == 1280 * 9 * 2
 
 
 def test_its_commands_and_files_are_there():
