@@ -55,7 +55,6 @@ from gan_lib.workbench.jobs import (
     train_all,
 )
 from gan_lib.workbench.kept import KeptExplainers
-from gan_lib.workbench.large import without_traces
 from gan_lib.workbench.named import architecture_of, data_root, fingerprints, make_importable, weights_of
 from gan_lib.workbench.outside import code_of
 from gan_lib.workbench.places import Places
@@ -63,6 +62,7 @@ from gan_lib.workbench.recipes import Recipe
 from gan_lib.workbench.reference import reference_cnn
 from gan_lib.workbench.samples import Sample
 from gan_lib.workbench.store import Store
+from gan_lib.workbench.streamed import without_traces
 
 
 class Subject:

@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from gan_lib.concepts import HiddenLayer
 from gan_lib.workbench import Places, Workbench
-from gan_lib.workbench.large import pooled_on_disk
+from gan_lib.workbench.streamed import pooled_on_disk
 
 if __name__ == "__main__":
     step, root = sys.argv[1], Path(sys.argv[2])

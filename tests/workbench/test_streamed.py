@@ -12,8 +12,8 @@ from torch import nn
 from gan_lib.concepts import HiddenLayer, PooledActivations
 from gan_lib.core.storage import ShardedRows, ShardWriter
 from gan_lib.data import ImageData, ImageSplit
-from gan_lib.workbench import large
-from gan_lib.workbench.large import ReadRows, pooled_on_disk, without_traces
+from gan_lib.workbench import streamed
+from gan_lib.workbench.streamed import ReadRows, pooled_on_disk, without_traces
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_large_splits_alone_are_read_so(folder, monkeypatch):
     small = ImageSplit(split.images[:4], split.labels[:4])
     data = ImageData("t", ("a", "b"), {"train": split, "test": small})
     assert without_traces(data).train is split, "small enough to stay"
-    monkeypatch.setattr(large, "LARGE", 10)
+    monkeypatch.setattr(streamed, "LARGE", 10)
     made = without_traces(data)
     assert isinstance(made.train.images, ReadRows)
     assert made.test is small, "in memory"
