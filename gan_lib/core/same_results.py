@@ -18,4 +18,15 @@ PLUMBING = (
 )
 
 # By the code's own hash, the one in the address of its results.
-SAME_RESULTS: dict[str, str] = {}
+SAME_RESULTS: dict[str, str] = {
+    "790d9e173116e5fd": "145c7f15da9357d9",  # gan_lib.classifiers
+    "b74c1fc7c37cfc32": "68a2af2e7397ebc2",  # gan_lib.data.folders
+    "dc104e5e4613251e": "978fc7ae516e6aa1",  # gan_lib.data.layouts
+    "555a25bc1b9827f6": "5a4fcab72cf692bf",  # gan_lib.data.registry
+    "5b4c80195637e04c": "4f4d29ccfc5f431d",  # gan_lib.data.scenes
+    "edf51aaff98f40a5": "bca8194d4ff27870",  # gan_lib.data.torchvision_sets
+    "ddcf66d2be227be6": "ad81045144d1eed0",  # gan_lib.gan.conditions
+    "e26be8a6a7e0fa22": "c87c0b3333601129",  # gan_lib.gan.training.contrastive
+    "6de5c8cc4399d275": "5892af9729c0fb48",  # gan_lib.gan.training.supervised
+    "8eb6914b6488c1f9": "82c267799f7977b1",  # gan_lib.gan.training.universal
+}

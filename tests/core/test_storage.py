@@ -136,6 +136,26 @@ def test_code_version_follows_code_and_imports_but_not_texts(tmp_path, monkeypat
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
 
 
+def test_code_that_only_moves_bytes_and_code_of_the_same_results_keep_the_address(tmp_path, monkeypatch):
+    def version(text, plumbing=""):
+        (tmp_path / "probe_pk").mkdir(exist_ok=True)
+        (tmp_path / "probe_pk/__init__.py").write_text("")
+        (tmp_path / "probe_pk/main.py").write_text(f"from probe_pk import pipes\n{text}\n")
+        (tmp_path / "probe_pk/pipes.py").write_text(plumbing)
+        code_version.cache_clear()
+        return code_version("probe_pk.main")
+
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(artifacts, "PLUMBING", ("probe_pk.pipes",))
+    before = version("V = 1")
+    assert version("V = 1", "W = 2") == before
+    other = version("V = 1 + 0")
+    assert other != before
+    monkeypatch.setattr(artifacts, "SAME_RESULTS", {other: before})
+    assert version("V = 1 + 0") == before
+    assert version("V = 2") not in (before, other)
+
+
 def test_the_code_of_a_package_from_outside_is_all_of_it(tmp_path, monkeypatch):
     (tmp_path / "outside_pk").mkdir()
     (tmp_path / "outside_pk/__init__.py").write_text("")
