@@ -134,12 +134,12 @@ def writable(out: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    from gan_lib.core.leftovers import remove_leftovers
+    from gan_lib.core.leftovers import remove_leftovers, temporary_name
 
     made = [path for path in (out, *out.parents) if not path.exists()]
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file: give a folder")
-    probe = out / f".{out.name}.probe"
+    probe = out / temporary_name("probe")  # its own: others may try the folder at the same time
     try:
         with given("--out", out):
             out.mkdir(parents=True, exist_ok=True)
