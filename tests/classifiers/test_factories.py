@@ -321,7 +321,7 @@ def test_a_profile_trains_a_cnn_of_a_file_and_finds_it_again(places):
     assert first.trained.key == again.trained.key
     assert first.cnn.card.architecture == f"{path}:Net"
     assert first.cnn.card.image_size == (32, 32)
-    assert str(first._home).startswith(str(places.data))
+    assert str(first.kept.home).startswith(str(places.data))
     path.write_text(NET.replace("relu()", "tanh()"))
     assert Workbench("test", "tiny", changes, places).subject().trained.key != first.trained.key
 

@@ -118,7 +118,8 @@ def test_a_cnn_without_its_weights_says_what_to_do(folder, tmp_path, monkeypatch
     monkeypatch.setattr(WeightsEnum, "get_state_dict", offline)
     home = tmp_path / "mobilenet_v2"
     save_classifier(make_classifier("mobilenet_v2", [str(i) for i in range(1000)]), home)
-    (home / "classifier.safetensors").unlink()
+    for name in ("classifier.safetensors", "checksums.json"):  # which notes it
+        (home / name).unlink()
     write_json(home / "weights.json", "IMAGENET1K_V1")
     with pytest.raises(FileNotFoundError, match=r"put the file at .*mobilenet_v2-.*\.pth"):
         load_classifier(home)
