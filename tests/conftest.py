@@ -173,3 +173,13 @@ def here(tmp_path, monkeypatch):
     for name, module in list(sys.modules.items()):
         if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
             del sys.modules[name]
+
+
+@pytest.fixture
+def photos(here: Path) -> Path:
+    """A folder of three small pictures of one colour each, where commands run."""
+    folder = here / "photos"
+    folder.mkdir()
+    for number in range(3):
+        Image.new("RGB", (64, 64), (60 * number, 200, 40)).save(folder / f"{number}.png")
+    return folder

@@ -216,21 +216,15 @@ class HiddenLayer:
         return torch.stack([self.logits(images, lambda _, own=own: own) for own in made])  # type: ignore[misc]
 
     def _each_together(self, images: Tensor, changes: Callable[[Tensor], Tensor]) -> Tensor:
-        module, call = find_layer(self.cnn, self.layer)
-        if call is not None or self.layer.endswith(INPUT):
-            raise ValueError("a single call of a module, or its input, is replaced by core.capture alone")
-
-        def spread(_module: nn.Module, _given: Any, activation: Tensor) -> Tensor:
+        def spread(activation: Tensor) -> Tensor:
             made = changes(self._checked(self.places.split(activation)))  # (k, B, C, h, w)
             copies = activation.repeat(len(made), *[1] * (activation.ndim - 1))
             return self.places.join(copies, made.flatten(0, 1))
 
-        handle = module.register_forward_hook(spread)
-        try:
-            with torch.no_grad(), evaluation_mode(self.cnn):
-                logits: Tensor = self.cnn(as_input(self.cnn, images))  # (k * B, K)
-        finally:
-            handle.remove()
+        given = as_input(self.cnn, images)
+        replaced = replaced_activation(self.cnn, self.layer, spread, any_length=True)
+        with torch.no_grad(), evaluation_mode(self.cnn), replaced:
+            logits: Tensor = self.cnn(given)  # (k * B, K)
         return logits.float().unflatten(0, (-1, len(images)))
 
 

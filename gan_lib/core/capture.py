@@ -148,7 +148,10 @@ def _numbers(layer: str) -> str:
 
 @contextmanager
 def replaced_activation(
-    model: nn.Module, layer: str, replacement: Tensor | Callable[[Tensor], Tensor]
+    model: nn.Module,
+    layer: str,
+    replacement: Tensor | Callable[[Tensor], Tensor],
+    any_length: bool = False,
 ) -> Iterator[None]:
     """Within the block, the model goes on with another activation at one layer.
 
@@ -159,6 +162,7 @@ def replaced_activation(
         layer: ``"fc@input"`` replaces what the module is given, and nothing else made of the same tensor.
         replacement: the new activation (B, C, h, w), or a function of the old one; neither is changed in
             place.
+        any_length: whether it may be of another number of images, on which the rest of the model then runs.
 
     Raises:
         KeyError, TypeError, RuntimeError: as :class:`Capture`; also for a layer that did not run in the
@@ -170,7 +174,7 @@ def replaced_activation(
     def replace(value: Tensor) -> Tensor:
         nonlocal replaced
         new = replacement if isinstance(replacement, Tensor) else replacement(value.clone())
-        if new.shape != value.shape:
+        if new.shape[any_length:] != value.shape[any_length:]:
             raise ValueError(f"layer {layer!r} has {tuple(value.shape)}, the replacement {tuple(new.shape)}")
         replaced = True
         return new

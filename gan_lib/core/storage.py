@@ -83,6 +83,11 @@ def read_json(path: Path) -> Any:
         raise json.JSONDecodeError(f"{path} is no JSON: {error.msg}", text, error.pos) from None
 
 
+def told_of(path: Path, error: Exception) -> str:
+    """An error about a file, with the file's name, which some errors bring and others do not."""
+    return str(error) if str(path) in str(error) else f"{path}: {type(error).__name__}: {error}"
+
+
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
     """Write named tensors, (N, ...) of any shape, and string metadata as one safetensors file, atomically.
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from gan_lib.core.checksums import sha256
-from gan_lib.core.storage import atomic_path, read_json, write_json
+from gan_lib.core.storage import atomic_path, read_json, told_of, write_json
 from gan_lib.figures.fitting import DPI
 
 LARGE, HUGE, HUGE_PICTURES = 80_000, 1_000_000, 3_000_000  # bytes
@@ -118,8 +118,7 @@ def read_manifest(root: Path) -> dict[str, Any]:
             {"run", "caption", "sha256"} <= {*row} for row in found["files"].values()
         )
     except (ValueError, OSError, TypeError, KeyError, AttributeError) as error:
-        told = str(error) if str(path) in str(error) else f"{path}: {type(error).__name__}: {error}"
-        raise ValueError(f"{told}. {_MEND.format(path)}") from None
+        raise ValueError(f"{told_of(path, error)}. {_MEND.format(path)}") from None
     if not is_one:
         raise ValueError(f"{path} is no manifest of figures. {_MEND.format(path)}")
     return found

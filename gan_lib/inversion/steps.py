@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gan_lib.core.capture import Capture, evaluation_mode, frozen, replaced_activation
+from gan_lib.core.capture import Capture, evaluation_mode
 from gan_lib.core.outputs import EXCLUSIVE, meaning_of
 from gan_lib.core.targets import Target, resolve_target
 from gan_lib.inversion.mask import CaptureUntil, blurred, has_places, inversion_layers
@@ -168,17 +168,11 @@ class GuidedInversion:
         The gradient of the class's score in the layer's activations, averaged over the places: Grad-CAM's
         weights (arXiv 1610.02391, equation 1).
         """
-        layer, held = self.layers(base.images)[0], []
-
-        def start(activation: Tensor) -> Tensor:
-            held.append(activation.detach().clone().requires_grad_())
-            return held[0].clone()  # what follows may work in place, which a leaf forbids
-
-        with torch.enable_grad(), evaluation_mode(self.cnn), frozen(self.cnn):
-            with replaced_activation(self.cnn, layer, start):
-                logits = self.cnn(base.images).float()  # (B, K)
-            scores = class_scores(self.cnn, logits, classes, score)
-            (gradient,) = torch.autograd.grad(scores.sum(), held[0])
+        layer = self.layers(base.images)[0]
+        given = base.images.detach().clone().requires_grad_()
+        with torch.enable_grad(), evaluation_mode(self.cnn), Capture(self.cnn, [layer]) as captured:
+            scores = class_scores(self.cnn, self.cnn(given).float(), classes, score)  # (B,)
+            (gradient,) = torch.autograd.grad(scores.sum(), captured[layer])  # (B, C, h, w)
         weights = gradient.float().mean((2, 3)).clamp(min=0)  # (B, C)
         return weights / weights.amax(1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
 

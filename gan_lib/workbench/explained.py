@@ -29,7 +29,7 @@ from torch import Tensor
 from gan_lib.core.checksums import DamagedError, is_there
 from gan_lib.core.leftovers import LONGEST
 from gan_lib.core.sheets import is_text, neutral_table, restored_table
-from gan_lib.core.storage import FULL, atomic_path, full_disk, read_json, write_json
+from gan_lib.core.storage import FULL, atomic_path, full_disk, read_json, told_of, write_json
 
 TABLE, SETTINGS, INPUTS = "explanations.csv", "explain.json", "inputs"
 OVERLAY = "_overlay"  # behind a map's name
@@ -263,8 +263,7 @@ def _about(folder: Path) -> dict[str, Any]:
         is_one = all(isinstance(found[name], dict) for name in ("settings", "methods"))
         is_one &= isinstance(table["bytes"], int) and isinstance(table["sha256"], str)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        told = str(error) if str(path) in str(error) else f"{path}: {type(error).__name__}: {error}"
-        raise ValueError(f"{told}: {OTHERWISE}") from None
+        raise ValueError(f"{told_of(path, error)}: {OTHERWISE}") from None
     if not is_one:
         raise ValueError(f"{path} does not say what is made in its folder: {OTHERWISE}")
     return found

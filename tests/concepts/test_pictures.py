@@ -38,8 +38,10 @@ def test_concepts_are_drawn(net, hidden, smooth, monkeypatch):
     worth = [concept_score(hidden(own), vectors, decoder.typical) for own in (begun, made)]
     assert (worth[1] > worth[0]).all()
     assert torch.equal(begun[0], begun[1])  # all begin alike
-    alone = decoded_concepts(hidden, decoder, vectors[1:2], 60)
-    assert torch.allclose(made[1:2], alone, atol=1e-4)
+    # After few steps: later ones enlarge how a batch of another length is rounded.
+    together, alone = (decoded_concepts(hidden, decoder, own, 10) for own in (vectors, vectors[1:2]))
+    assert (together[1:2] - begun[1:2]).abs().max() > 0.05
+    assert torch.allclose(together[1:2], alone, atol=1e-5)
     assert all(torch.equal(a, b) for a, b in zip(weights, net.state_dict().values(), strict=True))
     assert not decoder.training
 

@@ -24,15 +24,6 @@ def explained(*arguments):
     return CliRunner().invoke(app, ["explain", *map(str, arguments), *ASKED])
 
 
-@pytest.fixture
-def photos(here):
-    folder = here / "photos"
-    folder.mkdir()
-    for number in range(3):
-        Image.new("RGB", (64, 64), (60 * number, 200, 40)).save(folder / f"{number}.png")
-    return folder
-
-
 def save(path: bytes | Path, shade: int) -> None:
     with open(path, "wb") as file:
         Image.new("RGB", (64, 64), (shade, shade, 90)).save(file, format="PNG")

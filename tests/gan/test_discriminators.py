@@ -180,7 +180,7 @@ def test_it_learns_what_can_be_told_apart(kind):
     real, fake = images[:, :1], 1 - images[:, :1]
     optimizer = torch.optim.Adam(critic.parameters(), 2e-3)
     losses = []
-    for _ in range(60):
+    for _ in range(120):
         told = critic(images, real), critic(images, fake)
         loss = discriminator_loss(*told)
         optimizer.zero_grad()
@@ -189,9 +189,8 @@ def test_it_learns_what_can_be_told_apart(kind):
         losses.append(loss.item())
     assert losses[0] > 0.5
     assert losses[-1] < 0.1
-    # Of 32: which of the hardest is told right in the last steps is a matter of rounding.
-    assert (told[0] > 0).sum() >= 30
-    assert (told[1] < 0).sum() >= 30
+    assert (told[0] > 0).all()
+    assert (told[1] < 0).all()
 
 
 def test_by_name():

@@ -30,15 +30,6 @@ def invoke(arguments):
     return CliRunner().invoke(app, shlex.split(arguments))
 
 
-@pytest.fixture
-def photos(here):
-    folder = here / "photos"
-    folder.mkdir()
-    for number in range(3):
-        Image.new("RGB", (64, 64), (60 * number, 200, 40)).save(folder / f"{number}.png")
-    return folder
-
-
 def table(out):
     return pd.read_csv(out / "explanations.csv", dtype={"name": str})
 
