@@ -54,7 +54,7 @@ def load_classifier(
     folder = Path(folder)
     if not is_there(folder / CARD):
         raise FileNotFoundError(f"no classifier at {folder}")
-    card = _card(folder, architecture, about)
+    card = read_card(folder, architecture, **about)
     if weights is None and is_there(folder / "weights.json"):
         weights = read_json(folder / "weights.json")
     if weights is not None:
@@ -96,8 +96,17 @@ def _are_whole(value: tuple[Any, ...]) -> bool:
     return all(isinstance(own, int) for own in value)
 
 
-def _card(folder: Path, architecture: str | None, about: Mapping[str, Any]) -> ModelCard:
-    """A folder's card, which does not choose what code is run."""
+def read_card(folder: Path, architecture: str | None = None, **about: Any) -> ModelCard:
+    """What a folder's ``classifier.json`` says of its CNN, which needs no weights.
+
+    Args:
+        architecture: the factory, where a factory made the CNN: a card does not choose what code is run.
+        about: fields in place of the card's.
+
+    Raises:
+        FileNotFoundError: no card there.
+        ValueError: no card, another architecture, or a factory that the caller has not named.
+    """
     path = folder / CARD
     try:
         known = {name: tuple(v) if isinstance(v, list) else v for name, v in read_json(path).items()}

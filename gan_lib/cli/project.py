@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gan_lib.workbench.driver import Result
 
 LOOPBACK = "127.0.0.1"
+LARGEST_UPLOAD = 100 * 2**20  # bytes
 Address = Annotated[
     str, typer.Option(help="Network address to listen on; by default this machine alone can connect.")
 ]
@@ -279,6 +280,8 @@ def lab(address: Address = LOOPBACK, root: Root = Path()) -> None:
     if not notebooks.is_dir():
         raise InputError(f"there is no {notebooks}: --root is the project, the folder that holds notebooks/")
     command = [sys.executable, "-m", "jupyter", "lab", str(notebooks), f"--ServerApp.ip={address}"]
+    # A photograph that is uploaded comes as one message, of which Jupyter takes 10 MB by default.
+    command += [f"--ServerApp.tornado_settings={{'websocket_max_message_size': {LARGEST_UPLOAD}}}"]
     raise typer.Exit(subprocess.run(command, check=False, env={**PASSIVE, **os.environ}).returncode)
 
 

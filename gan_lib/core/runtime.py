@@ -173,12 +173,17 @@ def quiet() -> warnings.catch_warnings[None]:
     return warnings.catch_warnings(action="ignore")
 
 
+def in_notebook() -> bool:
+    """Whether this is the kernel of a notebook that somebody looks at, and no headless run."""
+    return "ipykernel" in sys.modules and "GAN_LIB_HEADLESS" not in os.environ
+
+
 def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
     """Wrap an iterable in a progress bar: a widget in JupyterLab, a terminal line, or nothing.
 
     Headless runs (no terminal, no frontend) stay silent: a bar that nobody sees only fills logs.
     """
     options: dict[str, Any] = {"desc": description, "total": total, "leave": False, "mininterval": 0.5}
-    if "ipykernel" in sys.modules and "GAN_LIB_HEADLESS" not in os.environ:
+    if in_notebook():
         return notebook_tqdm(items, **options)
     return plain_tqdm(items, disable=None, **options)

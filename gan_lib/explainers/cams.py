@@ -160,22 +160,24 @@ class ScoreCAM(CAM):
         self.channels = channels
 
     def combined(self, images: Tensor, layer: str, target: Target) -> Tensor:
-        found = layer_activations(self.cnn, images, [layer])
-        activation, chosen = found.activations[layer], resolve_target(found.logits, target)
+        labels = resolve_target(layer_activations(self.cnn, images, [layer]).logits, target)  # (B,)
+        # Image by image: in batches of another size a CNN rounds differently.
+        return torch.cat(
+            [self._of_one(*pair, layer) for pair in zip(images.split(1), labels.split(1), strict=True)]
+        )
+
+    def _of_one(self, image: Tensor, label: Tensor, layer: str) -> Tensor:
+        """The map (1, 1, h, w) of one image (1, 3, H, W)."""
+        activation = layer_activations(self.cnn, image, [layer]).activations[layer]  # (1, C, h, w)
         count = min(self.channels or activation.shape[1], activation.shape[1])
-        rows = activation.std((2, 3), correction=0).topk(count).indices  # (B, k)
-        kept = activation.gather(1, rows[..., None, None].expand(-1, -1, *activation.shape[2:]))
-        weights = kept.new_empty(kept.shape[:2])  # (B, k)
-        for row in range(len(images)):  # one by one: in batches of another size a CNN rounds differently
-            own, one = images[row : row + 1], chosen[row : row + 1]
-            black = class_probability(self.cnn, torch.zeros_like(own), one)  # (1,)
-            for part in torch.arange(count).split(AT_ONCE):
-                masks = min_max(
-                    upsample(kept[row, part][None], (own.shape[-2], own.shape[-1]))
-                )  # (1, p, H, W)
-                seen = own * masks[0, :, None].to(own)  # (p, 3, H, W)
-                gained = class_probability(self.cnn, seen, one.expand(len(part))) - black
-                weights[row, part] = gained.to(weights)
+        kept = activation[:, activation[0].std((1, 2), correction=0).topk(count).indices]  # (1, k, h, w)
+        weights = kept.new_empty(1, count)
+        black = class_probability(self.cnn, torch.zeros_like(image), label)  # (1,)
+        for part in torch.arange(count).split(AT_ONCE):
+            masks = min_max(upsample(kept[:, part], (image.shape[-2], image.shape[-1])))  # (1, p, H, W)
+            seen = image * masks[0, :, None].to(image)  # (p, 3, H, W)
+            gained = class_probability(self.cnn, seen, label.expand(len(part))) - black
+            weights[0, part] = gained.to(weights)
         return weighted_sum(weights, kept)
 
 

@@ -6,7 +6,7 @@ only binds them. What is kept is found again by contents, pixels and weights, ne
 
 from gan_lib.explorer.inside import Inside, conditions_of
 from gan_lib.explorer.models import Models
-from gan_lib.explorer.panel import ExplorerPanel, interactive
+from gan_lib.explorer.panel import ExplorerPanel
 from gan_lib.explorer.pictures import Gallery
 from gan_lib.explorer.state import Choice, Explorer, View
 
@@ -19,5 +19,4 @@ __all__ = [
     "Models",
     "View",
     "conditions_of",
-    "interactive",
 ]

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from gan_lib.classifiers import Classifier, load_classifier
+from gan_lib.classifiers.files import read_card
+from gan_lib.classifiers.wrap import ModelCard
 from gan_lib.core.capture import layers_in_order
 from gan_lib.core.storage import read_json, tensor_bytes
 from gan_lib.explainers import METHODS, Explainer, GeneratorExplainer, make_explainer, methods_of
@@ -18,6 +20,7 @@ from gan_lib.explainers.gan import universal_home
 
 KEPT = 24  # explainers in memory
 PLAIN_SIZE = (64, 64)
+WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 
 def layered(method: str | None) -> bool:
@@ -55,6 +58,7 @@ class Models:
         self.data_dir, self.device = data_dir, torch.device(device)
         self.pretrained = pretrained or data_dir / "pretrained"
         self._cnns: dict[str, tuple[Any, Classifier]] = {}
+        self._given: dict[str, Path] = {}
         self._explainers: dict[Any, Explainer] = {}
         if not self.names():
             raise FileNotFoundError(f"no CNN in {self.pretrained}")
@@ -71,15 +75,39 @@ class Models:
         Raises:
             FileNotFoundError: no such CNN, or no weights for it; the message says where to put them.
         """
-        files = _files(self.pretrained / name)
+        weights = self._given.get(name)
+        files = (_files(self.pretrained / name), weights and _dated(weights))
         if name not in self._cnns or self._cnns[name][0] != files:
-            loaded = load_classifier(self.pretrained / name).requires_grad_(False).to(self.device)
+            loaded = load_classifier(self.pretrained / name, weights).requires_grad_(False).to(self.device)
             self._cnns[name] = files, loaded
         return self._cnns[name][1]
 
+    def card(self, name: str) -> ModelCard:
+        """What is known of a CNN without its weights.
+
+        Raises:
+            FileNotFoundError, ValueError: no such CNN, or no card.
+        """
+        return read_card(self.pretrained / name)
+
+    def take_weights(self, name: str, weights: Path) -> None:
+        """From now on a CNN has the weights of a file, for instance where its own cannot be downloaded.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: a file of another kind, or weights that do not fit; the CNN keeps those that it had.
+        """
+        load_classifier(self.pretrained / name, weights)
+        self._given[name] = weights
+
+    def weights_files(self) -> list[Path]:
+        """Files in the data folder, and in ``weights`` there, that can hold a CNN's weights."""
+        found = [*self.data_dir.glob("*.*"), *self.data_dir.glob("weights/*.*")]
+        return sorted(path for path in found if path.suffix in WEIGHTS and path.is_file())
+
     def size(self, name: str) -> tuple[int, int]:
         """Height and width of the images that a CNN, else its explainers, were trained at."""
-        if known := self.cnn(name).card.image_size:
+        if known := self.card(name).image_size:
             return known
         for folder in self._trained(name).values():
             height, width = read_json(folder / "explainer.json")["image_size"]
@@ -131,5 +159,9 @@ class Models:
 
 def _files(folder: Path) -> tuple[Any, ...]:
     """Names, dates and sizes of a folder's files: others are to be read anew."""
-    found = ((path.name, path.stat()) for path in sorted(folder.glob("*.*")) if path.is_file())
-    return tuple((name, about.st_mtime_ns, about.st_size) for name, about in found)
+    return tuple(_dated(path) for path in sorted(folder.glob("*.*")) if path.is_file())
+
+
+def _dated(file: Path) -> tuple[str, int, int]:
+    about = file.stat()
+    return str(file), about.st_mtime_ns, about.st_size

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +22,7 @@ from gan_lib.explorer.state import Choice, Explorer, View
 AREAS = [("as it is", 0.0), *((f"{part} %", part / 100) for part in (1, 2, 5, 10, 15, 20, 30, 40, 50, 75))]
 OFFSETS = [round(0.25 * step, 2) for step in range(25)]
 NONE = "(none)"
+DEFAULT = ("default", "")  # the layer that a method takes by itself
 WORKING = {
     "Conditions": "asking the generator without each of its conditions ...",
     "Concepts": "learning the concepts of this class from images; the first of a CNN takes longest ...",
@@ -32,11 +32,6 @@ WORKING = {
 WIDE = widgets.Layout(width="300px")
 LABELS = {"description_width": "90px"}
 TOLD = (ValueError, KeyError, IndexError, FileNotFoundError)  # whose messages are for people
-
-
-def interactive() -> bool:
-    """Whether somebody is there to use widgets; a headless run shows figures in their place."""
-    return "GAN_LIB_HEADLESS" not in os.environ
 
 
 class ExplorerPanel(widgets.VBox):
@@ -68,6 +63,7 @@ class ExplorerPanel(widgets.VBox):
         self.image = _menu("image", list(self.explorer.gallery))
         self.uploader = widgets.FileUpload(accept="image/*", description="upload an image", layout=WIDE)
         self.cnn = _menu("CNN", self.explorer.models.names())
+        self.lacking = self._weights()
         self.method, self.other = _menu("method"), _menu("compare with", [NONE])
         self.layer, self.target = _menu("layer"), _menu("class")
         self.fill = widgets.ToggleButtons(
@@ -83,8 +79,18 @@ class ExplorerPanel(widgets.VBox):
         self.cnn.observe(lambda _: self._new_cnn(), names="value")
         self.uploader.observe(lambda _: self._guarded(self._take), names="value")
         self.exporter.on_click(lambda _: self._guarded(self._export))
-        parts = [self.image, self.uploader, self.cnn, *chosen, self.exporter, self.top]
+        parts = [self.image, self.uploader, self.cnn, self.lacking, *chosen, self.exporter, self.top]
         return widgets.VBox(parts, layout=widgets.Layout(min_width="330px"))
+
+    def _weights(self) -> widgets.VBox:
+        """Where a file of weights is named, shown while a CNN lacks its own."""
+        self.weights = widgets.Combobox(
+            description="weights", placeholder="path of a file", layout=WIDE, style=LABELS
+        )
+        self.taker = widgets.Button(description="use these weights", icon="check", layout=WIDE)
+        self.taker.on_click(lambda _: self._guarded(self._take_weights, self._clear))
+        words = "A file of this CNN's weights, .safetensors or .pth, on the machine that runs the notebook:"
+        return widgets.VBox([widgets.HTML(words, layout=WIDE), self.weights, self.taker])
 
     def _tabs(self) -> widgets.Tab:
         self.one, self.against = _menu("class"), _menu("rather than")
@@ -134,23 +140,38 @@ class ExplorerPanel(widgets.VBox):
         self._guarded(self._offer, self._clear)
 
     def _offer(self) -> None:
-        """Fill the menus that depend on the CNN; they stay as they were where its weights are missing."""
+        """Fill the menus that depend on the CNN, those first that need no weights of it, and show it."""
         models, name = self.explorer.models, self.cnn.value
-        layers, classes, methods = models.layers(name), models.cnn(name).class_names, models.methods(name)
+        classes, methods = models.card(name).class_names, models.methods(name)
         numbered = [(f"{number}: {label}", number) for number, label in enumerate(classes)]
         with self._silence():
             for menu, options in (
                 (self.method, methods),
                 (self.other, [NONE, *methods]),
-                (self.layer, [("default", ""), *((layer, layer) for layer in layers)]),
                 (self.target, [("the prediction", -1), *numbered]),
                 (self.one, numbered),
                 (self.against, numbered),
             ):
-                kept, menu.options = menu.value, options
-                menu.index = options.index(kept) if kept in options else 0  # a method stays, a class does not
+                _fill(menu, options)
             self.against.index = min(1, len(classes) - 1)
+        self.weights.options = [str(path) for path in models.weights_files()]
+        self.lacking.layout.display, layers = "", []  # until the weights are there
+        try:
+            layers = models.layers(name)
+            self.lacking.layout.display = "none"
+        finally:
+            with self._silence():
+                _fill(self.layer, [DEFAULT, *((layer, layer) for layer in layers)])
         self._show()
+
+    def _take_weights(self) -> None:
+        """Go on with the weights of the file that was named."""
+        path = self.weights.value.strip()
+        if not path:
+            raise ValueError("name a file of weights first")
+        self.tell("reading the weights ...")
+        self.explorer.models.take_weights(self.cnn.value, Path(path).expanduser())
+        self._offer()
 
     def _changed(self) -> None:
         if not self._quiet:
@@ -255,6 +276,12 @@ class ExplorerPanel(widgets.VBox):
 
 def _menu(label: str, options: Sequence[Any] = ()) -> Any:
     return widgets.Dropdown(description=label, options=options, layout=WIDE, style=LABELS)
+
+
+def _fill(menu: Any, options: Sequence[Any]) -> None:
+    """Other options for a menu; what was chosen stays where it is still among them."""
+    kept, menu.options = menu.value, options
+    menu.index = options.index(kept) if kept in options else 0  # a method stays, a class does not
 
 
 def _slider(label: str, options: Sequence[Any]) -> Any:

@@ -13,6 +13,7 @@ import torch
 from gan_lib.core.runtime import PINNED, device_name, instructions, make_fabric, versions
 from gan_lib.figures import FigureFolder
 from gan_lib.workbench.claims import CLAIMS, claims_file, evaluate, load_claims, shown
+from gan_lib.workbench.clock import watch_cells
 from gan_lib.workbench.cohort import Cohort
 from gan_lib.workbench.named import make_importable
 from gan_lib.workbench.places import Places
@@ -45,6 +46,7 @@ class Workbench:
         changes: Mapping[str, Any] | None = None,
         places: Places | None = None,
     ) -> None:
+        watch_cells()
         found = places or Places.find()
         self.profile = Profile.load(profile, found.profiles, changes)
         self.places = replace(found, beside=self.profile.folder)

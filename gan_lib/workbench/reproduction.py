@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 import subprocess
-import tarfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,13 +74,13 @@ def committed_figures(reference: str, root: Path) -> Iterator[Path]:
     if Path(reference).is_dir():
         yield Path(reference)
         return
-    command = ["git", "-C", str(root), "archive", "--format=tar", reference, "figures"]
+    command = ["git", "-C", str(root), "archive", "--format=zip", reference, "figures"]
     made = subprocess.run(command, capture_output=True, check=False)
     if made.returncode:
         why = made.stderr.decode().strip().splitlines()[-1:] or ["git failed"]
         raise FileNotFoundError(f"{reference!r} is no folder and no revision with figures: {why[0]}")
-    with temporary_folder(OURS) as folder, tarfile.open(fileobj=io.BytesIO(made.stdout)) as archive:
-        archive.extractall(folder, filter="data")
+    with temporary_folder(OURS) as folder, zipfile.ZipFile(io.BytesIO(made.stdout)) as archive:
+        archive.extractall(folder)  # which makes no link, and nothing outside the folder
         yield folder / "figures"
 
 

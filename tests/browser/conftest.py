@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Error, Page, sync_playwright
-
-PICTURES = Path(__file__).parent.parent.parent / "data" / "screenshots"
+from servers import PICTURES
 
 
 @pytest.fixture(scope="session")

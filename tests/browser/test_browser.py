@@ -8,17 +8,21 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 from playwright.sync_api import TimeoutError, expect
-from servers import free_port, served
+from servers import PICTURES, free_port, served
+
+from gan_lib.cli.project import LARGEST_UPLOAD
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 60_000  # milliseconds
 SMALL = {"explorer.learned_images": 300, "study.studies": 2, "study.images": 3}
 
 
-@pytest.fixture
-def workplace(tmp_path):
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
     """A copy of what the notebooks need, so that nothing is written into the project."""
+    tmp_path = tmp_path_factory.mktemp("workplace")
     pages = tmp_path / "notebooks/pages"
     pages.mkdir(parents=True)
     shutil.copy(ROOT / "notebooks/pages/user_study.ipynb", pages)
@@ -72,48 +76,94 @@ def open_with_kernel(page, notebook):
     pytest.fail("JupyterLab does not connect to its kernel")
 
 
-def test_explorer_in_jupyterlab(page, workplace):
+@pytest.fixture(scope="module")
+def explored(browser, workplace):
+    """Notebook 09 in JupyterLab after "Run all", where nothing can be downloaded."""
     port = free_port()
     command = [
         "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
         "--IdentityProvider.token=", f"--ServerApp.root_dir={workplace / 'notebooks'}",
+        f"--ServerApp.tornado_settings={{'websocket_max_message_size': {LARGEST_UPLOAD}}}",
     ]  # fmt: skip
-    with served(command, port, workplace) as address:
+    nothing = {"TORCH_HOME": str(workplace), "https_proxy": "http://127.0.0.1:9"}
+    with served(command, port, workplace, **nothing) as address:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
         open_with_kernel(page, f"{address}/lab/tree/09_explorer.ipynb?reset")
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         page.locator(".gan-lib-view img").first.wait_for(timeout=PATIENCE)
-        first = pictures(page)
-        assert len(first) == 4
-        menu(page, "method").select_option(label="grad_cam")
-        other_method = changed(page, first)
-        slider = page.locator(".gan-lib-explorer .widget-hslider", has=page.get_by_text("area shown"))
-        slider.locator(".noUi-handle").focus()
-        page.keyboard.press("ArrowRight")  # reached and moved by keyboard alone
-        page.keyboard.press("ArrowRight")
-        smaller = changed(page, other_method)
-        menu(page, "compare with").select_option(label="edges")
-        changed(page, smaller)
-        expect(page.locator(".gan-lib-view img")).to_have_count(8)
-        explorer = page.locator(".gan-lib-explorer")
-        explorer.get_by_role("tab", name="Conditions").click()
-        menu(page, "method").select_option(label="contrastive_lsft")
-        expect(explorer.get_by_text("of the relevance").first).to_be_visible(timeout=PATIENCE)
-        page.screenshot(path=ROOT / "data/screenshots/explorer_conditions.png")
-        explorer.get_by_role("tab", name="Contrasting").click()
-        expect(explorer.get_by_text("activations moved by 0 from").first).to_be_visible(timeout=PATIENCE)
-        expect(page.locator(".gan-lib-study .gan-lib-answer").first).to_be_attached(timeout=PATIENCE)
-        expect(page.locator(".gan-lib-explorer [role=alert]")).to_have_count(0)
-        expect(
-            page.locator(
-                ".Toastify__toast--error, .jp-RenderedText[data-mime-type*=stderr] pre:has-text('Traceback')"
-            )
-        ).to_have_count(0)
-        text = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no pixels"}
-        with page.expect_file_chooser() as chooser:
-            explorer.get_by_role("button", name="upload an image").click()
-        chooser.value.set_files(text)
-        expect(explorer.get_by_text("no image that can be read")).to_be_visible(timeout=PATIENCE)
+        yield page
+        page.close()
+
+
+def photographed(page, name):
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=PICTURES / f"{name}.png")
+
+
+def upload(page, file):
+    with page.expect_file_chooser() as chooser:
+        page.locator(".gan-lib-explorer").get_by_role("button", name="upload an image").click()
+    chooser.value.set_files(file)
+
+
+def test_explorer_in_jupyterlab(explored):
+    page, explorer = explored, explored.locator(".gan-lib-explorer")
+    first = pictures(page)
+    assert len(first) == 4
+    menu(page, "method").select_option(label="grad_cam")
+    other_method = changed(page, first)
+    slider = page.locator(".gan-lib-explorer .widget-hslider", has=page.get_by_text("area shown"))
+    slider.locator(".noUi-handle").focus()
+    page.keyboard.press("ArrowRight")  # reached and moved by keyboard alone
+    page.keyboard.press("ArrowRight")
+    smaller = changed(page, other_method)
+    menu(page, "compare with").select_option(label="edges")
+    changed(page, smaller)
+    expect(page.locator(".gan-lib-view img")).to_have_count(8)
+    explorer.get_by_role("tab", name="Conditions").click()
+    menu(page, "method").select_option(label="contrastive_lsft")
+    expect(explorer.get_by_text("of the relevance").first).to_be_visible(timeout=PATIENCE)
+    photographed(page, "explorer_conditions")
+    explorer.get_by_role("tab", name="Contrasting").click()
+    expect(explorer.get_by_text("activations moved by 0 from").first).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(".gan-lib-study .gan-lib-answer").first).to_be_attached(timeout=PATIENCE)
+    expect(explorer.locator("[role=alert]")).to_have_count(0)
+    expect(
+        page.locator(
+            ".Toastify__toast--error, .jp-RenderedText[data-mime-type*=stderr] pre:has-text('Traceback')"
+        )
+    ).to_have_count(0)
+    upload(page, {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no pixels"})
+    expect(explorer.get_by_text("no image that can be read")).to_be_visible(timeout=PATIENCE)
+
+
+def test_a_photograph_of_ones_own_and_a_large_cnn(explored, test_data, tmp_path):
+    page, explorer = explored, explored.locator(".gan-lib-explorer")
+    menu(page, "compare with").select_option(label="(none)")
+    expect(page.locator(".gan-lib-view img")).to_have_count(4, timeout=PATIENCE)
+    menu(page, "CNN").select_option(label="mobilenet_v2")
+    expect(explorer.locator("[role=alert]")).to_contain_text("could not be downloaded", timeout=PATIENCE)
+    expect(page.locator(".gan-lib-view img")).to_have_count(0)
+    menu(page, "method").select_option(label="grad_cam")  # which still can be chosen
+    expect(explorer.locator("[role=alert]")).to_contain_text("could not be downloaded", timeout=PATIENCE)
+    photographed(page, "explorer_without_weights")
+    weights = test_data / "weights/mobilenet_v2_imagenet.safetensors"
+    explorer.get_by_placeholder("path of a file").fill(str(weights))
+    explorer.get_by_role("button", name="use these weights").click()
+    expect(page.locator(".gan-lib-view img")).to_have_count(4, timeout=PATIENCE)
+    expect(explorer.get_by_placeholder("path of a file")).to_be_hidden()
+    before = pictures(page)
+    with Image.open(test_data / "test-images/cat_dog.png") as image:
+        large = image.convert("RGB").resize((3000, 2800))
+    large.save(tmp_path / "cat_dog.bmp")
+    assert (tmp_path / "cat_dog.bmp").stat().st_size > 20 * 2**20  # as from a camera
+    upload(page, tmp_path / "cat_dog.bmp")
+    changed(page, before)
+    expect(explorer.get_by_text("3000 x 2800")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(".gan-lib-view").get_by_text("tiger: ").first).to_be_visible()
+    expect(explorer.locator("[role=alert]")).to_have_count(0)
+    photographed(page, "explorer_mobilenet_v2")
 
 
 def test_study_page(page, workplace):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from gan_lib.classifiers import save_classifier
 from gan_lib.concepts.contrasting import Hyperplanes
@@ -551,6 +552,83 @@ def test_missing_weights_are_told(digits, tmp_path):
     assert "no view" in panel.message.value
     panel.cnn.value = "slim_vgg"
     assert "alert" not in panel.message.value
+
+
+@pytest.fixture
+def lacking(digits, tmp_path):
+    """A panel of a CNN that is there, and of one whose weights are elsewhere."""
+    home = tmp_path / "pretrained"
+    (home / "lost").mkdir(parents=True)
+    (home / "slim_vgg").symlink_to(DATA / "pretrained/slim_vgg")
+    card = json.loads((DATA / "pretrained/slim_vgg/classifier.json").read_text())
+    card["class_names"] = [f"digit {number}" for number in range(10)]
+    (home / "lost/classifier.json").write_text(json.dumps(card))
+    explorer = Explorer(Models(tmp_path), Gallery(digits.test, digits.class_names), digits.train)
+    return ExplorerPanel(explorer, tmp_path)
+
+
+def test_menus_stay_usable_where_weights_are_missing(lacking):
+    """Classes and methods are known from the card; those of another CNN would be shown as this one's."""
+    assert lacking.lacking.layout.display == "none"
+    lacking.method.value = "grad_cam"
+    lacking.cnn.value = "lost"
+    assert "alert" in lacking.message.value
+    assert lacking.lacking.layout.display == ""
+    assert lacking.method.value == "grad_cam"  # what was chosen stays
+    assert lacking.target.options[1][0] == "0: digit 0"
+    assert lacking.layer.options == (("default", ""),)
+    assert "contrastive_lsft" not in lacking.method.options  # slim_vgg's, not this one's
+    lacking.method.value = "edges"
+    assert "alert" in lacking.message.value
+    lacking.cnn.value = "slim_vgg"
+    assert lacking.lacking.layout.display == "none"
+    assert lacking.method.value == "edges"
+    assert lacking.view.choice.method == "edges"
+    assert "alert" not in lacking.message.value
+
+
+def test_a_weights_file_is_taken(lacking, tmp_path):
+    weights = tmp_path / "weights/own.safetensors"
+    weights.parent.mkdir()
+    shutil.copy(DATA / "pretrained/slim_vgg/classifier.safetensors", weights)
+    (tmp_path / "notes.pth").write_text("no weights")
+    lacking.cnn.value = "lost"
+    assert lacking.weights.options == (str(tmp_path / "notes.pth"), str(weights))
+    for wrong, told in (("", "name a file"), (str(tmp_path / "none.pth"), "none.pth"), (str(tmp_path), "")):
+        lacking.weights.value = wrong
+        lacking.taker.click()
+        assert "alert" in lacking.message.value
+        assert told in lacking.message.value
+        assert lacking.view is None
+    lacking.weights.value = str(tmp_path / "notes.pth")
+    lacking.taker.click()
+    assert "neither" in lacking.message.value or "text" in lacking.message.value
+    lacking.weights.value = f" {weights} "
+    lacking.taker.click()
+    assert "alert" not in lacking.message.value
+    assert lacking.lacking.layout.display == "none"
+    assert len(lacking.layer.options) > 3
+    of_lost = lacking.view.probabilities["image"]
+    lacking.cnn.value = "slim_vgg"
+    assert lacking.view.probabilities["image"] == pytest.approx(of_lost, abs=1e-6)
+    lacking.cnn.value = "lost"  # which remembers them
+    assert "alert" not in lacking.message.value
+
+
+def test_weights_that_do_not_fit_leave_those_that_do(models, tmp_path):
+    (tmp_path / "pretrained").symlink_to(DATA / "pretrained")
+    own, weights = Models(tmp_path), DATA / "pretrained/slim_vgg/classifier.safetensors"
+    before = weights_key(own.cnn("slim_vgg"))
+    with pytest.raises(ValueError, match="fit"):
+        own.take_weights("slim_vgg", DATA / "pretrained/slim_vgg/lsft/generator.safetensors")
+    assert weights_key(own.cnn("slim_vgg")) == before
+    changed = tmp_path / "changed.safetensors"
+    state = {name: value + 1 for name, value in load_file(weights).items()}
+    save_file(state, changed)
+    own.take_weights("slim_vgg", changed)
+    assert weights_key(own.cnn("slim_vgg")) != before
+    with pytest.raises(FileNotFoundError):
+        own.take_weights("slim_vgg", tmp_path / "none.pth")
 
 
 def test_panel_tabs(panel):
