@@ -80,7 +80,7 @@ def cluster(
         stack.enter_context(dask.config.set({**SETTINGS, "temporary-directory": str(scratch)}))
         address = _address(asked, places, scratch, stack)
         client = stack.enter_context(Client(address, timeout="30s", set_as_default=False))
-        client.register_plugin(prepared())
+        prepare_workers(client)
         tell(f"dashboard: {client.dashboard_link}")
         yield OnDask(client, limit, places.data / "runs" / "hangs")
 
@@ -129,6 +129,24 @@ def slurm_cluster(path: Path) -> Any:
         raise ProfileError(f"{path}: {error}") from None
     made.scale(jobs=jobs)
     return made
+
+
+def prepare_workers(client: Client) -> None:
+    """Have all workers, those that join later too, do first what :func:`prepared` says.
+
+    The scheduler notes it, then tells its workers. When one of them dies before it has answered, the client
+    hears of a closed connection: the others are told once more.
+
+    Raises:
+        OSError: no scheduler answers.
+    """
+    for deaths in range(DEATHS + 1):
+        try:
+            client.register_plugin(prepared())
+            return
+        except OSError:
+            if deaths == DEATHS:
+                raise
 
 
 def prepared() -> Any:

@@ -12,10 +12,12 @@ from PIL import Image
 from playwright.sync_api import TimeoutError, expect
 from servers import PICTURES, free_port, served
 
+from gan_lib.classifiers import load_classifier, save_classifier
 from gan_lib.cli.project import LARGEST_UPLOAD
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 60_000  # milliseconds
+HTML = '<img src=x onerror="window.executed=1">'  # what a name could try
 SMALL = {"explorer.learned_images": 300, "study.studies": 2, "study.images": 3}
 
 
@@ -31,8 +33,12 @@ def workplace(tmp_path_factory):
     text = text.replace("changes = {}", f"changes = {SMALL}")
     (tmp_path / "notebooks/09_explorer.ipynb").write_text(text)
     shutil.copytree(ROOT / "notebooks/profiles", tmp_path / "notebooks/profiles")
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/pretrained").symlink_to(ROOT / "data/pretrained")
+    pretrained = tmp_path / "data/pretrained"
+    pretrained.mkdir(parents=True)
+    for own in (ROOT / "data/pretrained").iterdir():
+        (pretrained / own.name).symlink_to(own)
+    named = load_classifier(ROOT / "data/pretrained/slim_vgg", class_names=[HTML + str(k) for k in range(10)])
+    save_classifier(named, pretrained / "zz_named")
     # All cells in the page at once, also those that are not in view.
     settings = tmp_path / "jupyterlab_settings_dir/@jupyterlab/notebook-extension"
     settings.mkdir(parents=True)
@@ -166,9 +172,36 @@ def test_a_photograph_of_ones_own_and_a_large_cnn(explored, test_data, tmp_path)
     photographed(page, "explorer_mobilenet_v2")
 
 
+def executed(page):
+    """Whether a page took a name for HTML."""
+    page.wait_for_timeout(500)  # in which a browser finds that x is no picture
+    return page.evaluate("window.executed") is not None or page.locator("img[src=x]").count() > 0
+
+
+def test_names_are_no_html_in_the_explorer(explored, tmp_path):
+    page, explorer = explored, explored.locator(".gan-lib-explorer")
+    menu(page, "compare with").select_option(label="(none)")
+    menu(page, "CNN").select_option(label="zz_named")
+    expect(page.locator(".gan-lib-view").get_by_text(HTML).first).to_be_visible(timeout=PATIENCE)
+    for tab, words in (("Contrasting", "activations moved by"), ("Scores", "grad_cam"), ("Concepts", "here")):
+        menu(page, "method").select_option(label="grad_cam")
+        explorer.get_by_role("tab", name=tab).click()
+        expect(explorer.get_by_text(words).first).to_be_visible(timeout=PATIENCE)
+    Image.new("RGB", (20, 30), (200, 40, 90)).save(tmp_path / f"{HTML}.png")
+    upload(page, tmp_path / f"{HTML}.png")
+    expect(explorer.get_by_text(f"{HTML}.png, 20 x 30")).to_be_visible(timeout=PATIENCE)
+    upload(page, {"name": f"{HTML}.txt", "mimeType": "text/plain", "buffer": b"no pixels"})
+    expect(explorer.get_by_text("no image that can be read")).to_be_visible(timeout=PATIENCE)
+    assert not executed(page)
+
+
 def test_study_page(page, workplace):
     port, answers = free_port(), workplace / "answers.csv"
     notebook = workplace / "notebooks/pages/user_study.ipynb"
+    text = notebook.read_text()
+    assert "changes = {}" in text
+    named = {"explorer.cnn": "zz_named", "study.methods": ["grad_cam", "saliency", "edges"]}
+    notebook.write_text(text.replace("changes = {}", f"changes = {named}"))
     command = ["voila", str(notebook), "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1"]
     with served(command, port, workplace, GAN_LIB_STUDY_ANSWERS=str(answers)) as address:
         page.goto(address, timeout=PATIENCE)
@@ -177,6 +210,7 @@ def test_study_page(page, workplace):
             page.locator(".gan-lib-answer").first.click()
         expect(page.get_by_text("Question 4 of 27")).to_be_visible(timeout=PATIENCE)
         table = pd.read_csv(answers)
+        assert not executed(page)
     assert len(table) == 3
     assert table["number"].tolist() == [0, 1, 2]
     assert table["participant"].nunique() == 1

@@ -13,8 +13,10 @@ import pytest
 
 pytest.importorskip("distributed", reason="gan_lib[cluster] is not installed")
 
+from distributed import WorkerPlugin
+
 from gan_lib.workbench import ProfileError
-from gan_lib.workbench.cluster import Limited, cluster, slurm_cluster
+from gan_lib.workbench.cluster import Limited, cluster, prepare_workers, slurm_cluster
 from gan_lib.workbench.crew import Failed, outcomes, working
 from gan_lib.workbench.places import Places
 
@@ -67,6 +69,45 @@ def test_what_fails_dies_or_hangs_stops_no_other(crew, tmp_path):
     assert told.startswith("TimeoutError: it took longer than 3 s, 2 times; at last in File")
     assert "in hang" in told, "the place is in the traceback that the worker left"
     assert not list(crew.hangs.iterdir()), "which is gone when the calls are done"
+
+
+class DiesOnce(WorkerPlugin):
+    """What workers do first, during which one of them is killed."""
+
+    name = "dies once"
+
+    def __init__(self, file):
+        self.file = file
+
+    def setup(self, worker):
+        try:
+            self.file.touch(exist_ok=False)
+        except FileExistsError:
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_dies_while_it_is_prepared(crew, tmp_path, monkeypatch):
+    """The scheduler then closes the client's connection, and says nothing of why."""
+    monkeypatch.setattr("gan_lib.workbench.cluster.prepared", lambda: DiesOnce(tmp_path / "died"))
+    prepare_workers(crew.client)
+    assert (tmp_path / "died").is_file()
+    with working(crew):
+        assert outcomes([partial(half, 8)], 1, "calls") == [4]
+
+
+def test_no_scheduler_that_answers():
+    class Client:
+        asked = 0
+
+        def register_plugin(self, _):
+            self.asked += 1
+            raise OSError("Stream is closed")
+
+    client = Client()
+    with pytest.raises(OSError, match="closed"):
+        prepare_workers(client)
+    assert 1 < client.asked < 100
 
 
 @pytest.mark.parametrize(
