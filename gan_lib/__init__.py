@@ -26,6 +26,8 @@ from typing import Any
 
 import lazy_loader
 
+from gan_lib.core.imports import quick_imports
+
 __version__ = "0.2.0"
 _get, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
@@ -34,7 +36,8 @@ def __getattr__(name: str) -> Any:
     if os.environ.get("GAN_LIB_IMPORT"):  # modules from outside may ask for names here: not amid api's import
         importlib.import_module("gan_lib.workbench")
     try:
-        return _get(name)
+        with quick_imports():
+            return _get(name)
     except AttributeError as error:
         near = difflib.get_close_matches(name.lower(), {own.lower(): own for own in __all__}, n=3)
         told = ", ".join(own for own in __all__ if own.lower() in near)

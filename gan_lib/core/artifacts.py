@@ -24,8 +24,10 @@ from filelock import FileLock
 from gan_lib.core.checksums import DamagedError, check_folder, write_checksums
 from gan_lib.core.storage import read_json, write_json
 
-# They move bytes: no number depends on them, so that their code is in no address.
-PLUMBING = tuple(f"gan_lib.core.{name}" for name in ("artifacts", "checksums", "leftovers", "storage"))
+# They move bytes and modules: no number depends on them, so that their code is in no address.
+PLUMBING = tuple(
+    f"gan_lib.core.{name}" for name in ("artifacts", "checksums", "imports", "leftovers", "storage")
+)
 
 
 def digest(value: Any) -> str:
