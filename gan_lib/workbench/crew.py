@@ -209,8 +209,8 @@ def end_with_parent() -> None:
 def keep_freed_memory() -> None:
     """Have glibc's allocator keep what was freed for the next tensor, as it learns to by itself.
 
-    Dask starts its workers with ``MALLOC_TRIM_THRESHOLD_=65536``, by which it never learns: every large tensor
-    is asked of the system anew, page by page, which takes a small network's training half as long again.
+    Dask starts its workers with ``MALLOC_TRIM_THRESHOLD_=65536``, by which it never learns: every large
+    tensor is asked of the system anew, page by page, and a small network trains half as long again.
     """
     with suppress(OSError, AttributeError, TypeError):  # another C library
         allocator = ctypes.CDLL(None).mallopt
