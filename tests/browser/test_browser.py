@@ -183,8 +183,12 @@ def test_names_are_no_html_in_the_explorer(explored, tmp_path):
     menu(page, "compare with").select_option(label="(none)")
     menu(page, "CNN").select_option(label="zz_named")
     expect(page.locator(".gan-lib-view").get_by_text(HTML).first).to_be_visible(timeout=PATIENCE)
-    for tab, words in (("Contrasting", "activations moved by"), ("Scores", "grad_cam"), ("Concepts", "here")):
-        menu(page, "method").select_option(label="grad_cam")
+    menu(page, "method").select_option(label="grad_cam")
+    for tab, words in (
+        ("Contrasting", "activations moved by"),
+        ("Scores", "insertion"),
+        ("Concepts", "prototype 1"),
+    ):
         explorer.get_by_role("tab", name=tab).click()
         expect(explorer.get_by_text(words).first).to_be_visible(timeout=PATIENCE)
     Image.new("RGB", (20, 30), (200, 40, 90)).save(tmp_path / f"{HTML}.png")
