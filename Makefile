@@ -15,9 +15,10 @@ DOCS    := $(VENV)/.installed-docs
 figures: $(RUN)
 	$(BIN)/gan-lib run --profile $(PROFILE)
 
-# Two processes, each with whole files: one of them begins with the notebooks, which take longest.
+# Two processes, each with whole files: one of them begins with the notebooks, which take longest
+# (tests/conftest.py).
 test: lint browser
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/notebooks tests
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -20,6 +20,16 @@ SHIPPED = tuple(methods_of("baseline", "control"))  # before any test registers 
 torch.set_num_threads(1)  # tiny models gain nothing from more, and tests run in two processes
 
 
+# Files that take longest come first: one that begins last would be waited for by the other process.
+LONGEST = ("test_notebooks", "test_own_cnn", "test_outside", "test_sweeps", "test_browser", "test_cluster")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the files that take longest before all others, which stay in their order."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
 class TinyNet(nn.Module):
     """Three convolutions with in-place ReLUs, the case in which naive hooks go wrong."""
 

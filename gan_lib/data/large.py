@@ -54,8 +54,13 @@ def reduced(image: Image.Image, path: Path, size: tuple[int, int] | None) -> Ima
         raise ValueError(f"{sides} are read of a JPEG at an eighth of its sides, still too many")
     if image.format == "PNG" and not image.info.get("interlace"):
         with path.open("rb") as file:
-            made = _averaged(file, factor)
-        if orientation := image.getexif().get(ExifTags.Base.Orientation):
+            made, behind = _averaged(file, factor)
+        # Where it has not come before the pixels, Pillow would decode them all to look for it.
+        is_known = {"exif", "Raw profile type exif"} & image.info.keys()
+        about = image.getexif() if is_known else Image.Exif()
+        if not is_known and behind:
+            about.load(behind)
+        if orientation := about.get(ExifTags.Base.Orientation):
             made.getexif()[ExifTags.Base.Orientation] = orientation
         return made
     kinds = {"PNG": "an interlaced PNG", "JPEG": "a progressive JPEG"}
@@ -63,8 +68,8 @@ def reduced(image: Image.Image, path: Path, size: tuple[int, int] | None) -> Ima
     raise ValueError(f"{sides} are read of a plain JPEG or PNG only, this is {kind}; save it smaller")
 
 
-def _averaged(file: BinaryIO, factor: int) -> Image.Image:
-    """A PNG as RGB, every square of so many pixels a side averaged."""
+def _averaged(file: BinaryIO, factor: int) -> tuple[Image.Image, bytes]:
+    """A PNG as RGB, every square of so many pixels a side averaged; and its EXIF data."""
     chunks = _chunks(file)
     name, header = next(chunks)
     if name != b"IHDR":
@@ -75,11 +80,11 @@ def _averaged(file: BinaryIO, factor: int) -> Image.Image:
     stride = 1 + -(-width * CHANNELS[colour] * depth // 8)  # bytes of a row, its filter's number before them
     ramp = np.repeat(np.linspace(0, 255, 2**depth).round().astype(np.uint8), 3).tobytes()
     kind = PALETTE if colour == GREY and depth < 8 else colour  # so that Pillow keeps the numbers
-    palette = {"PLTE": ramp} if kind != colour else {}
+    palette, others = {"PLTE": ramp} if kind != colour else {}, dict[str, bytes]()
     made = Image.new("RGB", (-(-width // factor), -(-height // factor)))
     rows = factor * max(1, STRIP // (stride * factor))
     before, waiting, top = bytes(stride), bytearray(), 0
-    for data in _inflated(chunks, palette):
+    for data in _inflated(chunks, palette, others):
         waiting += data
         while top < height and len(waiting) >= stride * min(rows, height - top):
             count = min(rows, height - top)
@@ -91,7 +96,7 @@ def _averaged(file: BinaryIO, factor: int) -> Image.Image:
             top += count
     if top < height:
         raise ValueError("its file is cut short")
-    return made
+    return made, others.get("eXIf", b"")
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
@@ -115,13 +120,18 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
             return
 
 
-def _inflated(chunks: Iterator[tuple[bytes, bytes]], palette: dict[str, bytes]) -> Iterator[bytes]:
-    """The rows of a PNG as bytes, a piece at a time; ``palette`` receives what stands before them."""
+def _inflated(
+    chunks: Iterator[tuple[bytes, bytes]], palette: dict[str, bytes], others: dict[str, bytes]
+) -> Iterator[bytes]:
+    """The rows of a PNG as bytes, a piece at a time; ``palette`` receives what stands before them, ``others``
+    the EXIF data, before or behind."""
     packer = zlib.decompressobj()
     try:
         for name, content in chunks:
             if name == b"PLTE":
                 palette["PLTE"] = content
+            if name == b"eXIf":
+                others["eXIf"] = content
             while name == b"IDAT" and content:
                 yield packer.decompress(content, STRIP)
                 content = packer.unconsumed_tail

@@ -70,8 +70,9 @@ class ExplanationFolder:
         if not overwrite:
             before = _about(path)
             self._refuse(before)
-            self._methods = {**before.get("methods", {}), **methods}
-            rows = self.rows()
+            rows, known = self.rows(), {**before.get("methods", {}), **methods}
+            order = dict.fromkeys([*rows["method"], *methods, *known])  # as they were first asked for
+            self._methods = {name: known[name] for name in order if name in known}
         self._names: dict[Path, Path] = {}
         self._done: set[tuple[Path, str]] = set()
         self._count(rows)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from gan_lib.data import large, reading
 from gan_lib.data.reading import read_image
@@ -48,7 +49,7 @@ def test_strips_of_a_png_are_its_average(picture, small, tmp_path, kind):
     path = saved(picture, tmp_path / "a.png", kind)
     with Image.open(path) as whole, path.open("rb") as file:
         expected = np.asarray(whole.convert("RGB").reduce(5), dtype=int)
-        assert np.array_equal(np.asarray(large._averaged(file, 5), dtype=int), expected)
+        assert np.array_equal(np.asarray(large._averaged(file, 5)[0], dtype=int), expected)
 
 
 def test_a_png_of_four_shades_of_grey(small, tmp_path):
@@ -67,7 +68,7 @@ def test_a_png_of_four_shades_of_grey(small, tmp_path):
         whole += struct.pack(">I", len(content)) + name + content + struct.pack(">I", crc)
     path.write_bytes(whole)
     with path.open("rb") as file:
-        found = np.asarray(large._averaged(file, 1))[..., 0]
+        found = np.asarray(large._averaged(file, 1)[0])[..., 0]
     assert found.tolist() == [[0, 85, 170, 255, 255, 170, 85, 0]] * 2
     assert np.array_equal(np.asarray(image.convert("L")), found)
 
@@ -91,6 +92,33 @@ def test_it_is_turned_upright(picture, small, tmp_path, monkeypatch):
     whole = read_image(tmp_path / "a.png", (20, 16))
     assert (turned.float() - whole.float()).abs().mean() < 3
     assert (turned.float() - whole.flip(2).float()).abs().mean() > 20
+
+
+@pytest.mark.parametrize("place", ["before the pixels", "behind them", "nowhere"])
+def test_the_whole_is_never_decoded(picture, small, tmp_path, monkeypatch, place):
+    """Pillow decodes all pixels to look for EXIF data that may stand behind them."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "a.png", exif=b"" if place == "nowhere" else exif)
+    content = (tmp_path / "a.png").read_bytes()
+    if place == "behind them":
+        start = content.index(b"eXIf") - 4
+        end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+        last = content.rindex(b"IEND") - 4
+        content = content[:start] + content[end:last] + content[start:end] + content[last:]
+        (tmp_path / "a.png").write_bytes(content)
+    load, most = PngImageFile.load, picture.size[0] * picture.size[1]
+
+    def watched(image):
+        assert image.size[0] * image.size[1] < most, "decoded as a whole"
+        return load(image)
+
+    monkeypatch.setattr(PngImageFile, "load", watched)
+    monkeypatch.setattr(large, "STRIP", 3000)
+    made = read_image(tmp_path / "a.png", (20, 16))
+    monkeypatch.setattr(large, "MOST", 10**9)
+    monkeypatch.setattr(PngImageFile, "load", load)
+    assert (made.float() - read_image(tmp_path / "a.png", (20, 16)).float()).abs().mean() < 3
 
 
 def test_what_cannot_be_read_in_parts_is_refused(picture, small, tmp_path):

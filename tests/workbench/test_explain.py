@@ -262,6 +262,26 @@ def test_a_map_that_is_not_finite_is_left_out(photos, here, monkeypatch):
     assert table(here / "out")["method"].tolist() == ["grad_cam"]
 
 
+def test_columns_of_a_contact_sheet_are_in_the_order_in_which_methods_were_asked_for(photos, here):
+    """A second run of the same command once put them in the alphabet's."""
+    command = f"explain photos --method saliency --method edges --root {ROOT} --out"
+    assert invoke(f"{command} out").exit_code == 0
+    once = (here / "out/contact_sheet.png").read_bytes()
+    assert invoke(f"{command} out").exit_code == 0
+    assert (here / "out/contact_sheet.png").read_bytes() == once
+    assert invoke(f"explain photos --method edges --root {ROOT} --out out").exit_code == 0
+    assert (here / "out/contact_sheet.png").read_bytes() == once
+    with Image.open(here / "out/contact_sheet.png") as sheet:
+        cell, right = SIDE + GAP, sheet.width - WORDS
+        titles = sheet.convert("L").crop((WORDS, 0, sheet.width, HEAD))
+    assert right == 4 * cell  # the image, both methods, and the default one beside them
+    inked = [
+        titles.crop((k * cell, 0, (k + 1) * cell, HEAD)).point(lambda own: own < 128).getbbox()
+        for k in (1, 2)
+    ]
+    assert inked[0][2] > inked[1][2]  # "saliency" is longer than "edges"
+
+
 def test_contact_sheets_have_pages_of_forty_rows(photos, here):
     for number in range(3, 43):
         Image.new("RGB", (64, 64), (5 * number, 90, 40)).save(photos / f"{number:02}.png")
