@@ -107,14 +107,16 @@ def _methods(asked: Sequence[str]) -> list[str]:
 
 def _tell(folder: ExplanationFolder, counts: Counts) -> None:
     """What was done, and where it lies."""
-    from gan_lib.workbench.contact_sheet import contact_sheets
+    from gan_lib.workbench.contact_sheet import PAGES, ROWS, contact_sheets
     from gan_lib.workbench.explained import INPUTS, TABLE
 
     known = f", {counts.known} there before" if counts.known else ""
     skipped = f", {counts.skipped} skipped" if counts.skipped else ""
     typer.echo(f"{counted(counts.explained)} explained{known}{skipped}")
-    pages = contact_sheets(folder.rows(), folder.methods, folder.path)
+    rows = folder.rows()
+    pages = contact_sheets(rows, folder.methods, folder.path)
     more = f" to {pages[-1].name}" if len(pages) > 1 else ""
+    more += f", the first {ROWS * PAGES} images" if rows["name"].nunique() > ROWS * PAGES else ""
     typer.echo(f"table: {folder.path / TABLE}")
     typer.echo(f"contact sheet: {pages[0]}{more}")
     typer.echo(f"folders: {', '.join(str(folder.path / name) for name in (INPUTS, *folder.methods))}")

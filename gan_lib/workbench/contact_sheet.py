@@ -1,4 +1,7 @@
-"""Contact sheets of a folder of explanations: a row per image, a column per method, pages of 40 rows."""
+"""Contact sheets of a folder of explanations: a row per image, a column per method, pages of 40 rows.
+
+Of very many images the first are drawn, as many as somebody may look at; the table has all.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from gan_lib.core.storage import atomic_path
 from gan_lib.figures.fitting import fitted_lines
 from gan_lib.workbench.explained import INPUTS, OVERLAY
 
-ROWS = 40  # of a page
+ROWS, PAGES = 40, 50  # of a page, at most
 SIDE, GAP, HEAD, WORDS = 160, 6, 34, 260  # pixels: of a picture, between them, of the titles, of the words
 LINES, HEADLINES = 8, 2  # of a row, of a title
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
@@ -29,9 +32,9 @@ def contact_sheets(table: pd.DataFrame, methods: Sequence[str], folder: Path) ->
         folder: holds the pictures and receives ``contact_sheet.png``, ``contact_sheet_2.png``, ...
 
     Returns:
-        The pages.
+        The pages, :data:`PAGES` at most.
     """
-    images: list[dict[Any, str]] = table.drop_duplicates("name").to_dict("records")
+    images = table.drop_duplicates("name").head(ROWS * PAGES).to_dict("records")
     pages = []
     for number, start in enumerate(range(0, len(images), ROWS), start=1):
         page = folder / (f"contact_sheet_{number}.png" if number > 1 else "contact_sheet.png")

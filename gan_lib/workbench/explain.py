@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import pandas as pd
 import torch
@@ -101,7 +101,27 @@ def _hash(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-def find_photos(images: Sequence[Path], out: Path) -> list[Photo]:
+class Photos(Sequence[Photo]):
+    """Files and the names wanted for them, kept as text: there may be very many, and a ``Path`` is large."""
+
+    def __init__(self, photos: Iterable[Photo]) -> None:
+        self._photos = [(str(path), str(wanted)) for path, wanted in photos]
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    @overload
+    def __getitem__(self, place: int) -> Photo: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Photo]: ...
+    def __getitem__(self, place: int | slice) -> Photo | list[Photo]:
+        if isinstance(place, slice):
+            return [self[own] for own in range(*place.indices(len(self)))]
+        path, wanted = self._photos[place]
+        return Path(path), Path(wanted)
+
+
+def find_photos(images: Sequence[Path], out: Path) -> Photos:
     """Image files and the names wanted for them; what explanations consist of is left out.
 
     That is what a run before wrote to ``out`` or to a folder that is given, and all that lies in other
@@ -110,7 +130,11 @@ def find_photos(images: Sequence[Path], out: Path) -> list[Photo]:
     Raises:
         FileNotFoundError: a file or folder that is not there, or no image in them.
     """
-    found: dict[Path, Photo] = {}
+    return Photos(_photos_found(images, out))
+
+
+def _photos_found(images: Sequence[Path], out: Path) -> Iterator[Photo]:
+    found: set[str] = set()
     holds_table = cache(lambda folder: (folder / TABLE).is_file())
     parts = cache(written_to)
     for path, wanted in find_images(images):
@@ -119,12 +143,12 @@ def find_photos(images: Sequence[Path], out: Path) -> list[Photo]:
             file.is_relative_to(folder) and file.relative_to(folder).parts[0] in parts(folder)
             for file, folder in ((path.absolute(), place), (path.resolve(), out.resolve()))
         )
-        if not is_made:
-            found.setdefault(path.absolute(), (path, wanted))
+        if not is_made and str(path.absolute()) not in found:
+            found.add(str(path.absolute()))
+            yield path, wanted
     if not found:
         given = ", ".join(map(str, images))
         raise FileNotFoundError(f"no images in {given} (hidden files and explanations are left out)")
-    return list(found.values())
 
 
 def explain_images(

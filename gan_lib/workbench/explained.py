@@ -73,10 +73,12 @@ class ExplanationFolder:
             rows, known = self.rows(), {**before.get("methods", {}), **methods}
             order = dict.fromkeys([*rows["method"], *methods, *known])  # as they were first asked for
             self._methods = {name: known[name] for name in order if name in known}
-        self._names: dict[Path, Path] = {}
-        self._done: set[tuple[Path, str]] = set()
+        # Of every image, by its absolute path. Text, for there may be very many, and a Path is large.
+        self._names: dict[str, str] = {}
+        self._done: dict[str, int] = {}  # methods that it has rows of, a bit each
+        self._bits: dict[str, int] = {}
         self._count(rows)
-        self._taken = {own for name in self._names.values() for own in (name, _overlay_of(name))}
+        self._taken = set(self._names.values())
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -110,22 +112,28 @@ class ExplanationFolder:
 
     def missing(self, image: Path, methods: Sequence[str]) -> tuple[str, ...]:
         """Methods whose rows an image does not have."""
-        return tuple(method for method in methods if (image.absolute(), method) not in self._done)
+        done = self._done.get(_key(image), 0)
+        return tuple(method for method in methods if not done & self._bit(method))
 
     def name_of(self, image: Path, wanted: Path) -> Path:
         """An image's name: its own, or a free one: ``a.jpg`` and ``a.png`` become ``a`` and ``a_png``."""
-        if image.absolute() not in self._names:
+        if _key(image) not in self._names:
             plain, stem = wanted.with_name(wanted.name.replace(".", "_")), wanted.stem
             candidates = [wanted.with_name(stem), plain] if stem.strip(".") else [plain]  # `...png`: no name
             numbered = (wanted.with_name(f"{candidates[0].name}_{number}") for number in count(2))
-            free = (own for own in chain(candidates, numbered) if not {own, _overlay_of(own)} & self._taken)
-            name = self._names[image.absolute()] = next(free)
-            self._taken |= {name, _overlay_of(name)}
-        return self._names[image.absolute()]
+            free = (own for own in map(Path.as_posix, chain(candidates, numbered)) if self._is_free(own))
+            self._names[_key(image)] = name = next(free)
+            self._taken.add(name)
+        return Path(self._names[_key(image)])
+
+    def _is_free(self, name: str) -> bool:
+        """Whether no image has that name, and none of both an overlay that is called as the other's map."""
+        below = name.removesuffix(OVERLAY) if name.endswith(OVERLAY) else name
+        return not {name, f"{name}{OVERLAY}", below} & self._taken
 
     def is_changed(self, image: Path, pixels: Tensor) -> bool:
         """Whether an image that has rows was another picture then; ``pixels`` are (3, H, W) uint8."""
-        path = self.path / INPUTS / f"{self._names.get(image.absolute(), '')}.png"
+        path = self.path / INPUTS / f"{self._names.get(_key(image), '')}.png"
         if not path.is_file():
             return False
         try:
@@ -136,12 +144,12 @@ class ExplanationFolder:
 
     def damaged(self, image: Path, methods: Sequence[str]) -> Path | None:
         """The first file of an image's maps that is empty, or no file."""
-        name = self._names.get(image.absolute())
+        name, lacking = self._names.get(_key(image)), self.missing(image, methods)
         files = [
             self.path / method / f"{name}{ending}"
             for method in methods
             for ending in ENDINGS
-            if (image.absolute(), method) in self._done
+            if method not in lacking
         ]
         lost = (own for own in files if os.path.lexists(own) and not (own.is_file() and own.stat().st_size))
         return next(lost, None)
@@ -186,8 +194,12 @@ class ExplanationFolder:
 
     def _count(self, rows: pd.DataFrame) -> None:
         for image, name, method in zip(rows["image"], rows["name"], rows["method"], strict=True):
-            self._names[Path(image).absolute()] = Path(name)
-            self._done.add((Path(image).absolute(), method))
+            key = _key(Path(image))
+            self._names.setdefault(key, str(name))
+            self._done[key] = self._done.get(key, 0) | self._bit(method)
+
+    def _bit(self, method: str) -> int:
+        return self._bits.setdefault(method, 1 << len(self._bits))
 
     def _refuse(self, before: Mapping[str, Any]) -> None:
         known = before.get("settings", {})
@@ -274,8 +286,8 @@ def _sheets(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.png") if SHEET.fullmatch(path.name))
 
 
-def _overlay_of(name: Path) -> Path:
-    return name.with_name(f"{name.name}{OVERLAY}")
+def _key(image: Path) -> str:
+    return str(image.absolute())
 
 
 def _short(value: Any) -> str:

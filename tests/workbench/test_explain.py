@@ -282,6 +282,32 @@ def test_columns_of_a_contact_sheet_are_in_the_order_in_which_methods_were_asked
     assert inked[0][2] > inked[1][2]  # "saliency" is longer than "edges"
 
 
+def test_of_very_many_images_the_first_are_drawn(photos, here, monkeypatch):
+    monkeypatch.setattr("gan_lib.workbench.contact_sheet.ROWS", 1)
+    monkeypatch.setattr("gan_lib.workbench.contact_sheet.PAGES", 2)
+    done = invoke(f"explain photos --method edges --root {ROOT} --out out")
+    assert "contact_sheet.png to contact_sheet_2.png, the first 2 images" in done.stdout
+    assert not (here / "out/contact_sheet_3.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (["a.png", "a_overlay.png"], ["a", "a_overlay_png"]),
+        (["a_overlay.png", "a.png"], ["a_overlay", "a_png"]),
+        (["a.png", "a.jpg", "a_png.png"], ["a", "a_jpg", "a_png"]),
+        (["a.jpg", "a.png", "a_png.png"], ["a", "a_png", "a_png_png"]),
+        (["a.png", "a.jpg", "a_jpg.png", "a_jpg_png.png"], ["a", "a_jpg", "a_jpg_png", "a_jpg_png_png"]),
+        (["a_overlay.png", "a_overlay_overlay.png"], ["a_overlay", "a_overlay_overlay_png"]),
+    ],
+)
+def test_no_map_is_called_as_anothers_overlay(tmp_path, given, names):
+    folder = ExplanationFolder(tmp_path / "out", {}, {"edges": ""})
+    found = [folder.name_of(Path("/photos", own), Path(own)).as_posix() for own in given]
+    assert found == names
+    assert [folder.name_of(Path("/photos", own), Path(own)).as_posix() for own in given] == names
+
+
 def test_contact_sheets_have_pages_of_forty_rows(photos, here):
     for number in range(3, 43):
         Image.new("RGB", (64, 64), (5 * number, 90, 40)).save(photos / f"{number:02}.png")
