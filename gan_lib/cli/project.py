@@ -280,6 +280,7 @@ def lab(address: Address = LOOPBACK, root: Root = Path()) -> None:
     if not notebooks.is_dir():
         raise InputError(f"there is no {notebooks}: --root is the project, the folder that holds notebooks/")
     command = [sys.executable, "-m", "jupyter", "lab", str(notebooks), f"--ServerApp.ip={address}"]
+    command += ["--allow-root"] if hasattr(os, "geteuid") and not os.geteuid() else []  # as in a container
     # A photograph that is uploaded comes as one message, of which Jupyter takes 10 MB by default.
     command += [f"--ServerApp.tornado_settings={{'websocket_max_message_size': {LARGEST_UPLOAD}}}"]
     raise typer.Exit(subprocess.run(command, check=False, env={**PASSIVE, **os.environ}).returncode)

@@ -40,6 +40,7 @@ from gan_lib.workbench.values import plain
 
 EXECUTION_TIMEOUT = 6 * 3600  # seconds a cell may take
 START_TIMEOUT = 120
+LONGEST_SOCKET = 100  # bytes of a Unix socket's path, of the 104 to 108 that systems allow
 AT_ONCE = 2  # notebooks; what one computes alone on a core, another fills up
 
 
@@ -293,10 +294,14 @@ def _execute(
 
 @contextmanager
 def _kernel(environment: Mapping[str, str]) -> Iterator[AsyncKernelManager]:
-    """A kernel of this very Python, reached over Unix sockets: no port can be taken by another run."""
+    """A kernel of this very Python, reached over Unix sockets: no port can be taken by another run. Their
+    names are short ones; where the system's temporary folder has a long one, ports will have to do."""
     with temporary_folder(OURS) as folder:
+        is_short = len(os.fsencode(folder / "kernel-ipc-1")) <= LONGEST_SOCKET
         kernel = AsyncKernelManager(
-            kernel_name="python3", transport="ipc", connection_file=str(folder / "kernel.json")
+            kernel_name="python3",
+            transport="ipc" if is_short else "tcp",
+            connection_file=str(folder / "kernel.json"),
         )
         assert kernel.kernel_spec is not None
         kernel.kernel_spec.argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]

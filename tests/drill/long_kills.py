@@ -13,21 +13,20 @@ KILLS = 20  # with one worker, and with two
 RUN = ("run", "--profile", "p")
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """What a run makes, and how many seconds it takes."""
-    root, start = project(tmp_path_factory.mktemp("undisturbed")), time.monotonic()
+@pytest.fixture(scope="module", params=[1, 2])
+def undisturbed(request, tmp_path_factory):
+    """The number of workers, what a run of so many makes, and how many seconds it takes."""
+    root, start = project(tmp_path_factory.mktemp("undisturbed"), request.param), time.monotonic()
     command = Command(root, *RUN)
     assert command.ended() == 0, command.told()
     assert command.left() == []
     assert leftovers(root) == []
-    return results(root), time.monotonic() - start
+    return request.param, results(root), time.monotonic() - start
 
 
-@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.timeout(3600)
-def test_kills(tmp_path, undisturbed, workers):
-    expected, seconds = undisturbed
+def test_kills(tmp_path, undisturbed):
+    workers, expected, seconds = undisturbed
     drawn, kills, orphans, number = random.Random(workers), 0, [], 0
     while kills < KILLS:
         number += 1
@@ -54,8 +53,9 @@ from gan_lib.gan import conditions, generators, training
 torch.set_num_threads(1)
 kind, folder = sys.argv[1], Path(sys.argv[2])
 folder.mkdir(exist_ok=True)
-images = digits_in_scenes(train=48, test=8, size=32).train
-cnn = make_classifier("slim_vgg", images.class_names, seed=0).requires_grad_(False).eval()
+data = digits_in_scenes(train=48, test=8, size=32)
+images = data.train
+cnn = make_classifier("slim_vgg", data.class_names, seed=0).requires_grad_(False).eval()
 fabric, steps = make_fabric("cpu"), dict(epochs=40, batch_size=8, checkpoint_every=3, warmup_steps=1)
 torch.manual_seed(0)
 small = dict(width=8, condition_hidden=8, condition_channels=8, sft_hidden=8, stem_stride=8)

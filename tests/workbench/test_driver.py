@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -80,6 +81,16 @@ def test_provenance_of_what_a_workbench_saves(places):
     assert entry["versions"]["torch"]
     assert "CPU" in entry["device"] or "NVIDIA" in entry["device"]
     assert str(places.data) not in json.dumps(manifest)
+
+
+def test_a_temporary_folder_with_a_long_name(places, tmp_path, monkeypatch):
+    """A Unix socket's path has at most 104 to 108 bytes."""
+    long = tmp_path / ("x" * 90)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    (result,) = run(places, only=["01"])
+    assert result.state == "completed", result.error
+    assert not list(long.iterdir())
 
 
 def test_studies_are_notebooks_too(places):
