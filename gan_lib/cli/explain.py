@@ -113,10 +113,10 @@ def _tell(folder: ExplanationFolder, counts: Counts) -> None:
     known = f", {counts.known} there before" if counts.known else ""
     skipped = f", {counts.skipped} skipped" if counts.skipped else ""
     typer.echo(f"{counted(counts.explained)} explained{known}{skipped}")
-    rows = folder.rows()
-    pages = contact_sheets(rows, folder.methods, folder.path)
+    drawn = ROWS * PAGES  # images
+    pages = contact_sheets(folder.rows(drawn * len(folder.methods)), folder.methods, folder.path)
     more = f" to {pages[-1].name}" if len(pages) > 1 else ""
-    more += f", the first {ROWS * PAGES} images" if rows["name"].nunique() > ROWS * PAGES else ""
+    more += f", the first {drawn} images" if folder.images > drawn else ""
     typer.echo(f"table: {folder.path / TABLE}")
     typer.echo(f"contact sheet: {pages[0]}{more}")
     typer.echo(f"folders: {', '.join(str(folder.path / name) for name in (INPUTS, *folder.methods))}")

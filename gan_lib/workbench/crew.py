@@ -23,6 +23,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
+import psutil
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from threadpoolctl import threadpool_limits
@@ -156,7 +157,8 @@ class Processes:
         while waiting:
             alone = breaks >= BREAKS
             asked = waiting[:1] if alone else list(waiting)
-            parallel = Parallel(n_jobs=at_once, return_as="generator_unordered")
+            watched: Any = {"initializer": watch_parent, "initargs": (here,)}  # before any call is there
+            parallel = Parallel(n_jobs=at_once, return_as="generator_unordered", **watched)
             try:
                 for place, own in parallel(delayed(_elsewhere)(here, place, calls[place]) for place in asked):
                     waiting.remove(place)
@@ -180,7 +182,11 @@ _watched: set[int] = set()
 def watch_parent(parent: int) -> None:
     """From now on this process ends soon after its parent does, if that is its parent: a worker that goes on
     when nobody waits for it would compute beside the next run."""
-    if parent in _watched or os.getppid() != parent:
+    if parent in _watched:
+        return
+    if os.getppid() != parent:
+        if _is_gone(parent):  # while this process began
+            os._exit(1)
         return
     _watched.add(parent)
 
@@ -190,6 +196,14 @@ def watch_parent(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="watches the parent").start()
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether a process has ended, noted by who had started it or not."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def end_with_parent() -> None:

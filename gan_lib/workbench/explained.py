@@ -85,8 +85,16 @@ class ExplanationFolder:
         """Of which there are maps, or will be."""
         return tuple(self._methods)
 
-    def rows(self) -> pd.DataFrame:
+    @property
+    def images(self) -> int:
+        """How many images have rows."""
+        return len(self._done)
+
+    def rows(self, most: int | None = None) -> pd.DataFrame:
         """The table as words; rows behind those that ``explain.json`` knows, of a killed run, are left out.
+
+        Args:
+            most: only so many, the first ones.
 
         Raises:
             ValueError: it is not what was written, or has other columns.
@@ -103,7 +111,7 @@ class ExplanationFolder:
         try:
             text = content.decode()
             whole = text[: text.rfind("\n") + 1] or ",".join(COLUMNS)
-            rows = pd.read_csv(io.StringIO(whole), dtype=str, keep_default_na=False)
+            rows = pd.read_csv(io.StringIO(whole), dtype=str, keep_default_na=False, nrows=most)
         except ValueError as error:  # no UTF-8, rows of another length
             raise ValueError(f"{path} is damaged ({error}); {OTHERWISE}") from None
         if tuple(rows.columns) != COLUMNS:

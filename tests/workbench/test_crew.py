@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from functools import partial
 from pathlib import Path
@@ -13,6 +15,8 @@ import pytest
 from gan_lib.workbench import crew
 from gan_lib.workbench.crew import Failed, outcomes, results, working
 from gan_lib.workbench.store import Store
+
+ROOT = Path(__file__).parents[2]
 
 
 class PickyError(Exception):
@@ -109,3 +113,30 @@ def test_what_a_kill_has_only_begun_to_write_is_taken_away(tmp_path):
     made = store.get("kind", "gan_lib.core.storage", {}, make)
     assert seen == ["checkpoint.safetensors"], "what a run resumes from stays"
     assert sorted(path.name for path in made.iterdir()) == ["checksums.json", "log.csv", "made_from.json"]
+
+
+ASKED = """
+import subprocess, sys, time
+from gan_lib.workbench.crew import watch_parent
+other = subprocess.Popen([sys.executable, "-c", sys.argv[1]])
+if sys.argv[2] == "noted":
+    other.wait()
+time.sleep(1)
+watch_parent(other.pid)
+print("goes on")
+other.kill()
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "noted", "told"),
+    [("", "noted", ""), ("", "a zombie", ""), ("import time; time.sleep(60)", "no", "goes on\n")],
+)
+def test_who_begins_when_the_parent_has_ended_ends_too(code, noted, told):
+    """A worker whose parent was killed while it was being started once worked for nobody."""
+    command = [sys.executable, "-c", ASKED, code, noted]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert done.stdout == told, done.stderr
+    assert done.returncode == (0 if told else 1)
