@@ -174,8 +174,15 @@ def quiet() -> warnings.catch_warnings[None]:
 
 
 def in_notebook() -> bool:
-    """Whether this is the kernel of a notebook that somebody looks at, and no headless run."""
-    return "ipykernel" in sys.modules and "GAN_LIB_HEADLESS" not in os.environ
+    """Whether this is the kernel of a notebook that somebody looks at, and no headless run.
+
+    That ipykernel has been imported says little: whatever starts a Jupyter server does that too.
+    """
+    if "ipykernel" not in sys.modules or "GAN_LIB_HEADLESS" in os.environ:
+        return False
+    from IPython.core.getipython import get_ipython
+
+    return getattr(get_ipython(), "kernel", None) is not None
 
 
 def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import time
 
@@ -9,6 +10,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from gan_lib.core.runtime import in_notebook
 from gan_lib.workbench import clock
 from gan_lib.workbench.clock import CellClock
 
@@ -83,3 +85,10 @@ def test_in_a_kernel(tmp_path, monkeypatch, headless):
     assert len(told[1]) == (0 if headless else 1)
     if not headless:
         assert told[1][0].startswith("took")
+
+
+def test_an_imported_kernel_is_no_notebook(monkeypatch):
+    """As in a process that has started a Jupyter server."""
+    monkeypatch.delenv("GAN_LIB_HEADLESS", raising=False)
+    assert importlib.import_module("ipykernel")
+    assert not in_notebook()
