@@ -10,7 +10,7 @@ from contextlib import contextmanager
 @contextmanager
 def quick_imports() -> Iterator[None]:
     """Within the block Python's collector of cyclic garbage rests: modules leave none behind, and looking for
-    it again and again in all that they define takes a quarter of the time that they need.
+    it again and again in all that they define takes a good part of the time that they need.
 
     After it, the collector is as it was, and looks at what there is now as at anything that is old: seldom.
     """

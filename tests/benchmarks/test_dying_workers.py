@@ -19,8 +19,8 @@ import yaml
 
 from gan_lib.workbench.places import comes_with
 
-# 24 cells of a quarter of a minute each on one core of a fast processor, as the profile's own are: long enough
-# to be killed in, and for workers, whose start takes ten seconds, to pay.
+# 24 cells as large as the profile's own, eight seconds each on one core of a fast processor: long enough to be
+# killed in, and for workers to pay.
 SWEEP = {
     "title": "24 cells",
     "profile": "cpu",

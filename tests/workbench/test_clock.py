@@ -39,9 +39,13 @@ def test_a_short_cell_shows_nothing(monkeypatch):
     assert shown.texts == []
 
 
-def test_a_long_cell_counts_and_says_what_it_took(monkeypatch):
+@pytest.fixture
+def hurried(monkeypatch):
     monkeypatch.setattr(clock, "PATIENCE", 0.1)
     monkeypatch.setattr(clock, "TICK", 0.1)
+
+
+def test_a_long_cell_counts_and_says_what_it_took(hurried):
     shown = Shown()
     own = CellClock(shown, str)
     own.starts()
@@ -56,10 +60,8 @@ def test_a_long_cell_counts_and_says_what_it_took(monkeypatch):
     assert shown.texts == ended  # nothing ticks on
 
 
-def test_the_next_cell_ends_the_last_ones_clock(monkeypatch):
+def test_the_next_cell_ends_the_last_ones_clock(hurried):
     """An interrupted cell may not tell that it has ended."""
-    monkeypatch.setattr(clock, "PATIENCE", 0.1)
-    monkeypatch.setattr(clock, "TICK", 0.1)
     shown = Shown()
     own = CellClock(shown, str)
     own.starts()
