@@ -41,7 +41,8 @@ beside: $(DEV)
 
 # Kills at random moments, races, load, huge pictures: what takes minutes. Its short form is in `make test`.
 drill: $(DEV)
-	$(BIN)/python -m pytest tests/drill --override-ini python_files="test_*.py long_*.py" --capture no
+	$(BIN)/python -m pytest --override-ini python_files="test_*.py long_*.py" -rP \
+	  --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/drill
 
 # Chromium for tests/browser: the system's, else Debian's package, else Playwright's own.
 browser: $(DEV)

@@ -21,7 +21,15 @@ torch.set_num_threads(1)  # tiny models gain nothing from more, and tests run in
 
 
 # Files that take longest come first: one that begins last would be waited for by the other process.
-LONGEST = ("test_notebooks", "test_own_cnn", "test_outside", "test_sweeps", "test_browser", "test_cluster")
+LONGEST = (
+    "long_kills",
+    "test_notebooks",
+    "test_own_cnn",
+    "test_outside",
+    "test_sweeps",
+    "test_browser",
+    "test_cluster",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

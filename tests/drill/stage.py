@@ -89,6 +89,11 @@ def project(root: Path, workers: int = 1) -> Path:
     return root
 
 
+def hear_interrupts() -> None:
+    """A shell starts what it puts in the background deaf to SIGINT, and so would be all that the drill starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Command:
     """A command of the program in a folder, with all that it starts."""
 
@@ -107,6 +112,7 @@ class Command:
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=hear_interrupts,
                 **options,
             )
 
