@@ -64,7 +64,7 @@ def test_what_is_in_it(wheel):
     held = {name.removeprefix("gan_lib/_workbench/") for name in names if "/_workbench/" in name}
     assert held == set(shipped_files())
     assert {name.partition("/")[0] for name in names} == {"gan_lib", about.partition("/")[0]}, "nothing else"
-    assert "gan-lib = gan_lib.cli:app" in scripts
+    assert "gan-lib = gan_lib.__main__:main" in scripts
     assert told["Name"] == "gan_lib"
     assert wheel.stat().st_size < 20e6
 

@@ -50,20 +50,26 @@ def code_version(module: str) -> str:
     pending = [module]
     while pending:
         name = pending.pop()
-        if name in PLUMBING and name != module:
+        if name in sources or (name in PLUMBING and name != module):
             continue
         try:
             spec = importlib.util.find_spec(name)
         except ModuleNotFoundError:  # `from module import name`: no module
             continue
-        if name in sources or spec is None or spec.origin is None:
+        if spec is None or spec.origin is None:
             continue
-        tree = ast.parse(Path(spec.origin).read_text())
         within = name if spec.submodule_search_locations is not None else name.rpartition(".")[0]
-        found = _imported(tree, within)
+        sources[name], found = _parsed(Path(spec.origin).read_text(), within)
         pending += [own for own in found if own.split(".")[0] in ("gan_lib", module.split(".")[0])]
-        sources[name] = ast.dump(_without_docstrings(tree))
     return digest(sources)
+
+
+@cache
+def _parsed(source: str, package: str) -> tuple[str, list[str]]:
+    """A module's code without docstrings, and the names that it imports."""
+    tree = ast.parse(source)
+    found = _imported(tree, package)
+    return ast.dump(_without_docstrings(tree)), found
 
 
 def _imported(tree: ast.AST, package: str) -> list[str]:

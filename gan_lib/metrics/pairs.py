@@ -7,8 +7,8 @@ from itertools import permutations, product
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
+from gan_lib.core.corrections import holm
 from gan_lib.metrics.base import interval_of
 from gan_lib.metrics.intervals import Interval
 from gan_lib.metrics.measures import column
@@ -104,10 +104,7 @@ def differences(
 def corrected(tests: pd.DataFrame) -> pd.DataFrame:
     """Tests with ``p_holm``, Holm's correction of ``p`` over all rows: of several tables of
     :func:`differences`, put together, over all of these."""
-    holm = tests["p"].copy()
-    if holm.notna().any():
-        holm[holm.notna()] = multipletests(holm.dropna(), method="holm")[1]
-    return tests.assign(p_holm=holm)
+    return tests.assign(p_holm=holm(tests["p"]))
 
 
 def _paired(scores: pd.DataFrame, measure: str, method: str, other: str) -> pd.DataFrame:

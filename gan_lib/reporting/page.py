@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -79,8 +80,9 @@ def write_page(
     return folder / PAGE
 
 
+@cache
 def environment() -> Environment:
-    """Jinja's, with this page's templates and filters; what is filled in is escaped."""
+    """Jinja's, made once, with this page's templates and filters; what is filled in is escaped."""
     loader = PackageLoader("gan_lib.reporting")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -8,9 +8,9 @@ import statsmodels.api as sm
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import binomtest
 from scipy.stats import t as student
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
+from gan_lib.core.corrections import holm
 from gan_lib.core.runtime import quiet
 
 LEVEL = 0.05
@@ -53,7 +53,7 @@ def pair_shares(answers: pd.DataFrame) -> pd.DataFrame:
     pairs = asked.assign(method=sides[:, 0], against=sides[:, 1])
     table = _shares(pairs.assign(won=pairs["chosen"] == pairs["method"]), ["method", "against"])
     table["p"] = [binomtest(*own).pvalue for own in table[["wins", "asked"]].to_numpy(int).tolist()]
-    table["p_holm"] = multipletests(table["p"], method="holm")[1] if len(table) else []
+    table["p_holm"] = holm(table["p"])
     return table
 
 
