@@ -100,7 +100,7 @@ def compact(path: Path, pictures: bool = False) -> None:
         made = made.resize(smaller, Image.Resampling.LANCZOS)
     if not pictures:
         made = made.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    made.save(path, format="PNG", optimize=True)
+    made.save(path, format="PNG", compress_level=6)
 
 
 def read_manifest(root: Path) -> dict[str, Any]:
