@@ -15,10 +15,10 @@ DOCS    := $(VENV)/.installed-docs
 figures: $(RUN)
 	$(BIN)/gan-lib run --profile $(PROFILE)
 
-# Two processes, each with whole files: one of them begins with the notebooks, which take longest
-# (tests/conftest.py).
+# A process for either of two processors, and one for when those wait for a browser or a time-out; each takes
+# whole files, and one begins with the notebooks, which take longest (tests/conftest.py).
 test: lint browser
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder tests
 
 lint: $(DEV)
 	$(BIN)/ruff check .
@@ -65,16 +65,23 @@ $(VENV)/bin/python:
 
 # The stamps are newer than pyproject.toml once it is installed, so that nothing is installed twice.
 $(RUN): pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable .
+	$(call install,.)
 	@touch $@
 
 $(DEV): pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(call install,.[dev])
 	@touch $(RUN) $@
 
 $(DOCS): pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(call install,.[docs])
 	@touch $(RUN) $@
+
+# pip would compile on one processor, which takes as long as all the rest; some packages hold files that no
+# Python compiles.
+define install
+$(BIN)/python -m pip install --quiet --no-compile --editable '$(1)'
+$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+endef
 
 clean:
 	rm -rf $(VENV) data/artifacts data/runs data/site data/site.doctrees

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+# Tests run in two processes: with more threads, also of the commands that tests start, cores would be shared.
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
+
 import sys
 from pathlib import Path
 

@@ -69,14 +69,15 @@ class Sweep:
 
     @classmethod
     def load(cls, path: Path, changes: Mapping[str, Any] | None = None) -> Sweep:
-        """Read a sweep's file; ``changes`` are added to its own.
+        """Read a sweep's file; ``changes`` are added to its own, and ``seeds`` among them are its seeds.
 
         Raises:
             ProfileError: no such file, or one that is no sweep.
         """
-        values = read_yaml(path, path.parent)
+        values, given = read_yaml(path, path.parent), changes or {}
         try:
-            values = {**values, "changes": {**values.get("changes", {}), **(changes or {})}}
+            asked = {"seeds": given["seeds"]} if "seeds" in given else {}
+            values = {**values, **asked, "changes": {**values.get("changes", {}), **given}}
             return _ADAPTER.validate_json(json.dumps({"name": path.stem, **values}))
         except (TypeError, ValueError) as error:
             raise ProfileError(f"{path} is no sweep: {error}") from None

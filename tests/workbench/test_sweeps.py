@@ -48,6 +48,14 @@ def write(tmp_path, text, name="mine"):
     return tmp_path / f"{name}.yaml"
 
 
+def test_changes_are_added_and_seeds_given_with_them_count(tmp_path):
+    path = write(tmp_path, "title: t\nseeds: [0, 1, 2]\nchanges: {gan.images: 8}\n")
+    assert Sweep.load(path).seeds == (0, 1, 2)
+    given = Sweep.load(path, {"seeds": [4], "gan.test_images": 6})
+    assert given.seeds == (4,)
+    assert given.changes == {"gan.images": 8, "gan.test_images": 6, "seeds": [4]}
+
+
 def test_every_setting_in_every_cell_of_the_grid(tmp_path):
     text = (
         FILE.replace("timed: true", "")
