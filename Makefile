@@ -15,10 +15,10 @@ DOCS    := $(VENV)/.installed-docs
 figures: $(RUN)
 	$(BIN)/gan-lib run --profile $(PROFILE)
 
-# A process for either of two processors, and one for when those wait for a browser or a time-out; each takes
-# whole files, and one begins with the notebooks, which take longest (tests/conftest.py).
+# Two processes, each with whole files: one of them begins with the notebooks, which take longest
+# (tests/conftest.py).
 test: lint browser
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder tests
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ processes, :mod:`gan_lib.workbench.cluster` has others.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import pickle
@@ -189,6 +190,7 @@ def watch_parent(parent: int) -> None:
             os._exit(1)
         return
     _watched.add(parent)
+    atexit.register(_leave)
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -196,6 +198,14 @@ def watch_parent(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="watches the parent").start()
+
+
+def _leave() -> None:
+    """End this worker, whose parent waits for it, without taking down all that torch has made."""
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(0)
 
 
 def _is_gone(pid: int) -> bool:

@@ -106,7 +106,7 @@ def mine(places):
 def command(places, *arguments):
     """The command line in a process of its own, as a user runs it, from elsewhere."""
     environment = {name: value for name, value in os.environ.items() if name != IMPORT}
-    own = [sys.executable, "-c", "from gan_lib.cli import app; app()", *map(str, arguments)]
+    own = [sys.executable, "-m", "gan_lib", *map(str, arguments)]
     own += ["--root", str(places.data.parent)]
     done = subprocess.run(
         own, env=environment, cwd=places.data.parent, capture_output=True, text=True, check=False
