@@ -43,7 +43,9 @@ SETTINGS = {
     "distributed.comm.timeouts.connect": "30s",
     "distributed.admin.large-graph-warning-threshold": "1GB",
     "distributed.worker.daemon": False,  # a worker may start processes of its own, to train together
-    "distributed.admin.tick.limit": "60s",  # a call may hold the interpreter for long
+    "distributed.admin.tick.limit": "60s",  # a call may hold the interpreter for long ...
+    "distributed.admin.tick.interval": "1s",  # ... and is not to be asked for it fifty times a second,
+    "distributed.worker.profile.enabled": False,  # nor a hundred times
 }
 WORKER = "gan_lib.workbench"  # whose code must be the same on workers
 
