@@ -23,7 +23,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from gan_lib.core.artifacts import code_version, digest
 from gan_lib.core.runtime import PINNED
 from gan_lib.core.storage import read_json
-from gan_lib.workbench.crew import Call, Failed, caught, end_with_parent, keep_freed_memory
+from gan_lib.workbench.crew import (
+    Call,
+    Failed,
+    caught,
+    end_with_parent,
+    keep_freed_memory,
+    leave_at_once,
+)
 from gan_lib.workbench.outside import IMPORT, import_outside
 from gan_lib.workbench.places import Places
 from gan_lib.workbench.recipes import ProfileError, read_yaml
@@ -167,6 +174,8 @@ def prepared() -> Any:
             end_with_parent()
             keep_freed_memory()
             import_outside()
+            if worker.nanny:  # this is a process that its nanny waits for
+                leave_at_once()
 
     return Prepared()
 

@@ -158,7 +158,7 @@ class Processes:
         while waiting:
             alone = breaks >= BREAKS
             asked = waiting[:1] if alone else list(waiting)
-            watched: Any = {"initializer": watch_parent, "initargs": (here,)}  # before any call is there
+            watched: Any = {"initializer": _begin, "initargs": (here,)}  # before any call is there
             parallel = Parallel(n_jobs=at_once, return_as="generator_unordered", **watched)
             try:
                 for place, own in parallel(delayed(_elsewhere)(here, place, calls[place]) for place in asked):
@@ -190,7 +190,6 @@ def watch_parent(parent: int) -> None:
             os._exit(1)
         return
     _watched.add(parent)
-    atexit.register(_leave)
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -200,8 +199,18 @@ def watch_parent(parent: int) -> None:
     threading.Thread(target=watch, daemon=True, name="watches the parent").start()
 
 
+def _begin(parent: int) -> None:
+    watch_parent(parent)
+    if parent in _watched:  # this is a process of its own
+        leave_at_once()
+
+
+def leave_at_once() -> None:
+    """Have this process, which its parent will wait for, end without taking down all that torch has made."""
+    atexit.register(_leave)
+
+
 def _leave() -> None:
-    """End this worker, whose parent waits for it, without taking down all that torch has made."""
     with suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()
