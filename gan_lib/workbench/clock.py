@@ -27,16 +27,21 @@ class CellClock:
 
     def __init__(self, show: Any, make: Any) -> None:
         self._show, self._make, self._done = show, make, threading.Event()
+        self._thread: threading.Thread | None = None
 
     def starts(self, *_: object) -> None:
         """A cell begins."""
         self.ends()
         self._done = threading.Event()
-        threading.Thread(target=self._tell, args=(self._done, time.monotonic()), daemon=True).start()
+        self._thread = threading.Thread(target=self._tell, args=(self._done, time.monotonic()), daemon=True)
+        self._thread.start()
 
     def ends(self, *_: object) -> None:
-        """The cell is done."""
+        """The cell is done, and how long it took has been told: what is told later nobody may listen to."""
         self._done.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
 
     def _tell(self, done: threading.Event, start: float) -> None:
         if done.wait(PATIENCE):

@@ -60,6 +60,17 @@ def test_a_long_cell_counts_and_says_what_it_took(hurried):
     assert shown.texts == ended  # nothing ticks on
 
 
+def test_what_it_took_is_told_before_the_cell_has_ended(hurried, monkeypatch):
+    """A front end that is slow: what came after the cell's end would be lost."""
+    shown, update = Shown(), Shown.update
+    monkeypatch.setattr(Shown, "update", lambda self, text: (time.sleep(0.15), update(self, text)))
+    own = CellClock(shown, str)
+    own.starts()
+    time.sleep(0.3)
+    own.ends()
+    assert "took" in shown.texts[-1]
+
+
 def test_the_next_cell_ends_the_last_ones_clock(hurried):
     """An interrupted cell may not tell that it has ended."""
     shown = Shown()
