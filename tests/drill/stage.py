@@ -167,6 +167,8 @@ def killed_until_done(
 ) -> tuple[int, list[str]]:
     """Run a command again and again, killing it at random moments, until it ends by itself.
 
+    It is given a little longer each time: a machine that has become slower would never get on.
+
     Returns:
         How often it was killed, and what it had started that outlived it.
     """
@@ -174,7 +176,7 @@ def killed_until_done(
     while True:
         command = Command(root, *arguments)
         try:
-            code = command.ended(drawn.uniform(0.5, longest))
+            code = command.ended(drawn.uniform(0.5, longest * 1.05**kills))
         except subprocess.TimeoutExpired:
             command.kill()
             kills += 1
