@@ -76,8 +76,7 @@ $(DOCS): pyproject.toml | $(VENV)/bin/python
 	$(call install,.[docs])
 	@touch $(RUN) $@
 
-# pip would compile on one processor, which takes as long as all the rest; some packages hold files that no
-# Python compiles.
+# pip would compile on one processor; some packages hold files that no Python compiles.
 define install
 $(BIN)/python -m pip install --quiet --no-compile --editable '$(1)'
 $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import atexit
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gan_lib.cli import app
-
-FAILED, INTERRUPTED, UNWRITTEN = 1, 130, 120  # exit codes; the last is Python's own for output that is lost
+from gan_lib.cli.problems import FAILED, INTERRUPTED
+from gan_lib.core.imports import leave
 
 
 def main() -> None:
@@ -21,14 +19,10 @@ def main() -> None:
 
 @contextmanager
 def ends_at_once() -> Iterator[None]:
-    """This process ends when the block has, and threads and all that is registered with :mod:`atexit` have.
-
-    Python would go on to take down, object by object, what torch and others have made: a second and a half,
-    for nothing.
-    """
+    """This process ends when the block has, and threads and what the block has registered with :mod:`atexit`
+    have."""
     status = FAILED  # what a traceback ends in
-    # Registered before anything else is, it comes last.
-    atexit.register(lambda: _end(status))
+    atexit.register(lambda: leave(status))  # the first to be registered is the last to be called
     try:
         yield
         status = 0
@@ -39,16 +33,6 @@ def ends_at_once() -> Iterator[None]:
     except KeyboardInterrupt:
         status = INTERRUPTED
         raise
-
-
-def _end(status: int) -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None:
-                stream.flush()
-        except (OSError, ValueError):  # a full disk, a pipe that nobody reads, closed
-            status = status or UNWRITTEN
-    os._exit(status & 0xFF)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from threadpoolctl import threadpool_limits
 
+from gan_lib.core.imports import leave
 from gan_lib.core.runtime import progress, threads
 
 T = TypeVar("T")
@@ -207,14 +208,7 @@ def _begin(parent: int) -> None:
 
 def leave_at_once() -> None:
     """Have this process, which its parent will wait for, end without taking down all that torch has made."""
-    atexit.register(_leave)
-
-
-def _leave() -> None:
-    with suppress(OSError, ValueError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(0)
+    atexit.register(leave, 0)
 
 
 def _is_gone(pid: int) -> bool:

@@ -103,7 +103,6 @@ def test_efficiency_and_kills(project):
     alone = run(project, "--set", "machine.workers=1")
     expected = tables(project)
     forget(project)
-    forget(project)
     halves = seconds_of_halves(project)
     together = run(project, "--cluster", "local:2")
     assert tables(project) == expected, "to the byte"

@@ -1,4 +1,4 @@
-"""What the exercises ask to be changed can be changed: names and values that the recipe accepts."""
+"""What the exercises ask to be changed can be changed: dotted names, and values in Python's form."""
 
 from __future__ import annotations
 
