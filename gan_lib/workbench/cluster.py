@@ -13,6 +13,7 @@ import faulthandler
 import os
 import pickle
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from gan_lib.workbench.crew import (
     keep_freed_memory,
     leave_at_once,
 )
+from gan_lib.workbench.order import LongestFirst
 from gan_lib.workbench.outside import IMPORT, import_outside
 from gan_lib.workbench.places import Places
 from gan_lib.workbench.recipes import ProfileError, read_yaml
@@ -43,7 +45,7 @@ T = TypeVar("T")
 FORMS = "local:N, tcp://HOST:PORT, the path of a scheduler's JSON file, or slurm:FILE.yaml"
 DEATHS = 10  # of workers that a call may cost before it counts as failed
 HANGS = 2  # times that a call may take longer than its limit
-AHEAD = 8  # calls beyond one a worker that are handed over: a call may carry megabytes
+LOOK = 2.0  # seconds after which it is looked whether workers have joined
 SETTINGS = {
     "distributed.scheduler.allowed-failures": DEATHS,
     "distributed.scheduler.worker-saturation": 1.0,  # who waits on the scheduler does not die with a worker
@@ -194,32 +196,49 @@ class OnDask:
         Raises:
             SchedulerGoneError: it did; what is done is in the store.
         """
-        import cloudpickle  # which Dask brings
-        from distributed import as_completed
+        from distributed import CancelledError, wait
 
         code = code_version(WORKER)
         names = {key: f"{_plain(key)}-{digest([key, code])}" for key in keys}
         places: dict[str, list[int]] = {}
         for place, key in enumerate(keys):
             places.setdefault(names[key], []).append(place)
+        order = LongestFirst({names[key]: key.rpartition("-")[0] for key in keys})
+        running: dict[str, Future[Any]] = {}
+        while order or running:
+            # One a worker: what waits at one would not go to another that joins, and may carry megabytes.
+            for _ in range(min(self.at_once() - len(running), len(order))):
+                name = order.next()
+                running[name] = self._submit(name, calls[places[name][0]], code)
+            try:
+                with self.client.as_current():
+                    done = wait([*running.values()], LOOK, "FIRST_COMPLETED").done
+            except TimeoutError:
+                continue
+            except CancelledError as error:
+                told = "the scheduler is gone: run the command again, what is done is in the store"
+                raise SchedulerGoneError(told) from error
+            for future in done:
+                name = str(future.key)
+                own, seconds = _result(future)
+                order.took(name, seconds)
+                running.pop(name).release()
+                for place in places[name]:
+                    yield place, own
+
+    def at_once(self) -> int:
+        """How many calls are made at once: at least one, which waits for the first worker. Who is known but
+        still preparing gets none: its calls would go to the others."""
+        known = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        return max(1, sum(own["nthreads"] for own in known if own["status"] == "running"))
+
+    def _submit(self, name: str, call: Call[Any], code: str) -> Future[Any]:
+        import cloudpickle  # which Dask brings
+
         pinned = {name: os.environ[name] for name in PINNED if name in os.environ}
-        waiting, running = list(places), as_completed(loop=self.client.loop)
-
-        def hand_over() -> None:
-            wanted = sum(self.client.nthreads().values()) + AHEAD - running.count()
-            for name in waiting[: max(0, wanted)]:
-                # Pickled here and read within the call: what a worker cannot read fails the cell alone.
-                given = (cloudpickle.dumps(calls[places[name][0]]), code, pinned, self._limited(name))
-                running.add(self.client.submit(_on_worker, *given, key=name, pure=True))
-            del waiting[: max(0, wanted)]
-
-        hand_over()
-        for future in running:
-            own, name = _result(future), str(future.key)
-            future.release()
-            hand_over()
-            for place in places[name]:
-                yield place, own
+        # Pickled here and read within the call: what a worker cannot read fails the cell alone.
+        given = (cloudpickle.dumps(call), code, pinned, self._limited(name))
+        return self.client.submit(_on_worker, *given, key=name, pure=True)
 
     def _limited(self, name: str) -> Limited | None:
         if self.limit is None:
@@ -234,30 +253,31 @@ def _plain(key: str) -> str:
     return re.sub(r"[^\w.]+", "_", key)[:60]
 
 
-def _result(future: Future[Any]) -> Any:
-    """What came of a call, or how it failed."""
-    from distributed import CancelledError, KilledWorker
+def _result(future: Future[Any]) -> tuple[Any, float]:
+    """What came of a call, or how it failed, and the seconds that it took."""
+    from distributed import KilledWorker
 
     try:
-        return future.result()
+        made: tuple[Any, float] = future.result()
     except KilledWorker as error:
         told = f"{DEATHS + 1} workers ended while they made this call: killed, or out of memory"
-        return Failed(RuntimeError(told), str(error))
-    except CancelledError as error:
-        told = "the scheduler is gone: run the command again, what is done is in the store"
-        raise SchedulerGoneError(told) from error
+        return Failed(RuntimeError(told), str(error)), 0.0
     except Exception as error:  # it could not be sent, or not be read there
-        return Failed.of(error)
+        return Failed.of(error), 0.0
+    return made
 
 
-def _on_worker(call: bytes, code: str, pinned: dict[str, str], limited: Limited | None) -> Any:
-    """What comes of a pickled call, made by a worker."""
+def _on_worker(call: bytes, code: str, pinned: dict[str, str], limited: Limited | None) -> tuple[Any, float]:
+    """What comes of a pickled call, made by a worker, and the seconds that it took."""
+    begun = time.monotonic()
     if code_version(WORKER) != code:
-        return Failed(ProfileError("the worker has another version of gan_lib"))
+        return Failed(ProfileError("the worker has another version of gan_lib")), 0.0
     if missing := [name for name, value in pinned.items() if os.environ.get(name) != value]:
-        return Failed(ProfileError(f"reproducible: start the worker with {missing[0]}={pinned[missing[0]]}"))
+        told = f"reproducible: start the worker with {missing[0]}={pinned[missing[0]]}"
+        return Failed(ProfileError(told)), 0.0
     with limited.block() if limited else nullcontext():
-        return caught(partial(_in_time, limited, call))
+        made = caught(partial(_in_time, limited, call))
+    return made, time.monotonic() - begun
 
 
 def _in_time(limited: Limited | None, call: bytes) -> Any:

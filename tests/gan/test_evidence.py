@@ -153,6 +153,30 @@ def test_conditions_are_the_layers_maps_and_the_evidence(net, images):
     torch.testing.assert_close(made.embedding, plain.embedding)
 
 
+def test_weighed_logits_by_hand(net):
+    """Channels 1 and 2 of one place: logits 1 - 2 + 0.5 and 3 * 1 - 1, sums 2 * -0.5 - 2 and 2."""
+    maker = EvidenceMaker(net, (16, 16), count=2, fold=False)
+    with torch.no_grad():
+        net.head.weight.zero_()
+        net.head.weight[0, :2] = torch.tensor([1.0, -1.0])
+        net.head.weight[1, :1] = 3.0
+        net.head.bias.copy_(torch.tensor([0.5, -1.0, 7.0]))
+        features = torch.zeros(1, 6, 1, 1)
+        features[0, :2, 0, 0] = torch.tensor([1.0, 2.0])
+        made = maker.weighed_logits(features, torch.tensor([[[2.0, -1.0, 0.0], [0.0, 1.0, 0.0]]]))
+    assert maker.placed_logits(features).flatten().tolist() == [-0.5, 2.0, 7.0]
+    assert made.flatten().tolist() == [-3.0, 2.0]
+
+
+def test_weighed_logits_of_one_output(images):
+    layers = [nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()]
+    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1)).eval()
+    maker = EvidenceMaker(wrap(net, output="binary", class_names=["no", "yes"]), (16, 16), count=1)
+    features, weights = torch.rand(2, 4, 3, 3), torch.rand(2, 5, 2)
+    expected = torch.einsum("bek,bkhw->behw", weights, maker.placed_logits(features))
+    torch.testing.assert_close(maker.weighed_logits(features, weights), expected)
+
+
 def test_labels_that_do_not_exclude_each_other_have_no_rivals(net, images):
     cnn = wrap(net, output="multi_label", class_names=["one", "two", "three"])
     evidence = EvidenceMaker(cnn, (16, 16), count=2)(images, target=1).activations[-1]

@@ -19,7 +19,7 @@ pytest.importorskip("distributed", reason="gan_lib[cluster] is not installed")
 from distributed import WorkerPlugin
 
 from gan_lib.workbench import ProfileError
-from gan_lib.workbench.cluster import Limited, cluster, prepare_workers, slurm_cluster
+from gan_lib.workbench.cluster import Limited, OnDask, cluster, prepare_workers, slurm_cluster
 from gan_lib.workbench.crew import Failed, outcomes, working
 from gan_lib.workbench.places import Places
 
@@ -111,6 +111,24 @@ def test_no_scheduler_that_answers():
     with pytest.raises(OSError, match="closed"):
         prepare_workers(client)
     assert 1 < client.asked < 100
+
+
+def test_workers_that_are_still_preparing_are_given_nothing(tmp_path):
+    class Client:
+        workers = ()
+
+        def scheduler_info(self, n_workers):
+            assert n_workers == -1, "all of them"
+            return {"workers": {place: dict(own) for place, own in enumerate(self.workers)}}
+
+    crew = OnDask(Client(), None, tmp_path)
+    assert crew.at_once() == 1, "which waits for the first"
+    Client.workers = [
+        {"status": "running", "nthreads": 2},
+        {"status": "init", "nthreads": 8},
+        {"status": "running", "nthreads": 3},
+    ]
+    assert crew.at_once() == 5
 
 
 @pytest.mark.parametrize(

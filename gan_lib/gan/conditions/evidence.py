@@ -209,12 +209,12 @@ class EvidenceMaker(FeatureMaker):
     def evidence(self, features: Tensor, explained: Tensor, logits: Tensor) -> Tensor:
         """The class's logit and its log-odds (B, 2, h, w), were the last features (B, C, h, w) everywhere as
         they are at a place; the log-odds to the first order."""
-        placed = self.placed_logits(features)  # (B, K, h, w)
-        own = of_classes(placed, explained)  # (B, h, w)
-        lead = own
+        weights = F.one_hot(explained, logits.shape[1]).to(logits)[:, None]  # (B, 1, K)
         if meaning_of(self.cnn) in EXCLUSIVE:
             rivals = logits.scatter(1, explained[:, None], -torch.inf).softmax(1)  # (B, K)
-            lead = own - torch.einsum("bk,bkhw->bhw", rivals, placed)
+            weights = torch.cat([weights, weights - rivals[:, None]], 1)  # (B, 2, K)
+        found = self.weighed_logits(features, weights)
+        own, lead = found[:, 0], found[:, -1]  # (B, h, w) each
         odds = self._odds(logits, explained)  # (B,)
         return torch.stack([own, odds[:, None, None] + lead - lead.mean((1, 2), keepdim=True)], dim=1)
 

@@ -236,6 +236,18 @@ class FeatureMaker:
         both = scores_of(logits.flatten(), known, span)  # (B * h * w, 2)
         return both.T.unflatten(1, logits[:, 0].shape).transpose(0, 1)
 
+    def weighed_logits(self, features: Tensor, weights: Tensor) -> Tensor:
+        """Sums over the classes of :meth:`placed_logits`, with weights (B, E, K): (B, E, h, w). The logits of
+        a thousand classes at every place are not made for them: that would take a good part of a small CNN's
+        own time."""
+        if meaning_of(self.cnn) in SINGLE:
+            return torch.einsum("bek,bkhw->behw", weights, self.placed_logits(features))
+        head: Any = find_layer(self.net, self.head)[0]
+        weights = weights.to(head.weight) * self.scale
+        rows = weights @ head.weight.flatten(1)  # (B, E, D)
+        made = torch.einsum("bed,bdhw->behw", rows, features)  # (B, E, h, w)
+        return made if head.bias is None else made + (weights @ head.bias)[..., None, None]
+
 
 def certainty(logits: Tensor, own: Tensor, meaning: Meaning) -> Tensor:
     """The log-probability (B, ...) of classes whose logits, of logits (B, K, ...), are (B, ...)."""
