@@ -15,7 +15,7 @@ import difflib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -36,8 +36,11 @@ def find_layer(model: nn.Module, layer: str) -> tuple[nn.Module, int | None]:
         ValueError: a call number that is no number.
     """
     name, _, call = layer.removesuffix(INPUT).partition("#")
-    modules = dict(model.named_modules())
-    if name not in modules or not name:
+    found = None
+    with suppress(AttributeError):  # there is none, or it is no module
+        found = model.get_submodule(name)
+    if found is None or not name:
+        modules = dict(model.named_modules())
         last = name.rsplit(".", 1)[-1]
         near = difflib.get_close_matches(name, modules, n=4, cutoff=0.5)
         near += [other for other in modules if other.endswith(f".{last}") and other not in near][:4]
@@ -45,7 +48,7 @@ def find_layer(model: nn.Module, layer: str) -> tuple[nn.Module, int | None]:
         raise KeyError(f"no layer {name!r} in {type(model).__name__}{hint}")
     if call and not call.isdecimal():
         raise ValueError(f"layer {layer!r}: the call number after '#' must be 0, 1, ...")
-    return modules[name], int(call) if call else None
+    return found, int(call) if call else None
 
 
 class Capture(Mapping[str, Tensor]):
@@ -193,14 +196,17 @@ def replaced_activation(
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Within the block every module is in eval mode; after it, each is in its own mode again."""
     modes = [(module, module.training) for module in model.modules()]
-    # By their flags: ``eval()`` may be a module's own, and change more (LoRA's merges weights).
-    for module, _ in modes:
-        module.training = False
+    # By their flags: ``eval()`` may be a module's own, and change more (LoRA's merges weights). Setting one
+    # takes ten times as long as reading it, and most are what they should be.
+    for module, mode in modes:
+        if mode:
+            module.training = False
     try:
         yield
     finally:
         for module, mode in modes:
-            module.training = mode
+            if module.training is not mode:
+                module.training = mode
 
 
 @contextmanager

@@ -246,6 +246,7 @@ def test_evaluation_mode_restores_every_module(tiny_net):
     before = [module.training for module in tiny_net.modules()]
     with evaluation_mode(tiny_net):
         assert not any(module.training for module in tiny_net.modules())
+        tiny_net.features[3].train()
     assert [module.training for module in tiny_net.modules()] == before
 
 

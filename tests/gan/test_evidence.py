@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from gan_lib import wrap
 from gan_lib.gan.conditions import EvidenceMaker, FeatureMaker, evidence_maps
-from gan_lib.gan.conditions.evidence import first_order, standardised
+from gan_lib.gan.conditions.evidence import first_order, pooling, standardised
 
 
 def square(*values):
@@ -64,6 +64,32 @@ def test_evidence_of_more_places_is_averaged():
     torch.testing.assert_close(made, square(1.0, 1.0, -1.0, -1.0))
 
 
+def test_pooling_by_hand():
+    """Three places become two, each the mean of two neighbours; four become two halves."""
+    assert pooling(3, 2).tolist() == [[0.5, 0.0], [0.5, 0.5], [0.0, 0.5]]
+    assert pooling(4, 2).tolist() == [[0.5, 0.0], [0.5, 0.0], [0.0, 0.5], [0.0, 0.5]]
+
+
+@pytest.mark.parametrize(
+    ("fine", "coarse"), [((7, 5), (3, 2)), ((8, 6), (4, 6)), ((3, 9), (5, 4)), ((4, 4), (4, 4))]
+)
+def test_maps_are_those_of_standardised_channels(fine, coarse):
+    """As the formula has it: channels standardised, averaged where the evidence is coarser, projected."""
+    drawn = torch.Generator().manual_seed(0)
+    activation, evidence = (
+        5 + torch.rand(2, 6, *fine, generator=drawn),
+        torch.rand(2, 2, *coarse, generator=drawn),
+    )
+    size = tuple(map(min, fine, coarse))
+    channels = standardised(activation.flatten(2)).unflatten(2, fine)
+    few = F.adaptive_avg_pool2d(channels, size).flatten(2)
+    known = standardised(F.adaptive_avg_pool2d(evidence, size).flatten(2))
+    weights = torch.einsum("ben,bcn->bec", known, few) / known.shape[2]
+    fits = (standardised(torch.einsum("bec,bcn->ben", weights, few)) * known).mean(2)
+    expected = standardised(torch.einsum("bec,bcn->ben", weights, channels.flatten(2))) * fits[:, :, None]
+    torch.testing.assert_close(evidence_maps(activation, evidence).flatten(2), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_salience_by_hand():
     first, second = square(1.0, 1.0, -1.0, -1.0), square(1.0, -1.0, 1.0, -1.0)
     made = evidence_maps(torch.cat([first, second], 1), EVIDENCE, salience=True)
@@ -79,6 +105,9 @@ def test_constant_channels_and_constant_evidence_give_nothing():
     flat = torch.full((2, 3, 4, 4), 7.0)
     assert evidence_maps(flat, EVIDENCE.expand(2, -1, -1, -1), salience=True)[:, :3].abs().max() == 0
     assert evidence_maps(torch.rand(2, 3, 4, 4), torch.ones(2, 2, 2, 2)).abs().max() == 0
+    rounded = torch.full((1, 3, 7, 5), 0.7)  # whose mean is another number, by the last digit
+    assert rounded.mean() != rounded[0, 0, 0, 0]
+    assert evidence_maps(rounded, torch.rand(1, 2, 7, 5), salience=True)[:, :4].abs().max() == 0
 
 
 @pytest.mark.parametrize("salience", [False, True])

@@ -9,6 +9,7 @@ a generator that reads them can be given a CNN that it has never met.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,14 @@ def standardised(values: Tensor) -> Tensor:
     return torch.where(deviation > TINY * size, centred / deviation.clamp(min=1e-30), 0.0)
 
 
+@cache
+def pooling(size: int, coarser: int) -> Tensor:
+    """What each of so many places in a row gives to each of fewer, as adaptive averages do: (size, coarser),
+    float32."""
+    with torch.inference_mode(False):
+        return F.adaptive_avg_pool1d(torch.eye(size), coarser)
+
+
 def evidence_maps(activation: Tensor, evidence: Tensor, salience: bool = False) -> Tensor:
     """How an activation goes with evidence, place by place.
 
@@ -53,18 +62,27 @@ def evidence_maps(activation: Tensor, evidence: Tensor, salience: bool = False) 
     """
     size, places = _places(activation), _places(evidence)
     coarser = (min(size[0], places[0]), min(size[1], places[1]))
-    channels = standardised(activation.float().flatten(2))  # (B, C, N)
-    coarse, known = channels, evidence.float()
-    if size != coarser:
-        coarse = F.adaptive_avg_pool2d(channels.unflatten(2, size), coarser).flatten(2)  # (B, C, n)
+    values, known = activation.float().flatten(2), evidence.float()
+    mean = values.mean(2, keepdim=True)  # (B, C, 1)
+    centred = values - mean  # (B, C, N)
+    deviation = centred.square().mean(2, keepdim=True).sqrt()
+    scale = torch.where(deviation > TINY * mean.abs(), 1 / deviation.clamp(min=1e-30), 0.0)  # (B, C, 1)
     if places != coarser:
         known = F.adaptive_avg_pool2d(known, coarser)
     known = standardised(known.flatten(2))  # (B, E, n)
-    weights = known @ coarse.mT / known.shape[2]  # (B, E, C)
-    correlation = (standardised(weights @ coarse) * known).mean(2, keepdim=True)  # (B, E, 1)
-    projections = standardised(weights @ channels) * correlation  # (B, E, N)
+    # Of z = scale * centred, averaged to n places: not one of the many channels is scaled or averaged, since
+    # the scale can go to the weights, twice, and averages to the few maps before and behind them.
+    rows, columns = (pooling(*own).to(known) for own in zip(size, coarser, strict=True))
+    spread = (rows @ known.unflatten(2, coarser) @ columns.mT).flatten(2)  # (B, E, N)
+    weights = spread @ centred.mT * (scale * scale).mT / known.shape[2]  # (B, E, C)
+    projections = weights @ centred  # (B, E, N)
+    coarse = F.adaptive_avg_pool2d(projections.unflatten(2, size), coarser).flatten(2)  # (B, E, n)
+    correlation = (standardised(coarse) * known).mean(2, keepdim=True)  # (B, E, 1)
+    projections = standardised(projections) * correlation
     if not salience:
         return projections.unflatten(2, size)
+    channels = scale * centred  # (B, C, N)
+    coarse = F.adaptive_avg_pool2d(channels.unflatten(2, size), coarser).flatten(2)  # (B, C, n)
     where = F.softmax(2 * known[:, -1:], dim=2)  # (B, 1, n)
     feature = F.normalize(where @ coarse.mT, dim=2)  # (B, 1, C)
     norm = channels.square().sum(1, keepdim=True).sqrt()  # (B, 1, N)
