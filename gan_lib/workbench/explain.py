@@ -102,10 +102,11 @@ def _hash(state: Mapping[str, Tensor]) -> str:
 
 
 class Photos(Sequence[Photo]):
-    """Files and the names wanted for them, kept as text: there may be very many, and a ``Path`` is large."""
+    """Files and the names wanted for them, kept as one text each, with a NUL, which is in no path, between:
+    there may be very many, and a ``Path`` is large."""
 
     def __init__(self, photos: Iterable[Photo]) -> None:
-        self._photos = [(str(path), str(wanted)) for path, wanted in photos]
+        self._photos = [f"{path}\0{wanted}" for path, wanted in photos]
 
     def __len__(self) -> int:
         return len(self._photos)
@@ -117,7 +118,7 @@ class Photos(Sequence[Photo]):
     def __getitem__(self, place: int | slice) -> Photo | list[Photo]:
         if isinstance(place, slice):
             return [self[own] for own in range(*place.indices(len(self)))]
-        path, wanted = self._photos[place]
+        path, _, wanted = self._photos[place].partition("\0")
         return Path(path), Path(wanted)
 
 

@@ -11,11 +11,10 @@ outputs/
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
@@ -26,10 +25,10 @@ import pandas as pd
 from PIL import Image
 from torch import Tensor
 
-from gan_lib.core.checksums import DamagedError, is_there
 from gan_lib.core.leftovers import LONGEST
 from gan_lib.core.sheets import is_text, neutral_table, restored_table
 from gan_lib.core.storage import FULL, atomic_path, full_disk, read_json, told_of, write_json
+from gan_lib.workbench.long_table import TableError, parts_of_table
 
 TABLE, SETTINGS, INPUTS = "explanations.csv", "explain.json", "inputs"
 OVERLAY = "_overlay"  # behind a map's name
@@ -66,19 +65,19 @@ class ExplanationFolder:
         self.path, self._overwrites, self._is_begun = path, overwrite, False
         self._settings: dict[str, Any] = json.loads(json.dumps(dict(settings)))
         self._methods = dict(methods)
-        rows = pd.DataFrame(columns=COLUMNS)
+        # Of every image, by a digest of its absolute path: its name, and the methods it has rows of, a bit
+        # each. There may be very many, and a path, as text or as a Path, is large.
+        self._known: dict[bytes, tuple[str, int]] = {}
+        self._bits: dict[str, int] = {}
+        self._images = 0  # that have rows
         if not overwrite:
             before = _about(path)
             self._refuse(before)
-            rows, known = self.rows(), {**before.get("methods", {}), **methods}
-            order = dict.fromkeys([*rows["method"], *methods, *known])  # as they were first asked for
+            given = dict.fromkeys(chain.from_iterable(map(self._count, self._parts())))
+            known = {**before.get("methods", {}), **methods}
+            order = dict.fromkeys([*given, *methods, *known])  # as they were first asked for
             self._methods = {name: known[name] for name in order if name in known}
-        # Of every image, by its absolute path. Text, for there may be very many, and a Path is large.
-        self._names: dict[str, str] = {}
-        self._done: dict[str, int] = {}  # methods that it has rows of, a bit each
-        self._bits: dict[str, int] = {}
-        self._count(rows)
-        self._taken = set(self._names.values())
+        self._taken = {name for name, _ in self._known.values()}
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -88,7 +87,7 @@ class ExplanationFolder:
     @property
     def images(self) -> int:
         """How many images have rows."""
-        return len(self._done)
+        return self._images
 
     def rows(self, most: int | None = None) -> pd.DataFrame:
         """The table as words; rows behind those that ``explain.json`` knows, of a killed run, are left out.
@@ -99,40 +98,33 @@ class ExplanationFolder:
         Raises:
             ValueError: it is not what was written, or has other columns.
         """
-        path, known = self.path / TABLE, _about(self.path).get("table", {})
+        return pd.concat([*self._parts(most)], ignore_index=True)
+
+    def _parts(self, most: int | None = None) -> Iterator[pd.DataFrame]:
+        """The table's rows some at a time, at least one part; arguments and errors as for :meth:`rows`."""
         try:
-            content = path.read_bytes() if is_there(path) else b""
-        except DamagedError as error:
+            for rows in parts_of_table(self.path / TABLE, COLUMNS, _about(self.path).get("table"), most):
+                yield restored_table(rows)
+        except TableError as error:
             raise ValueError(f"{error}; {OTHERWISE}") from None
-        if known:
-            content = content[: known["bytes"]]
-            if hashlib.sha256(content).hexdigest() != known["sha256"]:
-                raise ValueError(f"{path} is damaged, or was changed: {OTHERWISE}")
-        try:
-            text = content.decode()
-            whole = text[: text.rfind("\n") + 1] or ",".join(COLUMNS)
-            rows = pd.read_csv(io.StringIO(whole), dtype=str, keep_default_na=False, nrows=most)
-        except ValueError as error:  # no UTF-8, rows of another length
-            raise ValueError(f"{path} is damaged ({error}); {OTHERWISE}") from None
-        if tuple(rows.columns) != COLUMNS:
-            raise ValueError(f"{path} has other columns than {', '.join(COLUMNS)}; {OTHERWISE}")
-        return restored_table(rows)
 
     def missing(self, image: Path, methods: Sequence[str]) -> tuple[str, ...]:
         """Methods whose rows an image does not have."""
-        done = self._done.get(_key(image), 0)
+        done = self._known.get(_key(image), ("", 0))[1]
         return tuple(method for method in methods if not done & self._bit(method))
 
     def name_of(self, image: Path, wanted: Path) -> Path:
         """An image's name: its own, or a free one: ``a.jpg`` and ``a.png`` become ``a`` and ``a_png``."""
-        if _key(image) not in self._names:
+        key = _key(image)
+        if key not in self._known:
             plain, stem = wanted.with_name(wanted.name.replace(".", "_")), wanted.stem
             candidates = [wanted.with_name(stem), plain] if stem.strip(".") else [plain]  # `...png`: no name
             numbered = (wanted.with_name(f"{candidates[0].name}_{number}") for number in count(2))
             free = (own for own in map(Path.as_posix, chain(candidates, numbered)) if self._is_free(own))
-            self._names[_key(image)] = name = next(free)
+            name = next(free)
+            self._known[key] = (name, 0)
             self._taken.add(name)
-        return Path(self._names[_key(image)])
+        return Path(self._known[key][0])
 
     def _is_free(self, name: str) -> bool:
         """Whether no image has that name, and none of both an overlay that is called as the other's map."""
@@ -141,7 +133,7 @@ class ExplanationFolder:
 
     def is_changed(self, image: Path, pixels: Tensor) -> bool:
         """Whether an image that has rows was another picture then; ``pixels`` are (3, H, W) uint8."""
-        path = self.path / INPUTS / f"{self._names.get(_key(image), '')}.png"
+        path = self.path / INPUTS / f"{self._named(image)}.png"
         if not path.is_file():
             return False
         try:
@@ -150,9 +142,13 @@ class ExplanationFolder:
         except Exception as error:  # damaged files make Pillow raise errors of many kinds
             raise ValueError(f"the picture kept of it, {path}, is damaged ({error}); {OTHERWISE}") from None
 
+    def _named(self, image: Path) -> str:
+        """The name that an image has, empty where it has none yet."""
+        return self._known.get(_key(image), ("", 0))[0]
+
     def damaged(self, image: Path, methods: Sequence[str]) -> Path | None:
         """The first file of an image's maps that is empty, or no file."""
-        name, lacking = self._names.get(_key(image)), self.missing(image, methods)
+        name, lacking = self._named(image), self.missing(image, methods)
         files = [
             self.path / method / f"{name}{ending}"
             for method in methods
@@ -168,11 +164,15 @@ class ExplanationFolder:
             return
         if self._overwrites:
             self._clear()
-        rows = self.rows()
-        with atomic_path(self.path / TABLE) as temporary:  # without a row that is not whole
-            neutral_table(rows).to_csv(temporary, index=False, lineterminator="\n")
-        content = (self.path / TABLE).read_bytes()
-        self._table, self._size = hashlib.sha256(content), len(content)
+        with (
+            atomic_path(self.path / TABLE) as temporary,  # without a row that is not whole
+            temporary.open("w", encoding="utf-8", newline="") as file,
+        ):
+            for place, rows in enumerate(self._parts()):
+                neutral_table(rows).to_csv(file, index=False, header=not place, lineterminator="\n")
+        self._size = (self.path / TABLE).stat().st_size
+        with (self.path / TABLE).open("rb") as table:
+            self._table = hashlib.file_digest(table, "sha256")
         self._note()
         self._is_begun = True
 
@@ -200,11 +200,14 @@ class ExplanationFolder:
         self._note()
         self._count(rows)
 
-    def _count(self, rows: pd.DataFrame) -> None:
+    def _count(self, rows: pd.DataFrame) -> dict[str, None]:
+        """Note which methods images have rows of; the methods, in the order of the rows."""
         for image, name, method in zip(rows["image"], rows["name"], rows["method"], strict=True):
             key = _key(Path(image))
-            self._names.setdefault(key, str(name))
-            self._done[key] = self._done.get(key, 0) | self._bit(method)
+            known, done = self._known.get(key, (str(name), 0))
+            self._images += not done
+            self._known[key] = (known, done | self._bit(method))
+        return dict.fromkeys(rows["method"])
 
     def _bit(self, method: str) -> int:
         return self._bits.setdefault(method, 1 << len(self._bits))
@@ -239,7 +242,8 @@ class ExplanationFolder:
         with suppress(ValueError):  # damaged ones
             methods = set(_about(self.path).get("methods", ()))
         with suppress(ValueError):
-            names = set(self.rows()["name"])
+            for rows in self._parts():
+                names.update(rows["name"])
         files = [Path(INPUTS, f"{name}.png") for name in names]
         files += [
             Path(method, f"{name}{ending}") for name in names for method in methods for ending in ENDINGS
@@ -294,8 +298,8 @@ def _sheets(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.png") if SHEET.fullmatch(path.name))
 
 
-def _key(image: Path) -> str:
-    return str(image.absolute())
+def _key(image: Path) -> bytes:
+    return hashlib.blake2b(os.fsencode(image.absolute()), digest_size=16).digest()
 
 
 def _short(value: Any) -> str:

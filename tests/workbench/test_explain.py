@@ -380,3 +380,33 @@ def test_real_pictures_are_seen_at_224_pixels(test_data, here):
     for method in ("universal_lsft", "contrastive_lsft"):
         with Image.open(here / "out" / method / "snake_overlay.png") as picture:
             assert picture.size == (224, 224)
+
+
+def test_a_folder_that_is_read_in_parts(tmp_path, monkeypatch):
+    """Images, names and methods of three parts of two rows each, and the same table after the next begin."""
+    monkeypatch.setattr("gan_lib.workbench.long_table.AT_ONCE", 2)
+    own = {"prediction": "a", "probability": 1.0, "target": "a", "target_probability": 1.0, "drop": 1.0}
+    rows = [
+        {"image": f"{name}.jpg", "name": name, "method": method, "area": 0.5, **own}
+        for name, method in [
+            ("x", "edges"),
+            ("y", "edges"),
+            ("z", "edges"),
+            ("x", "saliency"),
+            ("=w", "edges"),
+        ]
+    ]
+    folder = ExplanationFolder(tmp_path, {}, {"edges": "", "saliency": ""})
+    folder.begin()
+    folder.append(pd.DataFrame(rows))
+    before = (tmp_path / "explanations.csv").read_bytes()
+    again = ExplanationFolder(tmp_path, {}, {"random": ""})
+    assert (again.images, folder.images) == (4, 4)
+    assert again.methods == ("edges", "saliency", "random")
+    assert again.missing(Path("x.jpg"), ["edges", "saliency", "random"]) == ("random",)
+    assert again.missing(Path("=w.jpg"), ["edges", "saliency"]) == ("saliency",)
+    assert again.name_of(Path("elsewhere/y.jpg"), Path("y.jpg")) == Path("y_jpg"), "y is taken"
+    again.begin()
+    assert (tmp_path / "explanations.csv").read_bytes() == before
+    assert again.rows(3)["name"].tolist() == ["x", "y", "z"]
+    assert again.rows()["name"].tolist() == ["x", "y", "z", "x", "=w"]
