@@ -15,7 +15,7 @@ import difflib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -28,19 +28,21 @@ T = TypeVar("T")
 INPUT = "@input"
 
 
-def find_layer(model: nn.Module, layer: str) -> tuple[nn.Module, int | None]:
+def find_layer(
+    model: nn.Module, layer: str, named: Mapping[str, nn.Module] | None = None
+) -> tuple[nn.Module, int | None]:
     """The module that a layer name means, and its call number if the name has one.
+
+    Args:
+        named: the model's modules by name, where many are looked for.
 
     Raises:
         KeyError: no such module; the message lists near misses.
         ValueError: a call number that is no number.
     """
     name, _, call = layer.removesuffix(INPUT).partition("#")
-    found = None
-    with suppress(AttributeError):  # there is none, or it is no module
-        found = model.get_submodule(name)
-    if found is None or not name:
-        modules = dict(model.named_modules())
+    modules = dict(model.named_modules()) if named is None else named
+    if name not in modules or not name:
         last = name.rsplit(".", 1)[-1]
         near = difflib.get_close_matches(name, modules, n=4, cutoff=0.5)
         near += [other for other in modules if other.endswith(f".{last}") and other not in near][:4]
@@ -48,7 +50,7 @@ def find_layer(model: nn.Module, layer: str) -> tuple[nn.Module, int | None]:
         raise KeyError(f"no layer {name!r} in {type(model).__name__}{hint}")
     if call and not call.isdecimal():
         raise ValueError(f"layer {layer!r}: the call number after '#' must be 0, 1, ...")
-    return found, int(call) if call else None
+    return modules[name], int(call) if call else None
 
 
 class Capture(Mapping[str, Tensor]):
@@ -66,7 +68,8 @@ class Capture(Mapping[str, Tensor]):
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[str]) -> None:
-        self._found = {layer: find_layer(model, layer) for layer in layers}
+        named = dict(model.named_modules())
+        self._found = {layer: find_layer(model, layer, named) for layer in layers}
         self._kept: dict[str, Tensor] = {}
         self._handles: list[RemovableHandle] = []
 

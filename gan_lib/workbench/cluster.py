@@ -10,15 +10,17 @@ which all of them must see; results and errors alone travel. ``pip install gan_l
 from __future__ import annotations
 
 import faulthandler
+import math
 import os
 import pickle
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gan_lib.core.artifacts import code_version, digest
@@ -56,6 +58,7 @@ SETTINGS = {
     "distributed.admin.tick.interval": "1s",  # ... and is not to be asked for it fifty times a second,
     "distributed.worker.profile.enabled": False,  # nor a hundred times
 }
+GONE = "the scheduler is gone: run the command again, what is done is in the store"
 WORKER = "gan_lib.workbench"  # whose code must be the same on workers
 
 
@@ -196,8 +199,6 @@ class OnDask:
         Raises:
             SchedulerGoneError: it did; what is done is in the store.
         """
-        from distributed import CancelledError, wait
-
         code = code_version(WORKER)
         names = {key: f"{_plain(key)}-{digest([key, code])}" for key in keys}
         places: dict[str, list[int]] = {}
@@ -205,20 +206,18 @@ class OnDask:
             places.setdefault(names[key], []).append(place)
         order = LongestFirst({names[key]: key.rpartition("-")[0] for key in keys})
         running: dict[str, Future[Any]] = {}
+        finished: SimpleQueue[Future[Any]] = SimpleQueue()
+        workers, looked = 1, -math.inf
         while order or running:
+            if time.monotonic() - looked > LOOK:
+                workers, looked = self.at_once(), time.monotonic()
             # One a worker: what waits at one would not go to another that joins, and may carry megabytes.
-            for _ in range(min(self.at_once() - len(running), len(order))):
+            for _ in range(min(workers - len(running), len(order))):
                 name = order.next()
                 running[name] = self._submit(name, calls[places[name][0]], code)
-            try:
-                with self.client.as_current():
-                    done = wait([*running.values()], LOOK, "FIRST_COMPLETED").done
-            except TimeoutError:
-                continue
-            except CancelledError as error:
-                told = "the scheduler is gone: run the command again, what is done is in the store"
-                raise SchedulerGoneError(told) from error
-            for future in done:
+                running[name].add_done_callback(finished.put)
+            with suppress(Empty):
+                future = finished.get(timeout=LOOK)
                 name = str(future.key)
                 own, seconds = _result(future)
                 order.took(name, seconds)
@@ -228,8 +227,17 @@ class OnDask:
 
     def at_once(self) -> int:
         """How many calls are made at once: at least one, which waits for the first worker. Who is known but
-        still preparing gets none: its calls would go to the others."""
-        known = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        still preparing gets none: its calls would go to the others.
+
+        Raises:
+            SchedulerGoneError: no scheduler answers.
+        """
+        scheduler: Any = self.client.scheduler
+        try:
+            told = self.client.sync(scheduler.identity, n_workers=-1)
+        except (OSError, AttributeError) as error:  # a client that lost it has none
+            raise SchedulerGoneError(GONE) from error
+        known = told["workers"].values()
         return max(1, sum(own["nthreads"] for own in known if own["status"] == "running"))
 
     def _submit(self, name: str, call: Call[Any], code: str) -> Future[Any]:
@@ -254,11 +262,13 @@ def _plain(key: str) -> str:
 
 
 def _result(future: Future[Any]) -> tuple[Any, float]:
-    """What came of a call, or how it failed, and the seconds that it took."""
-    from distributed import KilledWorker
+    """What came of a call, or how it failed, and the seconds that it took, 0 where no worker could tell."""
+    from distributed import CancelledError, KilledWorker
 
     try:
         made: tuple[Any, float] = future.result()
+    except CancelledError as error:
+        raise SchedulerGoneError(GONE) from error
     except KilledWorker as error:
         told = f"{DEATHS + 1} workers ended while they made this call: killed, or out of memory"
         return Failed(RuntimeError(told), str(error)), 0.0

@@ -25,19 +25,21 @@ def parts_of_table(
     path: Path, columns: Sequence[str], noted: Mapping[str, Any] | None = None, most: int | None = None
 ) -> Iterator[pd.DataFrame]:
     """Rows of a CSV table as words, some at a time, at least one part; a last line that is not whole is left
-    out. Where there is no file, that is one part without rows.
+    out. Where there is no file, and none is noted, that is one part without rows.
 
     Args:
         path: of the table.
         columns: that it has.
         noted: its ``bytes``, behind which nothing is read, and their ``sha256``, where both are known.
-        most: only so many rows, the first ones.
+        most: only so many rows, the first ones, at least one.
 
     Raises:
-        TableError: it is damaged, was changed, or has other columns; the message names it.
+        TableError: it is damaged, gone, was changed, or has other columns; the message names it.
     """
     try:
         if not is_there(path):
+            if noted and noted["bytes"]:
+                raise TableError(f"{path} is gone")
             yield pd.DataFrame(columns=list(columns), dtype=str)
             return
     except DamagedError as error:

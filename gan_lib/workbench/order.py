@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+QUICK = 1.0  # seconds
+
 
 class LongestFirst:
     """Calls that wait: one of each kind in their order, then always one of the kind that took longest.
@@ -41,8 +43,11 @@ class LongestFirst:
         return name
 
     def took(self, name: str, seconds: float) -> None:
-        """Note how long a call took."""
-        self._seconds[self._kinds[name]] = seconds
+        """Note how long a call took that was made; one that took less than a second tells nothing, since
+        what it asks for was in the store."""
+        kind = self._kinds[name]
+        if seconds >= QUICK:
+            self._seconds[kind] = max(seconds, self._seconds.get(kind, 0.0))
 
     def _expected(self, name: str) -> float:
         return self._seconds.get(self._kinds[name], math.inf)

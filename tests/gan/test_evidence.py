@@ -87,7 +87,15 @@ def test_maps_are_those_of_standardised_channels(fine, coarse):
     weights = torch.einsum("ben,bcn->bec", known, few) / known.shape[2]
     fits = (standardised(torch.einsum("bec,bcn->ben", weights, few)) * known).mean(2)
     expected = standardised(torch.einsum("bec,bcn->ben", weights, channels.flatten(2))) * fits[:, :, None]
-    torch.testing.assert_close(evidence_maps(activation, evidence).flatten(2), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(evidence_maps(activation, evidence).flatten(2), expected)
+
+
+def test_a_channel_too_small_to_be_squared():
+    activation = torch.rand(1, 8, 6, 6, generator=torch.Generator().manual_seed(0))
+    evidence = activation[:, :2].flip(2)
+    expected = evidence_maps(activation, evidence)
+    activation[:, 3] *= 1e-20
+    torch.testing.assert_close(evidence_maps(activation, evidence), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_salience_by_hand():

@@ -16,10 +16,18 @@ import pytest
 
 pytest.importorskip("distributed", reason="gan_lib[cluster] is not installed")
 
-from distributed import WorkerPlugin
+from distributed import CancelledError, WorkerPlugin
 
 from gan_lib.workbench import ProfileError
-from gan_lib.workbench.cluster import Limited, OnDask, cluster, prepare_workers, slurm_cluster
+from gan_lib.workbench.cluster import (
+    Limited,
+    OnDask,
+    SchedulerGoneError,
+    _result,
+    cluster,
+    prepare_workers,
+    slurm_cluster,
+)
 from gan_lib.workbench.crew import Failed, outcomes, working
 from gan_lib.workbench.places import Places
 
@@ -113,22 +121,42 @@ def test_no_scheduler_that_answers():
     assert 1 < client.asked < 100
 
 
+class Told:
+    """A client whose scheduler answers with its workers, or does not."""
+
+    def __init__(self, *workers):
+        self.scheduler, self.workers = self, workers
+
+    def sync(self, asked, **options):
+        return asked(**options)
+
+    def identity(self, n_workers):
+        assert n_workers == -1, "all of them"
+        return {"workers": {place: dict(own) for place, own in enumerate(self.workers)}}
+
+
 def test_workers_that_are_still_preparing_are_given_nothing(tmp_path):
-    class Client:
-        workers = ()
-
-        def scheduler_info(self, n_workers):
-            assert n_workers == -1, "all of them"
-            return {"workers": {place: dict(own) for place, own in enumerate(self.workers)}}
-
-    crew = OnDask(Client(), None, tmp_path)
-    assert crew.at_once() == 1, "which waits for the first"
-    Client.workers = [
+    assert OnDask(Told(), None, tmp_path).at_once() == 1, "which waits for the first"
+    workers = [
         {"status": "running", "nthreads": 2},
         {"status": "init", "nthreads": 8},
         {"status": "running", "nthreads": 3},
     ]
-    assert crew.at_once() == 5
+    assert OnDask(Told(*workers), None, tmp_path).at_once() == 5
+
+
+def test_a_scheduler_that_has_gone(tmp_path):
+    client = Told()
+    client.scheduler = None  # as of a client that has lost it
+    with pytest.raises(SchedulerGoneError, match="run the command again"):
+        OnDask(client, None, tmp_path).at_once()
+
+    class Cancelled:
+        def result(self):
+            raise CancelledError("key")
+
+    with pytest.raises(SchedulerGoneError, match="run the command again"):
+        _result(Cancelled())
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,11 @@ def test_no_rows_are_a_part_with_columns(tmp_path, text):
         assert tuple(part.columns) == COLUMNS
 
 
+def test_a_table_that_is_noted_and_gone(tmp_path):
+    with pytest.raises(TableError, match=r"table\.csv is gone"):
+        rows(tmp_path / "table.csv", COLUMNS, noted(TEXT))
+
+
 def test_quoted_lines_and_words(tmp_path):
     text = 'image,score\n"two\nlines",NA\n"a, b",\n'
     assert rows(written(tmp_path, text), COLUMNS) == [("two\nlines", "NA"), ("a, b", "")]

@@ -39,6 +39,18 @@ def test_calls_of_one_kind_stay_in_their_order():
     assert not order
 
 
+def test_what_was_in_the_store_tells_nothing():
+    order = LongestFirst(KINDS)
+    for _ in range(3):
+        order.next()
+    for name, seconds in (("large-0", 0.05), ("middle-0", 2.0), ("small-0", 1.0)):
+        order.took(name, seconds)
+    order.took("middle-0", 1.5)  # the longest counts
+    order.took("small-0", 1.9)
+    made = [order.next() for _ in range(6)]
+    assert made == ["large-1", "large-2", "middle-1", "middle-2", "small-1", "small-2"]
+
+
 def test_workers_end_together():
     """Two workers and three calls of six seconds: twelve seconds; in the order asked for, thirteen."""
     seconds = {"small": 1.0, "large": 6.0}

@@ -40,7 +40,7 @@ def pooling(size: int, coarser: int) -> Tensor:
     """What each of so many places in a row gives to each of fewer, as adaptive averages do: (size, coarser),
     float32."""
     with torch.inference_mode(False):
-        return F.adaptive_avg_pool1d(torch.eye(size), coarser)
+        return F.adaptive_avg_pool1d(torch.eye(size, dtype=torch.float32, device="cpu"), coarser)
 
 
 def evidence_maps(activation: Tensor, evidence: Tensor, salience: bool = False) -> Tensor:
@@ -73,8 +73,8 @@ def evidence_maps(activation: Tensor, evidence: Tensor, salience: bool = False) 
     # Of z = scale * centred, averaged to n places: not one of the many channels is scaled or averaged, since
     # the scale can go to the weights, twice, and averages to the few maps before and behind them.
     rows, columns = (pooling(*own).to(known) for own in zip(size, coarser, strict=True))
-    spread = (rows @ known.unflatten(2, coarser) @ columns.mT).flatten(2)  # (B, E, N)
-    weights = spread @ centred.mT * (scale * scale).mT / known.shape[2]  # (B, E, C)
+    fine = (rows @ known.unflatten(2, coarser) @ columns.mT).flatten(2)  # (B, E, N)
+    weights = fine @ centred.mT * scale.mT / known.shape[2] * scale.mT  # (B, E, C); a square overflows
     projections = weights @ centred  # (B, E, N)
     coarse = F.adaptive_avg_pool2d(projections.unflatten(2, size), coarser).flatten(2)  # (B, E, n)
     correlation = (standardised(coarse) * known).mean(2, keepdim=True)  # (B, E, 1)
