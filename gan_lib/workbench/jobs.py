@@ -12,8 +12,9 @@ from typing import Any
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
-from gan_lib.classifiers import Classifier
+from gan_lib.classifiers import Classifier, shortened
 from gan_lib.classifiers.factories import Imported
 from gan_lib.core.artifacts import ArtifactStore, digest
 from gan_lib.core.runtime import make_fabric, seeded, threads
@@ -172,7 +173,11 @@ class ContrastiveJob:
 
 @dataclass(frozen=True)
 class UniversalJob:
-    """One generator to be trained on a pool of CNNs, a registered ``variant``."""
+    """One generator to be trained on a pool of CNNs, a registered ``variant``.
+
+    ``cuts`` names, CNN by CNN, the layers after which it ends to be another CNN of the pool
+    (:func:`gan_lib.classifiers.shortened`).
+    """
 
     variant: str
     sizes: Mapping[str, Any]  # those of GeneratorSizes that do not follow from the conditions
@@ -180,6 +185,7 @@ class UniversalJob:
     discriminator: DiscriminatorSizes
     pool: Sequence[tuple[TrainedClassifier, ImageSplit]]
     options: UniversalOptions
+    cuts: Sequence[Sequence[str]] = ()
 
     code = "gan_lib.gan.training.universal"
 
@@ -192,15 +198,16 @@ class UniversalJob:
             "discriminator": asdict(self.discriminator),
             "pool": [[own.key, images.fingerprint] for own, images in self.pool],
             "options": asdict(self.options),
+            **({"cuts": [[*layers] for layers in self.cuts]} if any(self.cuts) else {}),
             **code_of(GENERATORS[self.variant]),
         }
 
     def train(self, folder: Path, fabric: Fabric) -> None:
         """Train into a folder, on the device of a fabric."""
-        pool = [
-            Member(EvidenceMaker(own.cnn, images.image_size, self.layers), images)
-            for own, images in self.pool
-        ]
+        cnns: list[tuple[nn.Module, ImageSplit]] = []
+        for (own, images), layers in zip(self.pool, self.cuts or [()] * len(self.pool), strict=True):
+            cnns += [(own.cnn, images), *(shortened(own.cnn, layer, images) for layer in layers)]
+        pool = [Member(EvidenceMaker(cnn, known.image_size, self.layers), known) for cnn, known in cnns]
         torch.manual_seed(self.options.seed)
         channels = evidence_channels(self.layers)
         generator = make_generator(self.variant, **self.sizes, conditions=len(channels), features=channels)

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from gan_lib.core.capture import find_layer
 from gan_lib.core.options import options
 from gan_lib.explainers import Explainer, GradCAM, UniversalExplainer, make_explainer
 from gan_lib.gan.generators import Generator
@@ -40,6 +41,8 @@ class PoolOptions:
     Attributes:
         pool: CNNs that generators are trained on, each with the images of its own data set: changes of the
             recipe, in which lists are combined, all with all.
+        cuts: layers of an architecture after which it ends to be one more CNN of the pool
+            (:func:`gan_lib.classifiers.shortened`), which goes where the architecture goes.
         left_out: architectures that are left out in turn, each with others that are too much like it.
         judged: on which CNNs of such an architecture its explainers are judged; likewise changes.
         cheating: those that rely on a mark, on whose ``conflict`` images it must be found.
@@ -49,13 +52,15 @@ class PoolOptions:
         sanity_images, wrong_images, marked_images: of each CNN for these checks.
         areas: at which maps are compared; steps: of insertion and deletion curves.
         measures: reported ones; tested: those of them in which differences are tested.
-        numbers: of training CNNs, whose effect is measured with the first architecture that is left out.
+        numbers: of training CNNs, each with what is cut from it, whose effect is measured with the first
+            architecture that is left out.
         least_accuracy: what a CNN gets right of its training images, or it leaves the pool.
         shipped: variants that are trained on the whole pool to be shipped; kept_as: for which kind of images.
     """
 
     pool: tuple[Changes, ...]
     left_out: dict[str, tuple[str, ...]]
+    cuts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     judged: tuple[Changes, ...] = ({},)
     cheating: tuple[Changes, ...] = ()
     variants: tuple[str, ...] = ("lsft", "gsft")
@@ -109,6 +114,8 @@ class Pool:
             right = float(history["accuracy"].iloc[-1]) if len(history) else None  # of given weights
             is_used = right is None or right >= asked.least_accuracy
             row = {"cnn": cnn.architecture, "seed": cnn.seed, "data set": own.recipe.data.name}
+            if asked.cuts:
+                row["also cut after"] = ", ".join(asked.cuts.get(cnn.architecture, ()))
             rows.append({**row, "training accuracy": right, "test accuracy": own.accuracy, "used": is_used})
             kept += [own] if is_used else []
         made = cls(asked, bench, sweep.seeds or bench.recipe.seeds, kept, pd.DataFrame(rows))
@@ -116,15 +123,24 @@ class Pool:
         return made
 
     def check(self, where: str) -> None:
-        """Whether there is a pool for everybody, and what is left out was in it.
+        """Whether there is a pool for everybody, and what is left out or cut short was in it.
 
         Raises:
-            ProfileError: there is not, or it was not; the message begins with ``where``.
+            ProfileError: there is not, it was not, or it has no such layer; the message begins with
+                ``where``.
         """
         there = set(self.report["cnn"]) if len(self.report) else set()
-        every = {*self.asked.left_out, *itertools.chain(*self.asked.left_out.values())}
-        if unknown := sorted(every - there):
-            raise ProfileError(f"{where}: left out are {', '.join(unknown)}, which the pool does not have")
+        left_out = {*self.asked.left_out, *itertools.chain(*self.asked.left_out.values())}
+        for what, every in (("left out", left_out), ("cut short", {*self.asked.cuts})):
+            if unknown := sorted(every - there):
+                raise ProfileError(f"{where}: {what} are {', '.join(unknown)}, which the pool does not have")
+        for own in self.subjects:
+            for layer in self.asked.cuts.get(own.recipe.cnn.architecture, ()):
+                try:
+                    find_layer(own.cnn, layer)
+                except (KeyError, ValueError) as error:
+                    told = f"{own.recipe.cnn.architecture} cannot be cut short: {error.args[0]}"
+                    raise ProfileError(f"{where}: {told}") from None
         for name in ("", *self.asked.left_out):
             if not self.without(name):
                 told = f"without {name} and what is like it " if name else ""
@@ -173,7 +189,8 @@ class Pool:
             images = own.data["train"]  # what the CNN predicts for them, training finds out
             members.append((own.trained, images.subset(images.sample(self.asked.images, recipe.seed))))
         options = replace(recipe.universal, seed=seed)
-        return UniversalJob(variant, sizes, sizes.pop("layers"), recipe.critic, members, options)
+        cuts = [self.asked.cuts.get(own.recipe.cnn.architecture, ()) for own in subjects]
+        return UniversalJob(variant, sizes, sizes.pop("layers"), recipe.critic, members, options, cuts)
 
     def trained(self, jobs: Sequence[UniversalJob]) -> list[TrainedGenerator]:
         """Generators, trained side by side or from the store."""
@@ -215,19 +232,19 @@ def cells(grids: Sequence[Changes]) -> Iterator[Changes]:
 
 
 def explainers_of(
-    subject: Subject, generators: Mapping[tuple[str, int], Generator], seed: int
+    subject: Subject, generators: Mapping[tuple[str, int], Generator], seeds: Sequence[int]
 ) -> dict[tuple[str, int], Explainer]:
-    """Grad-CAM, the untrained projection and a seed's universal explainers of a subject's CNN, by method and
-    seed; ``generators`` are by variant and seed."""
+    """Grad-CAM and the untrained projection, under the first of some seeds, and these seeds' universal
+    explainers of a subject's CNN, by method and seed; ``generators`` are by variant and seed."""
     layers, own = subject.recipe.evidence.layers, settings_of(subject)["evidence_projection"]
     made: dict[tuple[str, int], Explainer] = {
-        ("Grad-CAM", seed): GradCAM(subject.cnn, subject.target_layer),
-        ("evidence_projection", seed): make_explainer("evidence_projection", subject.cnn, **own),
+        ("Grad-CAM", seeds[0]): GradCAM(subject.cnn, subject.target_layer),
+        ("evidence_projection", seeds[0]): make_explainer("evidence_projection", subject.cnn, **own),
     }
     for (variant, trained), generator in generators.items():
-        if trained == seed:
+        if trained in seeds:
             explainer = UniversalExplainer(subject.cnn, subject.image_size, generator, layers)
-            made[f"universal_{variant}", seed] = explainer.to(subject.device)
+            made[f"universal_{variant}", trained] = explainer.to(subject.device)
     return made
 
 

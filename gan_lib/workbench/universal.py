@@ -105,8 +105,18 @@ def _judgements(
     checked: bool = True,
 ) -> list[Call]:
     """A call for every CNN of an architecture that is judged, each on images of its data that are dealt out
-    over the seeds; those on the first data are checked in other ways as well."""
+    over the seeds; those on the first data are checked in other ways as well.
+
+    CNNs with given weights are the same for every seed: there each image is judged by the generators of all
+    seeds, so that an interval tells how seeds differ from how images do. Where but one is trained, images are
+    judged by one seed each, of all CNNs: a table holds one or the other.
+    """
     asked = pool.asked
+    seeds = sorted({seed for _, seed in generators})
+    keys: dict[tuple[str, int], set[str]] = {}
+    for (architecture, number, _), subject in there.items():
+        keys.setdefault((architecture, number), set()).add(subject.trained.key)
+    crossed = not asked.cheating and all(len(own) == 1 for own in keys.values())
     calls: list[Call] = []
     for (architecture, number, seed), subject in there.items():
         if architecture == name:
@@ -115,7 +125,8 @@ def _judgements(
                 other = _other_cnn(pool, name, seed)
             count = min(asked.test_images, len(subject.data[asked.split]))
             dealt = share(count, len(pool.seeds), pool.seeds.index(seed))
-            calls.append(partial(judge_cnn, asked, subject, generators, seed, dealt, other, labels))
+            by = seeds if crossed else [seed]
+            calls.append(partial(judge_cnn, asked, subject, generators, by, dealt, other, labels))
     return calls
 
 
@@ -135,7 +146,7 @@ def judge_cnn(
     asked: PoolOptions,
     subject: Subject,
     generators: Generators,
-    seed: int,
+    seeds: Sequence[int],
     dealt: tuple[int, int],
     other: Subject | None,
     labels: Mapping[str, Any],
@@ -143,21 +154,20 @@ def judge_cnn(
     """What explainers are worth on a CNN: ``scores``; with another CNN also ``sanity`` and ``wrong``.
 
     Args:
-        generators: by variant and seed; those of ``seed`` are judged.
+        generators: by variant and seed; those of ``seeds`` are judged, all on the same images.
         dealt: how many images of the subject's, and how many those before it have.
-        labels: columns of every table, beside ``data set``, ``seed`` and ``cnn``.
+        labels: columns of every table, beside ``data set`` and ``cnn``.
     """
-    explainers = explainers_of(subject, generators, seed)
+    explainers = explainers_of(subject, generators, seeds)
     sample = subject.draw(dealt[0], asked.split, skip=dealt[1])
-    scores = cell_scores(subject, explainers, sample, asked.areas, steps=asked.steps)
-    made = {"scores": scores}
+    made = {"scores": cell_scores(subject, explainers, sample, asked.areas, steps=asked.steps)}
     if other is not None:
         made["sanity"] = _redrawn(asked, subject, explainers, sample)
-        made["wrong"] = _of_another(asked, subject, other, explainers, seed, sample)
-    about = {**labels, "data set": subject.recipe.data.name, "seed": seed, "cnn": subject.trained.key}
-    shared = {"wrong"} if asked.cheating else set()  # else every seed has images of its own
+        made["wrong"] = _of_another(asked, subject, other, explainers, sample)
+    about = {**labels, "data set": subject.recipe.data.name, "cnn": subject.trained.key}
+    shared = {"wrong"} if asked.cheating else set()  # else every part of the images is named apart
     names = {
-        kind: own["image"].astype(str) if kind in shared else f"{seed}/" + own["image"].astype(str)
+        kind: own["image"].astype(str) if kind in shared else f"{dealt[1]}/" + own["image"].astype(str)
         for kind, own in made.items()
     }
     return {kind: own.assign(**about, image=names[kind]) for kind, own in made.items()}
@@ -173,7 +183,7 @@ def on_marks(
     if sample.marks is None:
         raise ProfileError(f"{subject.name} has no marks: `cheating` names data whose CNNs rely on one")
     tables = []
-    for (method, _), own in explainers_of(subject, generators, seed).items():
+    for (method, _), own in explainers_of(subject, generators, [seed]).items():
         maps = own.attribute(sample.images, sample.explained, AT_ONCE)
         shares = mass_inside(maps, sample.marks, top=True).tolist()  # (N,)
         tables.append(pd.DataFrame({"method": method, "image": range(len(shares)), "top mass": shares}))
@@ -184,15 +194,18 @@ def on_marks(
 def _redrawn(asked: PoolOptions, subject: Subject, explainers: Explainers, sample: Sample) -> pd.DataFrame:
     """``rank`` by ``method`` and ``image``: the rank correlation of maps with those of the CNN whose last
     quarter of layers is drawn anew."""
-    few = sample[: asked.sanity_images]
-    given = (subject.cnn, few, explainers, len(subject.names), SANITY_STAGES)
-    made = checks.sanity(*given, options=settings_of(subject))
+    few, parts = sample[: asked.sanity_images], []
+    for seed in sorted({seed for _, seed in explainers}):
+        own = {run: explainer for run, explainer in explainers.items() if run[1] == seed}
+        given = (subject.cnn, few, own, len(subject.names), SANITY_STAGES)
+        parts.append(checks.sanity(*given, options=settings_of(subject)).assign(seed=seed))
+    made = pd.concat(parts, ignore_index=True)
     forgetting = made[made["check"] == "randomised"]
     return forgetting[forgetting["share"] == forgetting["share"].min()].drop(columns=["check", "share"])
 
 
 def _of_another(
-    asked: PoolOptions, subject: Subject, other: Subject, explainers: Explainers, seed: int, sample: Sample
+    asked: PoolOptions, subject: Subject, other: Subject, explainers: Explainers, sample: Sample
 ) -> pd.DataFrame:
     """What is lost when maps are drawn for another CNN than the one that they are judged by: on images alone
     and on mosaics of four; where the other one cheats, on images with a mark."""
@@ -202,7 +215,7 @@ def _of_another(
         with torch.no_grad():
             predicted = subject.cnn(marked.images).argmax(1)
         sample, kinds = replace(marked, explained=predicted), (None,)
-    few, others = sample[: asked.wrong_images], {seed: other.cnn}
+    few, others = sample[: asked.wrong_images], {seed: other.cnn for _, seed in explainers}
     named: dict[str, Any] = {"options": settings_of(subject), "steps": asked.steps}
     tables = [
         checks.wrong_cnn(subject.cnn, few, explainers, others, kind, **named).assign(pictures=kind or "alone")

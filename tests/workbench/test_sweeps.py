@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pandas as pd
@@ -11,10 +12,13 @@ from typer.testing import CliRunner
 
 from gan_lib.classifiers import make_classifier
 from gan_lib.cli import app
+from gan_lib.core.runtime import make_fabric
 from gan_lib.core.storage import read_json
+from gan_lib.data import ImageSplit
 from gan_lib.explainers import GeneratorExplainer
 from gan_lib.figures import check_manifest
 from gan_lib.workbench import Places, ProfileError, Recipe, Sample, Sweep, Workbench, run_sweep, sweep_table
+from gan_lib.workbench.jobs import UniversalJob
 from gan_lib.workbench.places import SWEPT
 from gan_lib.workbench.pools import Pool, PoolOptions, cells, order
 from gan_lib.workbench.reproduction import centres
@@ -476,6 +480,41 @@ def test_universal_explainers_of_cnns_that_they_have_not_met(tmp_path, places):
     assert tables["wrong_cnn"]["n"].max() == 4, "the marked images are the same for both"
 
 
+def coloured(count=25):
+    """Two classes of so many images, dark and bright."""
+    labels = torch.arange(2).repeat_interleave(count)
+    noise = torch.randint(0, 60, (2 * count, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    return ImageSplit((noise + 150 * labels[:, None, None, None]).byte(), labels)
+
+
+def test_a_cnn_cut_short_is_one_more_of_the_pool(tmp_path):
+    """The pool's order: a CNN, then what is cut from it. Cuts belong to the address, and none do not."""
+    trained = SimpleNamespace(cnn=make_classifier("slim_resnet", ["a", "b"]).requires_grad_(False).eval(), key="k")
+    recipe, images = Recipe(), coloured()
+    pool = [(trained, images), (trained, images)]
+    options = replace(recipe.universal, max_steps=3, held_out=4, batch_size=4, likeness_weight=0.0)
+    given = ("lsft", {**asdict(recipe.evidence), "layers": 3}, 3, recipe.critic, pool, options)
+    given[1].pop("layers")
+    jobs = [UniversalJob(*given, *cuts) for cuts in ((), ([(), ()],), ([("backbone.stem",), ()],))]
+    plain, empty, cut = (own.made_from() for own in jobs)
+    assert plain == empty != cut
+    assert cut["cuts"] == [["backbone.stem"], []]
+    folder = tmp_path / "run"
+    folder.mkdir()
+    jobs[2].train(folder, make_fabric())
+    assert sorted(pd.read_csv(folder / "log.csv")["member"]) == [0, 1, 2]
+
+
+def test_a_cut_behind_a_layer_that_is_not_there():
+    subject = SimpleNamespace(
+        recipe=Recipe().changed({"cnn.architecture": "slim_vgg"}), cnn=make_classifier("slim_vgg", ["a", "b"])
+    )
+    asked = PoolOptions(pool=(), left_out={}, cuts={"slim_vgg": ("backbone.tail",)})
+    pool = Pool(asked, None, [0], [subject], pd.DataFrame({"cnn": ["slim_vgg"]}))
+    with pytest.raises(ProfileError, match=r"sweep: slim_vgg cannot be cut short: no layer .backbone\.tail"):
+        pool.check("sweep")
+
+
 def test_what_is_like_a_left_out_cnn_leaves_the_pool_with_it():
     names = ["slim_vgg", "slim_resnet", "varied_7", "varied_8"]
     subjects = [SimpleNamespace(recipe=Recipe().changed({"cnn.architecture": name})) for name in names]
@@ -513,6 +552,7 @@ def test_smaller_pools_are_parts_of_larger_ones():
     [
         ("  images: 12", "  imags: 6", "imags"),
         ("  variants: [lsft]", "  variants: 3", "variants"),
+        ("  variants: [lsft]", "  cuts: {vgg11: [a]}", "cut short are vgg11, which the pool does not have"),
         ("slim_resnet: [varied_7]}", "slim_resnet: [varied_9]}", "left out are varied_9, which the pool"),
         ("slim_vgg: [], ", "slim_vgg: [slim_resnet, varied_7], ", "without slim_vgg .* no CNN is left"),
         ("  least_accuracy: 0", "  least_accuracy: 1.1", "no CNN is left to train on"),

@@ -58,8 +58,51 @@ def test_the_least_share_is_the_one_that_is_reported(monkeypatch):
     subject = SimpleNamespace(
         cnn=None, names="ab", recipe=SimpleNamespace(evidence=SimpleNamespace(layers=7))
     )
-    made = universal._redrawn(replace(ASKED, sanity_images=1), subject, {}, ["one", "two"])
-    assert made.to_dict("records") == [{"method": "m", "image": 0, "rank": 0.2}]
+    explainers = {("m", seed): Fixed(None) for seed in (0, 2)}
+    made = universal._redrawn(replace(ASKED, sanity_images=1), subject, explainers, ["one", "two"])
+    assert made.to_dict("records") == [
+        {"method": "m", "image": 0, "rank": 0.2, "seed": seed} for seed in (0, 2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "seeds"), [(["a", "a"], [[0, 1], [0, 1]]), (["a", "b"], [[0], [1]])], ids=["given", "trained"]
+)
+def test_a_cnn_with_given_weights_is_judged_by_all_seeds_on_every_image(monkeypatch, keys, seeds):
+    """Five images: three and two. Of one CNN each seed's generator scores all five, of two CNNs its own."""
+    drawn = SimpleNamespace(recipe=SimpleNamespace(data=SimpleNamespace(name="d")), data={"test": range(5)})
+    there = {
+        ("x", 0, seed): SimpleNamespace(
+            **vars(drawn), trained=SimpleNamespace(key=key), draw=lambda count, split, skip: (skip, count)
+        )
+        for seed, key in enumerate(keys)
+    }
+
+    def scores(subject, explainers, sample, areas, steps):
+        kept = [(name, seed, image) for name, seed in explainers for image in range(sample[1])]
+        return pd.DataFrame(kept, columns=["method", "seed", "image"])
+
+    def explainers(subject, generators, given):
+        return {("rival", given[0]): None, **{("universal", seed): None for seed in given}}
+
+    monkeypatch.setattr(universal, "cell_scores", scores)
+    monkeypatch.setattr(universal, "explainers_of", explainers)
+    pool = SimpleNamespace(asked=replace(ASKED, test_images=5), seeds=[0, 1])
+    given = {("lsft", 0): None, ("lsft", 1): None}
+    calls = universal._judgements(pool, "x", there, given, {}, checked=False)
+    assert [call.args[3] for call in calls] == seeds
+    mixed = there | {
+        ("y", 0, seed): SimpleNamespace(**vars(drawn), trained=SimpleNamespace(key=f"y{seed}"))
+        for seed in (0, 1)
+    }
+    dealt = universal._judgements(pool, "x", mixed, given, {}, checked=False)
+    assert [call.args[3] for call in dealt] == [[0], [1]], "a table holds one or the other"
+    table = pd.concat([call()["scores"] for call in calls])
+    rival, own = (table[table["method"] == name] for name in ("rival", "universal"))
+    assert rival["image"].nunique() == len(rival) == 5, "once each"
+    assert len(own) == sum(count * len(by) for count, by in zip((3, 2), seeds, strict=True))
+    assert not own.duplicated(["seed", "image"]).any()
+    assert (own.groupby("image")["seed"].nunique() == len(seeds[0])).all()
 
 
 class Fixed(Explainer):
