@@ -208,20 +208,25 @@ class OnDask:
         running: dict[str, Future[Any]] = {}
         finished: SimpleQueue[Future[Any]] = SimpleQueue()
         workers, looked = 1, -math.inf
-        while order or running:
-            if time.monotonic() - looked > LOOK:
-                workers, looked = self.at_once(), time.monotonic()
+
+        def hand_out() -> None:
             # One a worker: what waits at one would not go to another that joins, and may carry megabytes.
             for _ in range(min(workers - len(running), len(order))):
                 name = order.next()
                 running[name] = self._submit(name, calls[places[name][0]], code)
                 running[name].add_done_callback(finished.put)
+
+        while order or running:
+            if time.monotonic() - looked > LOOK:
+                workers, looked = self.at_once(), time.monotonic()
+            hand_out()
             with suppress(Empty):
                 future = finished.get(timeout=LOOK)
                 name = str(future.key)
                 own, seconds = _result(future)
                 order.took(name, seconds)
                 running.pop(name).release()
+                hand_out()  # before what the result is used for
                 for place in places[name]:
                     yield place, own
 

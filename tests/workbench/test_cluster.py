@@ -10,6 +10,7 @@ import stat
 import time
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -143,6 +144,53 @@ def test_workers_that_are_still_preparing_are_given_nothing(tmp_path):
         {"status": "running", "nthreads": 3},
     ]
     assert OnDask(Told(*workers), None, tmp_path).at_once() == 5
+
+
+class Hands:
+    """A client whose futures are done when it has, or is given, their result and seconds."""
+
+    def __init__(self, results):
+        self.results, self.futures, self.released = dict(results), {}, []
+
+    def submit(self, function, *given, key, pure):
+        name = key.partition("-")[0]  # as on the dashboard
+        assert name not in self.futures, "each once"
+
+        def add_done_callback(put):
+            self.futures[name].put = put
+            if name in self.results:
+                put(self.futures[name])
+
+        self.futures[name] = SimpleNamespace(
+            key=key,
+            result=lambda: self.results[name],
+            release=lambda: self.released.append(name),
+            add_done_callback=add_done_callback,
+        )
+        return self.futures[name]
+
+    def done(self, name, *result):
+        self.results[name] = result
+        self.futures[name].put(self.futures[name])
+
+
+def test_calls_go_out_as_the_order_says_and_before_a_result_is_used(tmp_path, monkeypatch):
+    """Two workers: the first of both kinds, then b's second, of which nothing is known yet but that a's took
+    3 s; it is handed out before a's first result is used. Who asked twice is told twice."""
+    client = Hands({"a_0": ("first", 3.0)})
+    crew = OnDask(client, None, tmp_path)
+    monkeypatch.setattr(OnDask, "at_once", lambda self: 2)
+    found = crew.run([lambda: None] * 5, ["a-0", "a-1", "b-0", "b-1", "a-0"])
+    assert next(found) == (0, "first")
+    assert list(client.futures) == ["a_0", "b_0", "b_1"], "nobody has asked for the next result"
+    assert next(found) == (4, "first")
+    client.done("b_0", "x", 9.0)
+    assert next(found) == (2, "x")
+    assert list(client.futures) == ["a_0", "b_0", "b_1", "a_1"]
+    client.done("b_1", "y", 9.0)
+    client.done("a_1", "z", 3.0)
+    assert list(found) == [(3, "y"), (1, "z")]
+    assert client.released == ["a_0", "b_0", "b_1", "a_1"]
 
 
 def test_a_scheduler_that_has_gone(tmp_path):

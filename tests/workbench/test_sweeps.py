@@ -489,7 +489,9 @@ def coloured(count=25):
 
 def test_a_cnn_cut_short_is_one_more_of_the_pool(tmp_path):
     """The pool's order: a CNN, then what is cut from it. Cuts belong to the address, and none do not."""
-    trained = SimpleNamespace(cnn=make_classifier("slim_resnet", ["a", "b"]).requires_grad_(False).eval(), key="k")
+    trained = SimpleNamespace(
+        cnn=make_classifier("slim_resnet", ["a", "b"]).requires_grad_(False).eval(), key="k"
+    )
     recipe, images = Recipe(), coloured()
     pool = [(trained, images), (trained, images)]
     options = replace(recipe.universal, max_steps=3, held_out=4, batch_size=4, likeness_weight=0.0)
