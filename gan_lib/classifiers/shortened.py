@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from gan_lib.core.capture import evaluation_mode, find_layer
 from gan_lib.core.inputs import as_input, weight_of
@@ -71,6 +71,8 @@ class Shortened(nn.Module):
             raise RuntimeError(f"layer {self.layer!r} did not run")
         finally:
             handle.remove()
+        if not isinstance(found, Tensor | fx.Proxy):
+            raise RuntimeError(f"layer {self.layer!r} gives a {type(found).__name__}, not features")
         if isinstance(found, Tensor) and found.ndim != 4:
             raise RuntimeError(f"layer {self.layer!r} gives {tuple(found.shape)}, not features (B, C, h, w)")
         rectified: Tensor = self.rectified(found)

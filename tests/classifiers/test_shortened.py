@@ -58,6 +58,19 @@ def test_two_classes_have_a_logit_each():
     torch.testing.assert_close(logits.sum(1), torch.zeros(60), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("classes", [[(0, 20), (1, 45)], [(0, 20), (1, 45), (2, 30)]])
+def test_it_says_each_class_as_often_as_it_is_there(classes):
+    """Where the gradient of the intercepts, on which there is no penalty, is 0, the mean probability of a
+    class is its share of the images; standardising the features must have gone into the right ones."""
+    every = [coloured([label], count, seed=label) for label, count in classes]
+    labels = torch.cat([own.labels for own in every])
+    images = ImageSplit(torch.cat([own.images for own in every]), labels)
+    short, known = shortened(three_layers(), "1", images)
+    with torch.no_grad():
+        found = short(known.batch(torch.arange(len(known))).images).softmax(1).mean(0)
+    torch.testing.assert_close(found, torch.bincount(labels) / len(labels), atol=1e-3, rtol=0)
+
+
 def test_rare_classes_are_not_learned():
     few, many = coloured([4], 19), coloured([3, 9], 20)
     images = ImageSplit(torch.cat([few.images, many.images]), torch.cat([few.labels, many.labels]))
@@ -84,6 +97,16 @@ def test_a_layer_that_is_none_to_cut_at(layer, error, message):
     cnn.forward = lambda images: cnn[2](cnn[1](cnn[0](images)))
     with pytest.raises(error, match=message):
         shortened(cnn, layer, coloured([0, 1]))
+
+
+class Pair(nn.Module):
+    def forward(self, features):
+        return features, features
+
+
+def test_a_layer_that_gives_no_tensor():
+    with pytest.raises(RuntimeError, match="layer '2' gives a tuple, not features"):
+        shortened(three_layers(Pair()), "2", coloured([0, 1]))
 
 
 class Joining(nn.Module):
