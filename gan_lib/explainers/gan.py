@@ -18,6 +18,7 @@ from gan_lib.core.storage import read_json, write_json
 from gan_lib.data import photographs
 from gan_lib.explainers.base import Explainer, Target
 from gan_lib.gan.conditions import (
+    READERS,
     ConditionMaker,
     EvidenceMakers,
     FeatureMaker,
@@ -203,12 +204,12 @@ class GANExplainer(GeneratorExplainer):
 
 
 class ContrastiveExplainer(GeneratorExplainer):
-    """A generator trained by contrast, conditioned on the CNN's activations: no backward pass.
+    """A generator trained by contrast for one CNN, conditioned on its activations, or on its evidence.
 
         explainer = ContrastiveExplainer(FeatureMaker(cnn, (64, 64)), load_generator(folder))
         maps = explainer.attribute(images)    # one forward pass of the CNN, one of the generator
 
-    Other activations than the generator's raise ``ValueError``.
+    Other conditions than the generator's raise ``ValueError``.
     """
 
     kind = "contrastive"
@@ -225,10 +226,11 @@ class ContrastiveExplainer(GeneratorExplainer):
     def build(
         cls, cnn: nn.Module, image_size: tuple[int, int], generator: Generator, **settings: Any
     ) -> Self:
-        return cls(FeatureMaker(cnn, image_size, **settings), generator)
+        maker = READERS[settings.pop("reads", "activations")]
+        return cls(maker(cnn, image_size, **settings), generator)
 
     def settings(self) -> dict[str, Any]:
-        return {"layers": self.maker.layers, "fold": self.maker.fold}
+        return {"layers": self.maker.layers, "fold": self.maker.fold, "reads": self.maker.reads}
 
     def to(self, device: torch.device | str) -> Self:
         self.maker.to(device)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Adversarial = Literal["bce", "hinge"]
+Fidelity = Literal["logarithm", "probability"]
 SOFTNESS = 0.15  # of masks from a map's order, as a share of its deviation
 
 
@@ -83,12 +84,20 @@ def fidelity_loss(
     classes: Tensor,
     complement_weight: float = 1.0,
     exclusive: bool = True,
+    kind: Fidelity = "logarithm",
 ) -> Tensor:
     """``mean(-log p_c(explained)) + w mean(-log(1 - p_c(complement)))`` for logits (B, K), classes c (B,).
 
     p is the softmax of the logits, of labels that do not exclude each other (``exclusive=False``) the
-    sigmoid.
+    sigmoid. Of the kind ``probability`` it is ``mean(1 - p_c(explained)) + w mean(p_c(complement))``: at
+    random areas, one less the area between the insertion and the deletion curve (Petsiuk et al., BMVC 2018).
     """
+    if kind == "probability":
+        shown, hidden = (
+            (own.softmax(1) if exclusive else own.sigmoid()).gather(1, classes[:, None]).mean()
+            for own in (explained_logits, complement_logits)
+        )
+        return 1 - shown + complement_weight * hidden
     own = complement_logits.gather(1, classes[:, None])[:, 0]  # (B,)
     if not exclusive:
         shown = F.softplus(-explained_logits.gather(1, classes[:, None])[:, 0]).mean()  # -log p

@@ -18,6 +18,7 @@ with quick_imports():
     from gan_lib.workbench.places import Places
     from gan_lib.workbench.pools import PoolOptions
     from gan_lib.workbench.recipes import Profile, ProfileError, Recipe, parsed_change
+    from gan_lib.workbench.rivals import RivalOptions, run_rivals
     from gan_lib.workbench.samples import Sample
     from gan_lib.workbench.settings import run_settings
     from gan_lib.workbench.subject import Subject
@@ -35,6 +36,7 @@ __all__ = [
     "Profile",
     "ProfileError",
     "Recipe",
+    "RivalOptions",
     "Sample",
     "Subject",
     "Sweep",
@@ -49,6 +51,7 @@ __all__ = [
     "parsed_change",
     "run_sweep",
     "run_prediction_test",
+    "run_rivals",
     "run_settings",
     "run_universal",
     "sweep_table",

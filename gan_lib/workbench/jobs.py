@@ -20,7 +20,7 @@ from gan_lib.core.artifacts import ArtifactStore, digest
 from gan_lib.core.runtime import make_fabric, seeded, threads
 from gan_lib.data import ImageSplit
 from gan_lib.explainers import ContrastiveExplainer, GeneratorExplainer
-from gan_lib.gan.conditions import EvidenceMaker, FeatureMaker, StoredConditions, evidence_channels
+from gan_lib.gan.conditions import READERS, EvidenceMaker, FeatureMaker, StoredConditions, evidence_channels
 from gan_lib.gan.generators import (
     DISCRIMINATORS,
     GENERATORS,
@@ -131,13 +131,14 @@ class ContrastiveJob:
     """One generator to be trained by contrast, a registered ``variant``."""
 
     variant: str
-    sizes: Mapping[str, int]  # those of GeneratorSizes that do not follow from the CNN
+    sizes: Mapping[str, Any]  # those of GeneratorSizes that do not follow from the CNN
     discriminator: DiscriminatorSizes
     cnn: TrainedClassifier  # that is explained
     layers: int  # of it, that the generator reads
     images: ImageSplit
     options: ContrastiveOptions
     start: TrainedGenerator | None = None  # of another CNN: its adapters alone are trained, anew
+    reads: str = "activations"  # or evidence
 
     code = "gan_lib.gan.training.contrastive"
 
@@ -152,13 +153,14 @@ class ContrastiveJob:
             "images": self.images.fingerprint,
             "options": asdict(self.options),
             "start": self.start and self.start.key,
+            **({"reads": self.reads} if self.reads != "activations" else {}),
             **code_of(GENERATORS[self.variant]),
         }
 
     def train(self, folder: Path, fabric: Fabric) -> None:
         """Train into a folder, on the device of a fabric."""
         cnn = self.cnn.cnn
-        maker = FeatureMaker(cnn, self.images.image_size, self.layers)
+        maker = READERS[self.reads](cnn, self.images.image_size, self.layers)
         torch.manual_seed(self.options.seed)
         if self.start is None:
             sizes = {**self.sizes, "conditions": len(maker.channels), "features": maker.channels}
@@ -287,13 +289,19 @@ def train_by_contrast(
 ) -> ContrastiveExplainer:
     """A CNN's explainer, of the recipe's first variant and seed, trained into a folder outside of a store."""
     drawn = images.subset(images.sample(recipe.gan.images, recipe.seed))
-    sizes, critic, machine = asdict(recipe.features), recipe.critic, recipe.machine
-    layers, options = sizes.pop("layers"), replace(recipe.contrastive, seed=recipe.seeds[0])
-    layers = len(FeatureMaker(cnn, drawn.image_size, layers).layers)  # as many as there are
-    own = TrainedClassifier(cnn, pd.DataFrame(), "")
-    job = ContrastiveJob(recipe.gan.variants[0], sizes, critic, own, layers, drawn, options)
-    device = next(cnn.parameters()).device
+    options, device = replace(recipe.contrastive, seed=recipe.seeds[0]), next(cnn.parameters()).device
+    sizes, maker = reader(recipe, cnn, drawn.image_size)
+    own, layers = TrainedClassifier(cnn, pd.DataFrame(), ""), len(maker.layers)
+    given = (recipe.gan.variants[0], sizes, recipe.critic, own, layers, drawn, options)
     with seeded(options.seed):
-        train(job, folder, machine)
-    maker = FeatureMaker(cnn.to(device), drawn.image_size, layers)
+        train(ContrastiveJob(*given, reads=maker.reads), folder, recipe.machine)
+    maker = READERS[maker.reads](cnn.to(device), drawn.image_size, layers)
     return ContrastiveExplainer(maker, load_generator(folder)).to(device)
+
+
+def reader(recipe: Recipe, cnn: Classifier, size: tuple[int, int]) -> tuple[dict[str, Any], FeatureMaker]:
+    """Sizes of a recipe's contrastive generators, and what makes their conditions of a CNN, of as many layers
+    as there are."""
+    reads = recipe.gan.reads
+    sizes = asdict(recipe.features if reads == "activations" else recipe.evidence)
+    return sizes, READERS[reads](cnn, size, sizes.pop("layers"))

@@ -164,6 +164,8 @@ class GANRecipe:
     )
     images: PositiveInt = 1500  # for training
     test_images: PositiveInt = 500
+    # What the contrastive ones are conditioned on; of ``evidence`` with the sizes of that section.
+    reads: Literal["activations", "evidence"] = "activations"
 
 
 @options

@@ -7,7 +7,7 @@ each other, and each can also run alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,6 @@ from gan_lib.explainers.gan import universal_home
 from gan_lib.figures.labels import class_titles
 from gan_lib.gan.conditions import (
     ConditionMaker,
-    FeatureMaker,
     StoredConditions,
     compute_conditions,
     condition_maker,
@@ -52,6 +51,7 @@ from gan_lib.workbench.jobs import (
     TrainedClassifier,
     TrainedGenerator,
     TrainingPlan,
+    reader,
     train_all,
 )
 from gan_lib.workbench.kept import KeptExplainers
@@ -188,7 +188,7 @@ class Subject:
         """
         own, seed = self.data[split], self.recipe.seed
         rows = own.examples(count, seed) if spread else own.sample(count, seed, skip)
-        predicted = torch.tensor(self.predictions(split)["prediction"].to_numpy()[rows])
+        predicted = torch.tensor(self.predictions(split)["prediction"].to_numpy()[rows.numpy()])
         return Sample(self.data[split].subset(rows), rows, predicted.to(self.device), self.names, self.device)
 
     def training_images(self) -> ImageSplit:
@@ -288,13 +288,13 @@ class Subject:
     ) -> TrainingPlan:
         """What :meth:`contrastive` trains."""
         recipe, runs, images = self.recipe, self._runs(variants, seeds), self.training_images()
-        sizes, critic = asdict(recipe.features), recipe.critic
-        layers, schedule = sizes.pop("layers"), options or recipe.contrastive
-        maker, jobs = FeatureMaker(self.cnn, self.image_size, layers), []
-        layers = len(maker.layers)  # as many as there are: workers need not say so again
+        sizes, maker = reader(recipe, self.cnn, self.image_size)
+        layers = len(maker.layers)  # workers need not say again that there are no more
+        given = (sizes, recipe.critic, self.trained, layers, images)
+        jobs, schedule = [], options or recipe.contrastive
         for variant, seed in runs:
             own, first = replace(schedule, seed=seed), start[seed] if start else None
-            jobs.append(ContrastiveJob(variant, sizes, critic, self.trained, layers, images, own, first))
+            jobs.append(ContrastiveJob(variant, *given, own, first, maker.reads))
         return TrainingPlan(runs, jobs, partial(ContrastiveExplainer, maker), self.device)
 
     @property

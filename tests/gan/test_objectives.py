@@ -78,6 +78,18 @@ def test_fidelity_of_labels_that_do_not_exclude_each_other():
     assert float(loss) == pytest.approx(-math.log(0.75) - 2 * math.log(1 - 0.25), abs=1e-6)
 
 
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_fidelity_in_probabilities_by_hand(exclusive):
+    """Shown .75 and .5, hidden .25 and .5: 1 - .625 + 2 * .375. Of two outputs that exclude each other the
+    difference decides, else each alone."""
+    lead = math.log(3)
+    shown, rest = torch.tensor([[lead, 0.0], [0.0, 0.0]]), torch.tensor([[0.0, lead], [0.0, 0.0]])
+    if not exclusive:
+        shown, rest = torch.tensor([[lead, 9.0], [9.0, 0.0]]), torch.tensor([[-lead, 9.0], [9.0, 0.0]])
+    given = {"complement_weight": 2.0, "exclusive": exclusive, "kind": "probability"}
+    assert float(fidelity_loss(shown, rest, torch.tensor([0, 1]), **given)) == pytest.approx(1.125)
+
+
 def test_fidelity_of_a_certain_cnn_is_finite():
     logits = torch.tensor([[200.0, 0.0]], requires_grad=True)
     loss = fidelity_loss(-logits, logits, torch.tensor([0]))

@@ -332,10 +332,11 @@ def objective(line, task, draws, fill="black", options=OPTIONS, held=None):
     held = {} if held is None else held
     logits = line[0] * (pictures[:, 0] - pictures[:, 1]) + line[1]  # (B, H, W)
     maps = sigmoid(logits)
-    masks = maps.copy()
+    masks, uniform = maps.copy(), options.ranked_draw == "uniform"
     for i in np.flatnonzero(draws[1] < options.ranked):
         low, high = options.ranked_area
-        area = low * (high / low) ** draws[0, i] / parts
+        at = draws[0, i]
+        area = (low + at * (high - low) if uniform else low * (high / low) ** at) / parts
         standard = (logits[i] - logits[i].mean()) / (logits[i].std(ddof=1) + 1e-3)
         place = int((1 - area) * (standard.size - 1))
         quantile = held.setdefault(i, np.sort(standard, axis=None)[place])
@@ -347,7 +348,9 @@ def objective(line, task, draws, fill="black", options=OPTIONS, held=None):
     low, high = options.area[0] / parts, options.area[1] / parts
     losses = {
         "contrastive": contrast(*(image.mean((2, 3)) for image in (shown, rest)), task, options),
-        "fidelity": fidelity(shown.mean((2, 3)), rest.mean((2, 3)), classes, options.complement_weight),
+        "fidelity": fidelity(
+            *(own.mean((2, 3)) for own in (shown, rest)), classes, options.complement_weight, options.fidelity
+        ),
         "area_penalty": np.mean(
             np.maximum(0, (low - shares) / low) ** 2 + np.maximum(0, (shares - high) / high) ** 2
         ),
@@ -379,11 +382,13 @@ def contrast(shown, rest, task, options):
     return total / len(classes)
 
 
-def fidelity(shown, rest, classes, weight):
+def fidelity(shown, rest, classes, weight, kind="logarithm"):
     rows = range(len(classes))
     shown, rest = (np.exp(SCALE * colours) for colours in (shown, rest))  # (B, 3)
     kept = (shown / shown.sum(1, keepdims=True))[rows, classes]
     left = (rest / rest.sum(1, keepdims=True))[rows, classes]
+    if kind == "probability":
+        return (1 - kept).mean() + weight * left.mean()
     return -np.log(kept).mean() - weight * np.log(1 - left).mean()
 
 
@@ -423,16 +428,18 @@ ABOVE = mosaic_task([(1, 0), (5, 0)], [1, 0], [0, 1], axis=1)  # of images 1, 0,
         (1, [0, 2], plain_task([0, 2])),  # of one class: no mosaics
     ],
 )
-@pytest.mark.parametrize("seed", [0, 1])
-def test_contrastive_step(step, rows, task, seed):
-    options = replace(OPTIONS, seed=seed)
+@pytest.mark.parametrize(
+    ("seed", "changes"), [(0, {}), (1, {}), (0, {"fidelity": "probability", "ranked_draw": "uniform"})]
+)
+def test_contrastive_step(step, rows, task, seed, changes):
+    options = replace(OPTIONS, seed=seed, **changes)
     trainer = trainer_of(options)
     state, state.step = trainer.state, step
     critic = values(state.discriminator.weights)
     line = np.array(SHARP)
     draws = draws_of(options, len(task[1]), step)
     held = {}
-    expected, shown = objective(line, task, draws, held=held)
+    expected, shown = objective(line, task, draws, options=options, held=held)
 
     def judged(shown, weights):
         pictures, classes = task[:2]
@@ -452,7 +459,7 @@ def test_contrastive_step(step, rows, task, seed):
     assert list(logged) == list(expected)
 
     def total(line):
-        losses, shown = objective(line, task, draws, held=held)
+        losses, shown = objective(line, task, draws, options=options, held=held)
         return weighted(losses) - 0.4 * judged(shown, critic)[1].mean()
 
     slope = gradient(total, line)

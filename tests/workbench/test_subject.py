@@ -44,6 +44,8 @@ def test_draws_are_disjoint_and_samples_can_be_cut(folder):
     predicted = folder.cnn(first.images).argmax(1)
     assert torch.equal(first.explained.cpu(), predicted.cpu()), "what the CNN predicts for these rows"
     assert first.masks is None, "not known for a folder"
+    alone = folder.draw(1)
+    assert alone.explained.tolist() == folder.cnn(alone.images).argmax(1).tolist(), "one image is a batch too"
 
 
 def test_settings_can_be_chosen_on_training_images_that_nothing_was_trained_on(folder):

@@ -13,8 +13,11 @@ from gan_lib.gan.conditions.evidence import EvidenceMaker, EvidenceMakers, evide
 from gan_lib.gan.conditions.features import FeatureMaker, Features, pooled
 from gan_lib.gan.conditions.store import StoredConditions, compute_conditions
 
+READERS: dict[str, type[FeatureMaker]] = {own.reads: own for own in (FeatureMaker, EvidenceMaker)}
+
 __all__ = [
     "CONDITIONS",
+    "READERS",
     "ConditionMaker",
     "Conditions",
     "EvidenceMaker",

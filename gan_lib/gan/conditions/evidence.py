@@ -123,6 +123,8 @@ class EvidenceMaker(FeatureMaker):
         ValueError: no layer has places that the scores depend on.
     """
 
+    reads = "evidence"
+
     def __init__(
         self,
         cnn: nn.Module,

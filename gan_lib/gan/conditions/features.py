@@ -74,6 +74,8 @@ class FeatureMaker:
             ``fold=True`` for a CNN that cannot be folded.
     """
 
+    reads = "activations"  # in recipes and files
+
     def __init__(
         self,
         cnn: nn.Module,

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pandas as pd
 import torch
@@ -32,6 +32,7 @@ from gan_lib.gan.conditions import FeatureMaker, Features
 from gan_lib.gan.generators import Generator, ProjectionDiscriminator
 from gan_lib.gan.objectives import (
     Adversarial,
+    Fidelity,
     area_loss,
     contrastive_loss,
     fidelity_loss,
@@ -48,7 +49,9 @@ class ContrastiveOptions(Schedule):
 
     Attributes:
         contrastive_weight: of the supervised contrastive loss.
-        fidelity_weight: of the CNN's cross-entropy on explained images and complements.
+        fidelity_weight: of what the CNN makes of explained images and complements.
+        fidelity: the cross-entropies, or the probabilities themselves
+            (:func:`gan_lib.gan.objectives.fidelity_loss`).
         complement_weight: of the part of the fidelity loss that empties complements of the class; with 0
             the contrastive loss does not repel complements either.
         area_weight: of the penalty outside the area band.
@@ -57,7 +60,9 @@ class ContrastiveOptions(Schedule):
         temperature: of the contrastive loss.
         ranked: share of the images whose mask is drawn at a random area from the order of the map's
             pixels alone, so that the order holds at every area and maps stay graded.
-        ranked_area: between which shares of the image that area is drawn, log-uniformly.
+        ranked_area: between which shares of the image that area is drawn.
+        ranked_draw: ``logarithmic``, small areas as often as large ones twice their size, or ``uniform``, as
+            insertion and deletion curves weigh them.
         mosaics: kinds of mosaics (:func:`gan_lib.data.mosaics.mosaic`), in turn; empty for none.
         mosaic_every: every so many steps is one with mosaics.
         fills: what stands in place of what is hidden (:data:`gan_lib.core.masking.FILLS`), in turn.
@@ -76,6 +81,7 @@ class ContrastiveOptions(Schedule):
     ema_decay: Decay = 0.98
     contrastive_weight: NonNegativeFloat = 1.0
     fidelity_weight: NonNegativeFloat = 1.0
+    fidelity: Fidelity = "logarithm"
     complement_weight: NonNegativeFloat = 1.0
     adversarial_weight: NonNegativeFloat = 0.02
     area_weight: NonNegativeFloat = 5.0
@@ -84,6 +90,7 @@ class ContrastiveOptions(Schedule):
     temperature: PositiveFloat = 0.1
     ranked: Share = 0.6
     ranked_area: tuple[float, float] = (0.04, 0.25)
+    ranked_draw: Literal["logarithmic", "uniform"] = "logarithmic"
     mosaics: tuple[Mosaic, ...] = ("beside", "above")
     mosaic_every: PositiveInt = 2
     fills: Annotated[tuple[Fill, ...], Field(min_length=1)] = ("black",)
@@ -209,6 +216,7 @@ class CNNTask:
             "fidelity": fidelity_loss(
                 *(shown_logits, rest_logits, task.classes, options.complement_weight),
                 exclusive=meaning_of(self.maker.cnn) in EXCLUSIVE,
+                kind=options.fidelity,
             ),
             "area_penalty": area_loss(maps, low, high),
             "smoothness": total_variation(maps),
@@ -223,7 +231,9 @@ class CNNTask:
         generator = torch.Generator().manual_seed(1_000_003 * options.seed + seed)
         draws = torch.rand(2, len(maps), generator=generator).to(maps.device)
         low, high = options.ranked_area
-        ranked = mask_of_area(logits, low * (high / low) ** draws[0] / parts)
+        uniform = options.ranked_draw == "uniform"
+        area = low + (high - low) * draws[0] if uniform else low * (high / low) ** draws[0]  # (B,)
+        ranked = mask_of_area(logits, area / parts)
         return torch.where((draws[1] < options.ranked)[:, None, None, None], ranked, maps)
 
     def weighted(self, losses: dict[str, Tensor]) -> Tensor:

@@ -1,0 +1,210 @@
+"""The sweep that sets one CNN's contrastive explainers beside every other method, on the same images.
+
+All seeds' explainers explain all images, so that an interval tells how trainings differ from how images do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from pydantic import PositiveInt, TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from gan_lib.core.options import options
+from gan_lib.core.runtime import median_seconds
+from gan_lib.explainers import METHODS, ContrastiveExplainer, Explainer, make_explainer
+from gan_lib.metrics import differences, judge, summarise
+from gan_lib.workbench import checks
+from gan_lib.workbench.bench import Workbench
+from gan_lib.workbench.cohort import side_by_side
+from gan_lib.workbench.jobs import Run, TrainedGenerator, reader
+from gan_lib.workbench.outside import outside_code
+from gan_lib.workbench.recipes import ProfileError
+from gan_lib.workbench.sections import Counts, Methods
+from gan_lib.workbench.subject import Subject
+from gan_lib.workbench.sweeps import SWEEPS, Sweep, Tables
+
+AT_ONCE = 32  # images
+FORWARD = "forward pass"
+CHECKED = ("grad_cam", "evidence_projection")  # beside the explainers, after redrawing
+Generators = Mapping[Run, TrainedGenerator]  # by method and seed
+
+
+@options
+class RivalOptions:
+    """``options`` of the sweep's file; what is not here is the recipe's section ``judge``, with whose
+    ``methods`` the recipe's contrastive explainers are compared.
+
+    Attributes:
+        costly: further methods, on the first ``costly_images`` only.
+        measures: reported ones; tested: those of them in which differences are tested.
+        batches: of images, for which the time of an explanation is measured.
+    """
+
+    costly: Methods = ()
+    costly_images: PositiveInt = 100
+    measures: tuple[str, ...] = ("insertion - deletion", "insertion", "deletion", "drop_black@20", "area")
+    tested: tuple[str, ...] = ("insertion - deletion", "drop_black@20")
+    batches: Counts = (1, 32)
+
+
+_OPTIONS = TypeAdapter(RivalOptions)
+
+
+@SWEEPS.register("rivals")
+def run_rivals(sweep: Sweep, bench: Workbench) -> Tables:
+    """A CNN's contrastive explainers, of all variants and seeds, beside other methods.
+
+    Returns:
+        ``results``; ``tests``, paired differences from every other method with Holm's correction over all of
+        them; ``sanity``, the rank correlation of maps with those after the last layers are drawn anew;
+        ``cost``, the time of an explanation over that of one forward pass.
+
+    Raises:
+        ProfileError: options that do not fit.
+    """
+    try:
+        asked = _OPTIONS.validate_json(json.dumps(sweep.options))
+    except ValidationError as error:
+        raise ProfileError(f"sweep {sweep.name!r}: {error}") from None
+    subject, recipe = bench.subject(), bench.recipe
+    seeds, own = list(sweep.seeds or recipe.seeds), recipe.judge
+    if trained := [name for name in (*own.methods, *asked.costly) if METHODS[name].kind == "trained"]:
+        raise ProfileError(
+            f"sweep {sweep.name!r}: {trained[0]} is no rival: the recipe's variants are judged"
+        )
+    known = _known(subject)
+    if unknown := [name for name in (*asked.measures, *asked.tested) if name not in known]:
+        told = f"nothing measures {unknown[0]}; there are {', '.join(known)}"
+        raise ProfileError(f"sweep {sweep.name!r}: {told}")
+    generators = {
+        (f"contrastive_{variant}", seed): TrainedGenerator(one.generator, one.log, one.key)
+        for (variant, seed), one in subject.contrastive(seeds=seeds).items()
+    }
+    count = min(own.images, len(subject.data["test"]))
+    calls: list[Callable[[], pd.DataFrame]] = []
+    for first in range(0, count, AT_ONCE):
+        size = min(AT_ONCE, count - first)
+        few = max(0, min(size, asked.costly_images - first)) if asked.costly else 0
+        calls.append(partial(_scores, subject, generators, own.methods, seeds[0], (count, first, size)))
+        calls += [partial(_scores, subject, {}, asked.costly, seeds[0], (count, first, few))] if few else []
+    checked = [name for name in own.methods if name in CHECKED]
+    calls.append(partial(_redrawn, subject, generators, checked, seeds[0]))
+    *tables, redrawn = side_by_side(recipe.machine, calls)
+    scores = pd.concat(tables, ignore_index=True).assign(cnn=subject.trained.key)
+    ours = list(dict.fromkeys(name for name, _ in generators))
+    tests = differences(scores, asked.tested, ours, [*own.methods, *asked.costly])
+    title = f"{sweep.title}, {subject.recipe.cnn.architecture}"
+    return {
+        "results": (summarise(scores[["method", "seed", "cnn", "image", *asked.measures]]), title),
+        "tests": (tests, f"{title}: paired differences from other methods"),
+        "sanity": (redrawn, "Rank correlation of maps with those after the last layers are drawn anew"),
+        "cost": (_cost(asked, subject, generators, seeds[0]), "Time of an explanation, over a forward pass"),
+    }
+
+
+def explainers_of(
+    subject: Subject, generators: Generators, methods: Sequence[str], seed: int = 0
+) -> dict[Run, Explainer]:
+    """Methods under a seed, with the recipe's settings, and explainers of generators, by method and seed."""
+    settings, made = subject.recipe.judge.settings, dict[Run, Explainer]()
+    for name in methods:
+        made[name, seed] = make_explainer(name, subject.cnn, **settings.get(name, {}))
+    if generators:
+        _, maker = reader(subject.recipe, subject.cnn, subject.image_size)
+        made |= {run: ContrastiveExplainer(maker, own.generator) for run, own in generators.items()}
+    return {run: own.to(subject.device) for run, own in made.items()}
+
+
+def _settings(subject: Subject) -> dict[str, Any]:
+    """Arguments of :func:`gan_lib.metrics.judge`, as the recipe says."""
+    judged = subject.recipe.judge
+    return {"fills": judged.fills, "areas": judged.areas, "steps": judged.curve_steps}
+
+
+def _known(subject: Subject) -> list[str]:
+    """Names of all measures, from those of one image."""
+    one = subject.draw(1)
+    maps = {("random", 0): make_explainer("random", subject.cnn).attribute(one.images, one.explained)}
+    scores, _ = judge(subject.cnn, one.images, maps, one.explained, evidence=one.masks, **_settings(subject))
+    return [name for name in scores.columns if name not in ("method", "seed", "image")]
+
+
+def _scores(
+    subject: Subject, generators: Generators, methods: Sequence[str], seed: int, part: tuple[int, int, int]
+) -> pd.DataFrame:
+    """All measures of maps of a part of so many images: of its first one, and how many; from the store where
+    they are there. Methods are under a seed."""
+    count, first, size = part
+    own, settings = subject.draw(count)[first : first + size], _settings(subject)
+
+    def make(folder: Path) -> None:
+        maps = {
+            run: one.attribute(own.images, target=own.explained, batch_size=AT_ONCE)
+            for run, one in explainers_of(subject, generators, methods, seed).items()
+        }
+        scores, _ = judge(subject.cnn, own.images, maps, own.explained, evidence=own.masks, **settings)
+        scores.assign(image=scores["image"] + first).to_csv(folder / "scores.csv", index=False)
+
+    made_from = {
+        "classifier": subject.trained.key,
+        "images": own.split.fingerprint,
+        "generators": {f"{name}/{seed}": one.key for (name, seed), one in generators.items()},
+        "methods": {name: subject.recipe.judge.settings.get(name, {}) for name in methods},
+        "seed": seed,
+        **settings,
+    }
+    if code := outside_code():  # a measure, a method, ...
+        made_from["outside"] = code
+    return pd.read_csv(subject.jobs_store.get("scores", __name__, made_from, make) / "scores.csv")
+
+
+def _redrawn(subject: Subject, generators: Generators, methods: Sequence[str], seed: int) -> pd.DataFrame:
+    """``rank`` by ``method``, ``share`` of the layers, ``seed`` and ``image``; of the recipe's images and
+    stages."""
+    own, parts = subject.recipe.judge, []
+    sample = subject.draw(own.sanity_images)
+    explainers = explainers_of(subject, generators, methods, seed)
+    for place in sorted({seed for _, seed in explainers}):
+        few = {run: one for run, one in explainers.items() if run[1] == place}
+        given = (subject.cnn, sample, few, len(subject.names), own.sanity_stages)
+        parts.append(checks.sanity(*given, options=own.settings).assign(seed=place))
+    made = pd.concat(parts, ignore_index=True)
+    made = made[made["check"] == "randomised"].assign(cnn=subject.trained.key)
+    kept = made[["method", "seed", "cnn", "image", "share", "rank"]]
+    shares = [summarise(one.drop(columns="share")).assign(share=of) for of, one in kept.groupby("share")]
+    return pd.concat(shares, ignore_index=True)
+
+
+def _cost(asked: RivalOptions, subject: Subject, generators: Generators, seed: int) -> pd.DataFrame:
+    """Milliseconds an image of every method, one training of each variant, and how many forward passes of the
+    CNN take as long; all in turn."""
+    first = {run: one for run, one in generators.items() if run[1] == seed}
+    judged, rows = subject.recipe.judge, []
+    explainers = explainers_of(subject, first, [*judged.methods, *asked.costly], seed)
+    for batch in asked.batches:
+        sample = subject.draw(batch)
+        contestants: dict[str, Callable[[], object]] = {
+            FORWARD: partial(_forward, subject.cnn, sample.images)
+        }
+        for (name, _), own in explainers.items():
+            if name not in asked.costly or batch == min(asked.batches):
+                contestants[name] = partial(own.attribute, sample.images, sample.explained)
+        seconds = median_seconds(contestants, judged.timing_rounds)
+        for name, took in seconds.items():
+            passes = took / seconds[FORWARD]
+            row = {"method": name, "images": batch, "ms per image": 1000 * took / batch}
+            rows.append({**row, "forward passes": passes})
+    return pd.DataFrame(rows)
+
+
+@torch.no_grad()
+def _forward(cnn: nn.Module, images: Tensor) -> Tensor:
+    made: Tensor = cnn(images)
+    return made

@@ -1,0 +1,118 @@
+"""Sweeps that set one CNN's contrastive explainers beside every other method."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from gan_lib.explainers import ContrastiveExplainer
+from gan_lib.gan.conditions import EvidenceMaker
+from gan_lib.workbench import ProfileError, Sweep, Workbench, rivals, run_sweep
+
+FILE = """
+title: Beside
+profile: tiny
+runner: rivals
+seeds: [0, 3]
+changes:
+  gan: {reads: evidence, variants: [lsft]}
+  evidence: {layers: 2, width: 8, stem_stride: 8, detail: 4}
+  judge:
+    methods: [grad_cam, evidence_projection, edges]
+    settings: {rise: {masks: 8}, evidence_projection: {layers: 2}}
+    images: 14
+    curve_steps: 4
+    areas: [0.2]
+    sanity_images: 3
+    sanity_stages: 2
+    timing_rounds: 1
+options:
+  costly: [rise]
+  costly_images: 5
+  batches: [1, 2]
+"""
+
+
+def sweep_of(tmp_path, text=FILE):
+    path = tmp_path / "beside.yaml"
+    path.write_text(text)
+    return Sweep.load(path)
+
+
+@pytest.fixture
+def few_at_once(monkeypatch):
+    monkeypatch.setattr(rivals, "AT_ONCE", 4)
+
+
+def test_all_seeds_explain_all_images_beside_every_other_method(tmp_path, places, few_at_once):
+    """Fourteen images in parts of four: of the costly method's five, one is in the second part."""
+    sweep = sweep_of(tmp_path)
+    tables = {path.stem: pd.read_csv(path) for path in run_sweep(sweep, places)}
+    assert set(tables) == {"results", "tests", "sanity", "cost"}
+    results = tables["results"].query("measure == 'insertion - deletion'").set_index("method")
+    assert results["n"].to_dict() == {
+        **dict.fromkeys(("grad_cam", "evidence_projection", "edges", "contrastive_lsft"), 14),
+        "rise": 5,
+    }
+    assert results["seeds"].to_dict() == {**dict.fromkeys(results.index, 1), "contrastive_lsft": 2}
+    tests = tables["tests"]
+    assert tests[["measure", "method", "against", "n"]].values.tolist() == [
+        [measure, "contrastive_lsft", name, 5 if name == "rise" else 14]
+        for measure in ("insertion - deletion", "drop_black@20")
+        for name in ("grad_cam", "evidence_projection", "edges", "rise")
+    ]
+    mean = results["mean"]
+    assert tests["mean"][0] == pytest.approx(mean["contrastive_lsft"] - mean["grad_cam"], abs=1e-4)
+    assert (tests["p_holm"] >= tests["p"]).all()
+    sanity = tables["sanity"]
+    assert set(sanity["method"]) == {"grad_cam", "evidence_projection", "contrastive_lsft"}
+    assert set(sanity["n"]) == {3}
+    assert sanity.query("method == 'contrastive_lsft'")["seeds"].tolist() == [2, 2]
+    assert sanity["share"].nunique() == 2
+    assert sanity["share"].max() == 100
+    cost = tables["cost"].set_index(["images", "method"])["forward passes"]
+    assert cost[1, "forward pass"] == 1
+    assert "rise" in cost[1]
+    assert "rise" not in cost[2], "it is timed once"
+
+
+def test_scores_are_those_of_the_whole_images(tmp_path, places, few_at_once, monkeypatch):
+    """However they are cut into parts."""
+    sweep = sweep_of(tmp_path)
+    bench = Workbench("sweep", "tiny", sweep.changes, places)
+    parts = rivals.run_rivals(sweep, bench)["results"][0]
+    monkeypatch.setattr(rivals, "AT_ONCE", 32)
+    pd.testing.assert_frame_equal(parts, rivals.run_rivals(sweep, bench)["results"][0], atol=1e-5)
+
+
+def test_explainers_read_evidence(tmp_path, places):
+    bench = Workbench("sweep", "tiny", sweep_of(tmp_path).changes, places)
+    subject = bench.subject()
+    made = subject.contrastive(["lsft"])["lsft", 0]
+    assert isinstance(made.explainer, ContrastiveExplainer)
+    assert isinstance(made.explainer.maker, EvidenceMaker)
+    found = rivals.explainers_of(subject, {("contrastive_lsft", 0): made}, [])["contrastive_lsft", 0]
+    sample = subject.draw(2)
+    maps = made.explainer.attribute(sample.images, sample.explained)
+    assert maps.equal(found.attribute(sample.images, sample.explained))
+    made.explainer.save(tmp_path / "kept")
+    again = ContrastiveExplainer.from_pretrained(tmp_path / "kept", subject.cnn)
+    assert isinstance(again.maker, EvidenceMaker)
+    assert maps.equal(again.attribute(sample.images, sample.explained))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("costly: [rise]", "costly: [universal_lsft]", "universal_lsft is no rival"),
+        ("costly: [rise]", "costly: [sunrise]", "sunrise"),
+        ("costly_images: 5", "costly_pictures: 5", "costly_pictures"),
+        ("costly_images: 5", "costly_images: 0", "greater than 0"),
+        ("batches: [1, 2]", "tested: [charm]", "nothing measures charm; there are area, .*insertion"),
+        ("batches: [1, 2]", "measures: [drop_black@30]", "nothing measures drop_black@30"),
+    ],
+)
+def test_options_that_do_not_fit(tmp_path, places, old, new, told):
+    sweep = sweep_of(tmp_path, FILE.replace(old, new))
+    with pytest.raises(ProfileError, match=told):
+        rivals.run_rivals(sweep, Workbench("sweep", "tiny", sweep.changes, places))
