@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from torch import Tensor, nn
 
 from gan_lib.core.maps import min_max
 from gan_lib.explainers.base import Explainer, Target
 from gan_lib.gan.conditions import EvidenceMakers
-from gan_lib.gan.generators import projections
+from gan_lib.gan.generators import emphasised, projections
 
 
 class EvidenceProjection(Explainer):
@@ -24,12 +26,21 @@ class EvidenceProjection(Explainer):
     Args:
         cnn: the CNN to be explained.
         layers: how many of its layers are read, spread over the depth.
+        emphasis: how many layers the evidence itself counts for in the mean, at least 0.
     """
 
-    def __init__(self, cnn: nn.Module, layers: int = 4) -> None:
+    def __init__(self, cnn: nn.Module, layers: int = 4, emphasis: float = 1.0) -> None:
         super().__init__(cnn)
-        self.makers = EvidenceMakers(cnn, layers)
+        if not 0 <= emphasis < inf:
+            raise ValueError(f"emphasis={emphasis} is a number from 0")
+        self.makers, self.emphasis = EvidenceMakers(cnn, layers), emphasis
+
+    def on(self, cnn: nn.Module) -> EvidenceProjection:
+        """The same of another CNN."""
+        return type(self)(cnn, self.makers.count, self.emphasis)
 
     def maps(self, images: Tensor, target: Target) -> Tensor:
         conditions = self.makers(images, target).activations
-        return min_max(projections(conditions, (images.shape[-2], images.shape[-1])).relu())
+        size = (images.shape[-2], images.shape[-1])
+        weights = emphasised(len(conditions), self.emphasis)
+        return min_max(projections(conditions, size, weights).relu())

@@ -17,7 +17,13 @@ from gan_lib.data import DATA_SETS
 from gan_lib.data.counterfactuals import without_digit
 from gan_lib.data.mosaics import mosaic, overlaid, quarters, unlike_groups, unlike_pairs
 from gan_lib.data.scenes import Layers, scene_layers
-from gan_lib.explainers import ContrastiveExplainer, Explainer, GeneratorExplainer, make_explainer
+from gan_lib.explainers import (
+    ContrastiveExplainer,
+    EvidenceProjection,
+    Explainer,
+    GeneratorExplainer,
+    make_explainer,
+)
 from gan_lib.figures import overlay
 from gan_lib.gan.relevance import all_relevances, stand_ins
 from gan_lib.metrics import (
@@ -304,8 +310,9 @@ def efficient_sanity(
 def on_cnn(
     own: Explainer, name: str, cnn: nn.Module, options: Mapping[str, Mapping[str, Any]] | None
 ) -> Explainer:
-    """The same explainer of another CNN: a generator reads it, a baseline is made anew."""
-    if isinstance(own, GeneratorExplainer):
+    """The same explainer of another CNN: what reads evidence or is trained reads this one's, another baseline
+    is made anew."""
+    if isinstance(own, GeneratorExplainer | EvidenceProjection):
         return own.on(cnn)
     return make_explainer(name, cnn, **(options or {}).get(name, {}))
 

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from gan_lib.core.capture import find_layer
 from gan_lib.core.options import options
-from gan_lib.explainers import Explainer, GradCAM, UniversalExplainer, make_explainer
+from gan_lib.explainers import EvidenceProjection, Explainer, GradCAM, UniversalExplainer
 from gan_lib.gan.generators import Generator
 from gan_lib.workbench.bench import Workbench
 from gan_lib.workbench.cohort import side_by_side
@@ -31,7 +31,8 @@ from gan_lib.workbench.sweeps import Sweep
 Explainers = Mapping[tuple[str, int], Explainer]  # by method and seed
 Judged = Mapping[tuple[str, int, int], Subject]  # by left-out architecture, number of the cell and seed
 Changes = dict[str, Any]  # of the recipe, by dotted name; a list of values stands for each of them
-RIVALS = ("Grad-CAM", "evidence_projection")  # that every universal explainer is compared with
+PROJECTION, EMPHASISED = "evidence_projection", "evidence_projection, emphasised"
+RIVALS = ("Grad-CAM", PROJECTION, EMPHASISED)  # those of them that there are
 
 
 @options
@@ -235,11 +236,14 @@ def explainers_of(
     subject: Subject, generators: Mapping[tuple[str, int], Generator], seeds: Sequence[int]
 ) -> dict[tuple[str, int], Explainer]:
     """Grad-CAM and the untrained projection, under the first of some seeds, and these seeds' universal
-    explainers of a subject's CNN, by method and seed; ``generators`` are by variant and seed."""
-    layers, own = subject.recipe.evidence.layers, settings_of(subject)["evidence_projection"]
+    explainers of a subject's CNN, by method and seed; ``generators`` are by variant and seed.
+
+    Where generators begin with an emphasis, so does one more untrained projection.
+    """
+    layers, settings = subject.recipe.evidence.layers, settings_of(subject)
     made: dict[tuple[str, int], Explainer] = {
         ("Grad-CAM", seeds[0]): GradCAM(subject.cnn, subject.target_layer),
-        ("evidence_projection", seeds[0]): make_explainer("evidence_projection", subject.cnn, **own),
+        **{(name, seeds[0]): EvidenceProjection(subject.cnn, **own) for name, own in settings.items()},
     }
     for (variant, trained), generator in generators.items():
         if trained in seeds:
@@ -249,8 +253,12 @@ def explainers_of(
 
 
 def settings_of(subject: Subject) -> dict[str, dict[str, Any]]:
-    """Arguments of the methods beside a subject's universal explainers."""
-    return {"evidence_projection": {"layers": subject.recipe.evidence.layers}}
+    """Arguments of the untrained projections beside a subject's universal explainers, by name."""
+    own = subject.recipe.evidence
+    settings: dict[str, dict[str, Any]] = {PROJECTION: {"layers": own.layers}}
+    if own.emphasis is not None:
+        settings[EMPHASISED] = {"layers": own.layers, "emphasis": own.emphasis}
+    return settings
 
 
 def order(count: int, seed: int) -> list[int]:

@@ -42,13 +42,13 @@ class RivalOptions:
     ``methods`` the recipe's contrastive explainers are compared.
 
     Attributes:
-        costly: further methods, on the first ``costly_images`` only.
+        few: further methods, costly ones or hopeless ones, on the first ``few_images`` only.
         measures: reported ones; tested: those of them in which differences are tested.
         batches: of images, for which the time of an explanation is measured.
     """
 
-    costly: Methods = ()
-    costly_images: PositiveInt = 100
+    few: Methods = ()
+    few_images: PositiveInt = 100
     measures: tuple[str, ...] = ("insertion - deletion", "insertion", "deletion", "drop_black@20", "area")
     tested: tuple[str, ...] = ("insertion - deletion", "drop_black@20")
     batches: Counts = (1, 32)
@@ -75,7 +75,7 @@ def run_rivals(sweep: Sweep, bench: Workbench) -> Tables:
         raise ProfileError(f"sweep {sweep.name!r}: {error}") from None
     subject, recipe = bench.subject(), bench.recipe
     seeds, own = list(sweep.seeds or recipe.seeds), recipe.judge
-    if trained := [name for name in (*own.methods, *asked.costly) if METHODS[name].kind == "trained"]:
+    if trained := [name for name in (*own.methods, *asked.few) if METHODS[name].kind == "trained"]:
         raise ProfileError(
             f"sweep {sweep.name!r}: {trained[0]} is no rival: the recipe's variants are judged"
         )
@@ -91,15 +91,15 @@ def run_rivals(sweep: Sweep, bench: Workbench) -> Tables:
     calls: list[Callable[[], pd.DataFrame]] = []
     for first in range(0, count, AT_ONCE):
         size = min(AT_ONCE, count - first)
-        few = max(0, min(size, asked.costly_images - first)) if asked.costly else 0
+        few = max(0, min(size, asked.few_images - first)) if asked.few else 0
         calls.append(partial(_scores, subject, generators, own.methods, seeds[0], (count, first, size)))
-        calls += [partial(_scores, subject, {}, asked.costly, seeds[0], (count, first, few))] if few else []
+        calls += [partial(_scores, subject, {}, asked.few, seeds[0], (count, first, few))] if few else []
     checked = [name for name in own.methods if name in CHECKED]
     calls.append(partial(_redrawn, subject, generators, checked, seeds[0]))
     *tables, redrawn = side_by_side(recipe.machine, calls)
     scores = pd.concat(tables, ignore_index=True).assign(cnn=subject.trained.key)
     ours = list(dict.fromkeys(name for name, _ in generators))
-    tests = differences(scores, asked.tested, ours, [*own.methods, *asked.costly])
+    tests = differences(scores, asked.tested, ours, [*own.methods, *asked.few])
     title = f"{sweep.title}, {subject.recipe.cnn.architecture}"
     return {
         "results": (summarise(scores[["method", "seed", "cnn", "image", *asked.measures]]), title),
@@ -187,14 +187,14 @@ def _cost(asked: RivalOptions, subject: Subject, generators: Generators, seed: i
     CNN take as long; all in turn."""
     first = {run: one for run, one in generators.items() if run[1] == seed}
     judged, rows = subject.recipe.judge, []
-    explainers = explainers_of(subject, first, [*judged.methods, *asked.costly], seed)
+    explainers = explainers_of(subject, first, [*judged.methods, *asked.few], seed)
     for batch in asked.batches:
         sample = subject.draw(batch)
         contestants: dict[str, Callable[[], object]] = {
             FORWARD: partial(_forward, subject.cnn, sample.images)
         }
         for (name, _), own in explainers.items():
-            if name not in asked.costly or batch == min(asked.batches):
+            if name not in asked.few or batch == min(asked.batches):
                 contestants[name] = partial(own.attribute, sample.images, sample.explained)
         seconds = median_seconds(contestants, judged.timing_rounds)
         for name, took in seconds.items():

@@ -201,6 +201,7 @@ class EvidenceRecipe(FeatureRecipe):
     layers: PositiveInt = 7
     image: Literal["whole", "fine", "none"] = "fine"
     prior: bool = True
+    emphasis: PositiveFloat | None = None
     contrast: tuple[float, float] = (2.0, -0.4)
 
 

@@ -251,7 +251,8 @@ def _tests(scores: pd.DataFrame, asked: PoolOptions) -> pd.DataFrame:
     universal, parts = [f"universal_{variant}" for variant in asked.variants], []
     for name, own in scores.groupby("unseen", sort=False):
         given = own.assign(image=own["data set"] + "/" + own["image"])
-        made = differences(given, asked.tested, universal, RIVALS)
+        there = [rival for rival in RIVALS if rival in set(own["method"])]
+        made = differences(given, asked.tested, universal, there)
         parts.append(made.assign(unseen=name)[["unseen", *made.columns]])
     return corrected(pd.concat(parts, ignore_index=True))
 

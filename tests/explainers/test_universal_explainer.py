@@ -65,6 +65,19 @@ def test_a_map_is_the_same_alone_and_in_a_batch(tiny_net, generator, images):
         torch.testing.assert_close(explainer.attribute(images[1:2], 1), together[1:2])
 
 
+def test_emphasis_of_the_evidence(tiny_net, images):
+    conditions = EvidenceMaker(tiny_net, (16, 16), 2)(images, 1).activations
+    expected = min_max(projections(conditions, (16, 16), [1.0, 1.0, 4.0]).relu())
+    made = EvidenceProjection(tiny_net, 2, emphasis=4).attribute(images, 1)
+    torch.testing.assert_close(made, expected)
+    usual = EvidenceProjection(tiny_net, 2).attribute(images, 1)
+    assert torch.equal(usual, EvidenceProjection(tiny_net, 2, emphasis=1).attribute(images, 1))
+    assert not torch.allclose(usual, made)
+    for wrong in (-1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="emphasis="):
+            EvidenceProjection(tiny_net, 2, emphasis=wrong)
+
+
 def test_saved_and_read_for_another_cnn(tiny_net, generator, images, tmp_path):
     explainer = UniversalExplainer(tiny_net, (16, 16), generator, 2)
     assert (explainer.name, explainer.kind) == ("universal_lsft", "universal")

@@ -180,6 +180,32 @@ def test_projections_by_hand():
     assert made.flatten().tolist() == [1.5, 5.5, 9.5, 13.5]
 
 
+def test_projections_with_weights_by_hand():
+    """(2 * 3 + 6 * (0, 8, 16, 24)) / 8."""
+    first = torch.tensor([1.0, 2.0, 50.0]).view(1, 3, 1, 1)
+    second = torch.tensor([[0.0, 4.0], [8.0, 12.0]]).view(1, 1, 2, 2).expand(1, 2, 2, 2)
+    made = projections([first, second], (2, 2), [2.0, 6.0])
+    assert made.flatten().tolist() == [0.75, 6.75, 12.75, 18.75]
+
+
+def test_the_evidence_counts_as_emphasised_and_its_weight_is_learned(pool, scenes):
+    generator = generator_of(pool, emphasis=4.0).eval()
+    assert generator.weights.tolist() == [1.0, 1.0, 4.0]
+    torch.nn.init.zeros_(generator.output.weight)
+    torch.nn.init.zeros_(generator.output.bias)
+    pictures = scenes.train.batch(range(4)).images
+    conditions = pool[0].maker(pictures).activations
+    made = generator.logits(pictures, conditions)
+    prior = projections(conditions, (32, 32), [1.0, 1.0, 4.0])
+    deviation, mean = torch.std_mean(prior, dim=(1, 2, 3), keepdim=True)
+    torch.testing.assert_close(made, 3 * (prior - mean) / (deviation + 1e-3) - 3)
+    made.square().mean().backward()
+    assert generator.weights.grad.abs().min() > 0
+    assert generator_of(pool).weights is None, "nothing is learned of a prior without emphasis"
+    with pytest.raises(ValueError, match="emphasis is of the evidence in the prior"):
+        generator_of(pool, prior=False, emphasis=4.0)
+
+
 @pytest.mark.parametrize(("image", "sees"), [("whole", True), ("fine", True), ("none", False)])
 def test_a_generator_without_the_image_does_not_see_it(pool, scenes, image, sees):
     generator = generator_of(pool, image=image, detail=4).eval()

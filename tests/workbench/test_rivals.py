@@ -27,8 +27,8 @@ changes:
     sanity_stages: 2
     timing_rounds: 1
 options:
-  costly: [rise]
-  costly_images: 5
+  few: [rise]
+  few_images: 5
   batches: [1, 2]
 """
 
@@ -104,10 +104,10 @@ def test_explainers_read_evidence(tmp_path, places):
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("costly: [rise]", "costly: [universal_lsft]", "universal_lsft is no rival"),
-        ("costly: [rise]", "costly: [sunrise]", "sunrise"),
-        ("costly_images: 5", "costly_pictures: 5", "costly_pictures"),
-        ("costly_images: 5", "costly_images: 0", "greater than 0"),
+        ("few: [rise]", "few: [universal_lsft]", "universal_lsft is no rival"),
+        ("few: [rise]", "few: [sunrise]", "sunrise"),
+        ("few_images: 5", "few_pictures: 5", "few_pictures"),
+        ("few_images: 5", "few_images: 0", "greater than 0"),
         ("batches: [1, 2]", "tested: [charm]", "nothing measures charm; there are area, .*insertion"),
         ("batches: [1, 2]", "measures: [drop_black@30]", "nothing measures drop_black@30"),
     ],

@@ -1,6 +1,6 @@
 """Networks of the GANs: LSFT and GSFT generators, and the discriminators."""
 
-from gan_lib.gan.generators.conditioning import projections
+from gan_lib.gan.generators.conditioning import emphasised, projections
 from gan_lib.gan.generators.discriminators import (
     DISCRIMINATORS,
     Discriminator,
@@ -36,6 +36,7 @@ __all__ = [
     "ProjectionDiscriminator",
     "PublishedDiscriminator",
     "conv3x3",
+    "emphasised",
     "generator_recipe",
     "load_generator",
     "make_generator",

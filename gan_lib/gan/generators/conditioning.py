@@ -104,9 +104,19 @@ class FeatureConditions(nn.Module):
         return self.joint(joined)
 
 
-def projections(conditions: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+def projections(
+    conditions: Sequence[Tensor], size: tuple[int, int], weights: Sequence[float] | Tensor | None = None
+) -> Tensor:
     """What evidence conditions say without a generator, (B, 1, H, W): the mean over the conditions of their
-    first two channels' sum (:mod:`gan_lib.gan.conditions.evidence`), at a size (H, W)."""
-    total = sum(resize(given[:, :2].sum(1, keepdim=True), size) for given in conditions)
+    first two channels' sum (:mod:`gan_lib.gan.conditions.evidence`), at a size (H, W), by ``weights`` (n,)
+    where they do not count alike."""
+    weighed = [1.0] * len(conditions) if weights is None else weights
+    maps = (resize(given[:, :2].sum(1, keepdim=True), size) for given in conditions)
+    total = sum(weight * own for weight, own in zip(weighed, maps, strict=True))
     assert isinstance(total, Tensor)
-    return total / len(conditions)
+    return total / sum(weighed)
+
+
+def emphasised(count: int, emphasis: float) -> list[float]:
+    """Weights of so many conditions, of which the last, the evidence itself, counts as so many others."""
+    return [1.0] * (count - 1) + [emphasis]

@@ -36,7 +36,13 @@ from torch.nn import functional as F
 from gan_lib.core.checksums import DamagedError, is_there, write_checksums
 from gan_lib.core.registry import Registry
 from gan_lib.core.storage import load_tensors, read_json, save_tensors, write_json
-from gan_lib.gan.generators.conditioning import Adapter, FeatureConditions, MapConditions, projections
+from gan_lib.gan.generators.conditioning import (
+    Adapter,
+    FeatureConditions,
+    MapConditions,
+    emphasised,
+    projections,
+)
 from gan_lib.gan.generators.layers import (
     SLOPE,
     GeneratorSizes,
@@ -80,6 +86,9 @@ class Generator(nn.Module):
             drawn = self.output.output if isinstance(self.output, DetailBranch) else self.output
             with torch.no_grad():
                 drawn.weight.mul_(QUIET)
+        self.weights: nn.Parameter | None = None  # of the conditions in the prior
+        if sizes.emphasis is not None:
+            self.weights = nn.Parameter(torch.tensor(emphasised(sizes.conditions, sizes.emphasis)))
 
     def body(self, features: Tensor, conditions: Tensor) -> Tensor:
         """Features (B, C, h, w) of the stem, modulated by processed conditions (B, n * Q, h, w)."""
@@ -109,7 +118,7 @@ class Generator(nn.Module):
         logits: Tensor = self.output(seen, features, conditions)
         if self.sizes.prior:
             assert not isinstance(conditions, Tensor)
-            logits = logits + projections(conditions, (size[0], size[1]))
+            logits = logits + projections(conditions, (size[0], size[1]), self.weights)
         return logits if self.contrast is None else self.contrast(logits)
 
     def forward(self, images: Tensor, conditions: Tensor | Sequence[Tensor]) -> Tensor:
