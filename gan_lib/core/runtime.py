@@ -126,6 +126,8 @@ def median_seconds(contestants: Mapping[str, Callable[[], object]], rounds: int)
     """Median seconds of every contestant, run in turn so that all meet the same noise."""
     for run in contestants.values():
         run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, run in contestants.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from math import inf
 
 from torch import Tensor, nn
@@ -37,7 +38,9 @@ class EvidenceProjection(Explainer):
 
     def on(self, cnn: nn.Module) -> EvidenceProjection:
         """The same of another CNN."""
-        return type(self)(cnn, self.makers.count, self.emphasis)
+        other = copy(self)
+        other.cnn, other.makers = cnn, EvidenceMakers(cnn, self.makers.count)
+        return other
 
     def maps(self, images: Tensor, target: Target) -> Tensor:
         conditions = self.makers(images, target).activations

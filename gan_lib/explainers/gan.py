@@ -230,7 +230,7 @@ class ContrastiveExplainer(GeneratorExplainer):
         return cls(maker(cnn, image_size, **settings), generator)
 
     def settings(self) -> dict[str, Any]:
-        return {"layers": self.maker.layers, "fold": self.maker.fold, "reads": self.maker.reads}
+        return {"reads": self.maker.reads, **self.maker.settings()}
 
     def to(self, device: torch.device | str) -> Self:
         self.maker.to(device)

@@ -41,6 +41,8 @@ def conditions_of(
     names = [f"condition {number}" for number in range(1, len(found) + 1)]
     if isinstance(explainer, ContrastiveExplainer):
         layers = [layer.removeprefix("backbone.") for layer in explainer.maker.layers]
+        twice = [layers[:place].count(layer) for place, layer in enumerate(layers)]  # of a CNN with few
+        layers = [f"{own} ({count + 1})" if count else own for own, count in zip(layers, twice, strict=True)]
         names = [*layers, "evidence for the class"]
     elif isinstance(explainer, GANExplainer) and explainer.maker.kind == "cgma":
         names = [f"average of layers 1 to {position}" for position in explainer.maker.positions]

@@ -89,8 +89,9 @@ def fidelity_loss(
     """``mean(-log p_c(explained)) + w mean(-log(1 - p_c(complement)))`` for logits (B, K), classes c (B,).
 
     p is the softmax of the logits, of labels that do not exclude each other (``exclusive=False``) the
-    sigmoid. Of the kind ``probability`` it is ``mean(1 - p_c(explained)) + w mean(p_c(complement))``: at
-    random areas, one less the area between the insertion and the deletion curve (Petsiuk et al., BMVC 2018).
+    sigmoid. Of the kind ``probability`` it is ``mean(1 - p_c(explained)) + w mean(p_c(complement))``: of
+    masks at uniformly drawn areas, with w = 1, the mean is 1 minus the area between the insertion and the
+    deletion curve (Petsiuk et al., BMVC 2018).
     """
     if kind == "probability":
         shown, hidden = (

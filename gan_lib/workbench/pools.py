@@ -24,15 +24,13 @@ from gan_lib.gan.generators import Generator
 from gan_lib.workbench.bench import Workbench
 from gan_lib.workbench.cohort import side_by_side
 from gan_lib.workbench.jobs import TrainedGenerator, UniversalJob, train_all
-from gan_lib.workbench.recipes import ProfileError
+from gan_lib.workbench.recipes import ProfileError, Recipe
 from gan_lib.workbench.subject import Subject, subject_again
 from gan_lib.workbench.sweeps import Sweep
 
 Explainers = Mapping[tuple[str, int], Explainer]  # by method and seed
 Judged = Mapping[tuple[str, int, int], Subject]  # by left-out architecture, number of the cell and seed
 Changes = dict[str, Any]  # of the recipe, by dotted name; a list of values stands for each of them
-PROJECTION, EMPHASISED = "evidence_projection", "evidence_projection, emphasised"
-RIVALS = ("Grad-CAM", PROJECTION, EMPHASISED)  # those of them that there are
 
 
 @options
@@ -240,10 +238,10 @@ def explainers_of(
 
     Where generators begin with an emphasis, so does one more untrained projection.
     """
-    layers, settings = subject.recipe.evidence.layers, settings_of(subject)
+    layers, projections = subject.recipe.evidence.layers, projections_of(subject.recipe)
     made: dict[tuple[str, int], Explainer] = {
         ("Grad-CAM", seeds[0]): GradCAM(subject.cnn, subject.target_layer),
-        **{(name, seeds[0]): EvidenceProjection(subject.cnn, **own) for name, own in settings.items()},
+        **{(name, seeds[0]): EvidenceProjection(subject.cnn, **own) for name, own in projections.items()},
     }
     for (variant, trained), generator in generators.items():
         if trained in seeds:
@@ -252,13 +250,13 @@ def explainers_of(
     return made
 
 
-def settings_of(subject: Subject) -> dict[str, dict[str, Any]]:
-    """Arguments of the untrained projections beside a subject's universal explainers, by name."""
-    own = subject.recipe.evidence
-    settings: dict[str, dict[str, Any]] = {PROJECTION: {"layers": own.layers}}
+def projections_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Arguments of the untrained projections beside a recipe's universal explainers, by name."""
+    own = recipe.evidence
+    made: dict[str, dict[str, Any]] = {"evidence_projection": {"layers": own.layers}}
     if own.emphasis is not None:
-        settings[EMPHASISED] = {"layers": own.layers, "emphasis": own.emphasis}
-    return settings
+        made["evidence_projection, emphasised"] = {"layers": own.layers, "emphasis": own.emphasis}
+    return made
 
 
 def order(count: int, seed: int) -> list[int]:

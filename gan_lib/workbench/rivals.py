@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from gan_lib.core.options import options
 from gan_lib.core.runtime import median_seconds
 from gan_lib.explainers import METHODS, ContrastiveExplainer, Explainer, make_explainer
+from gan_lib.gan.conditions import READERS
 from gan_lib.metrics import differences, judge, summarise
 from gan_lib.workbench import checks
 from gan_lib.workbench.bench import Workbench
 from gan_lib.workbench.cohort import side_by_side
-from gan_lib.workbench.jobs import Run, TrainedGenerator, reader
+from gan_lib.workbench.jobs import Run, TrainedGenerator
 from gan_lib.workbench.outside import outside_code
 from gan_lib.workbench.recipes import ProfileError
 from gan_lib.workbench.sections import Counts, Methods
@@ -38,11 +39,13 @@ Generators = Mapping[Run, TrainedGenerator]  # by method and seed
 
 @options
 class RivalOptions:
-    """``options`` of the sweep's file; what is not here is the recipe's section ``judge``, with whose
-    ``methods`` the recipe's contrastive explainers are compared.
+    """``options`` of the sweep's file. The recipe's section ``judge`` has the ``methods`` that contrastive
+    explainers are compared with, their ``settings``, and ``images``, ``fills``, ``areas``, ``curve_steps``,
+    ``sanity_images``, ``sanity_stages`` and ``timing_rounds``.
 
     Attributes:
-        few: further methods, costly ones or hopeless ones, on the first ``few_images`` only.
+        few: methods, further ones or some of these, that are compared on the first ``few_images`` only, as
+            costly ones.
         measures: reported ones; tested: those of them in which differences are tested.
         batches: of images, for which the time of an explanation is measured.
     """
@@ -69,16 +72,10 @@ def run_rivals(sweep: Sweep, bench: Workbench) -> Tables:
     Raises:
         ProfileError: options that do not fit.
     """
-    try:
-        asked = _OPTIONS.validate_json(json.dumps(sweep.options))
-    except ValidationError as error:
-        raise ProfileError(f"sweep {sweep.name!r}: {error}") from None
-    subject, recipe = bench.subject(), bench.recipe
-    seeds, own = list(sweep.seeds or recipe.seeds), recipe.judge
-    if trained := [name for name in (*own.methods, *asked.few) if METHODS[name].kind == "trained"]:
-        raise ProfileError(
-            f"sweep {sweep.name!r}: {trained[0]} is no rival: the recipe's variants are judged"
-        )
+    recipe, own = bench.recipe, bench.recipe.judge
+    asked, seeds = _asked(sweep, own.methods), list(sweep.seeds or recipe.seeds)
+    methods = [name for name in own.methods if name not in asked.few]
+    subject = bench.subject()
     known = _known(subject)
     if unknown := [name for name in (*asked.measures, *asked.tested) if name not in known]:
         told = f"nothing measures {unknown[0]}; there are {', '.join(known)}"
@@ -92,21 +89,37 @@ def run_rivals(sweep: Sweep, bench: Workbench) -> Tables:
     for first in range(0, count, AT_ONCE):
         size = min(AT_ONCE, count - first)
         few = max(0, min(size, asked.few_images - first)) if asked.few else 0
-        calls.append(partial(_scores, subject, generators, own.methods, seeds[0], (count, first, size)))
+        calls.append(partial(_scores, subject, generators, methods, seeds[0], (count, first, size)))
         calls += [partial(_scores, subject, {}, asked.few, seeds[0], (count, first, few))] if few else []
-    checked = [name for name in own.methods if name in CHECKED]
+    checked = [name for name in methods if name in CHECKED]
     calls.append(partial(_redrawn, subject, generators, checked, seeds[0]))
     *tables, redrawn = side_by_side(recipe.machine, calls)
     scores = pd.concat(tables, ignore_index=True).assign(cnn=subject.trained.key)
     ours = list(dict.fromkeys(name for name, _ in generators))
-    tests = differences(scores, asked.tested, ours, [*own.methods, *asked.few])
+    tests = differences(scores, asked.tested, ours, [*methods, *asked.few])
     title = f"{sweep.title}, {subject.recipe.cnn.architecture}"
+    timed = {run: one for run, one in generators.items() if run[1] == seeds[0]}
     return {
         "results": (summarise(scores[["method", "seed", "cnn", "image", *asked.measures]]), title),
         "tests": (tests, f"{title}: paired differences from other methods"),
         "sanity": (redrawn, "Rank correlation of maps with those after the last layers are drawn anew"),
-        "cost": (_cost(asked, subject, generators, seeds[0]), "Time of an explanation, over a forward pass"),
+        "cost": (
+            _cost(asked, subject, timed, methods, seeds[0]),
+            "Time of an explanation, over a forward pass",
+        ),
     }
+
+
+def _asked(sweep: Sweep, methods: Sequence[str]) -> RivalOptions:
+    """The sweep's options; ``ProfileError`` where they, or the recipe's methods, do not fit."""
+    try:
+        asked = _OPTIONS.validate_json(json.dumps(sweep.options))
+    except ValidationError as error:
+        raise ProfileError(f"sweep {sweep.name!r}: {error}") from None
+    if trained := [name for name in (*methods, *asked.few) if METHODS[name].kind == "trained"]:
+        told = f"{trained[0]} is no rival: the recipe's own variants are judged"
+        raise ProfileError(f"sweep {sweep.name!r}: {told}")
+    return asked
 
 
 def explainers_of(
@@ -117,7 +130,8 @@ def explainers_of(
     for name in methods:
         made[name, seed] = make_explainer(name, subject.cnn, **settings.get(name, {}))
     if generators:
-        _, maker = reader(subject.recipe, subject.cnn, subject.image_size)
+        layers = len(next(iter(generators.values())).generator.sizes.features) - 1  # and the evidence
+        maker = READERS[subject.recipe.gan.reads](subject.cnn, subject.image_size, layers)
         made |= {run: ContrastiveExplainer(maker, own.generator) for run, own in generators.items()}
     return {run: own.to(subject.device) for run, own in made.items()}
 
@@ -150,7 +164,7 @@ def _scores(
             for run, one in explainers_of(subject, generators, methods, seed).items()
         }
         scores, _ = judge(subject.cnn, own.images, maps, own.explained, evidence=own.masks, **settings)
-        scores.assign(image=scores["image"] + first).to_csv(folder / "scores.csv", index=False)
+        scores.to_csv(folder / "scores.csv", index=False)
 
     made_from = {
         "classifier": subject.trained.key,
@@ -162,7 +176,8 @@ def _scores(
     }
     if code := outside_code():  # a measure, a method, ...
         made_from["outside"] = code
-    return pd.read_csv(subject.jobs_store.get("scores", __name__, made_from, make) / "scores.csv")
+    made = pd.read_csv(subject.jobs_store.get("scores", __name__, made_from, make) / "scores.csv")
+    return made.assign(image=made["image"] + first)
 
 
 def _redrawn(subject: Subject, generators: Generators, methods: Sequence[str], seed: int) -> pd.DataFrame:
@@ -182,12 +197,13 @@ def _redrawn(subject: Subject, generators: Generators, methods: Sequence[str], s
     return pd.concat(shares, ignore_index=True)
 
 
-def _cost(asked: RivalOptions, subject: Subject, generators: Generators, seed: int) -> pd.DataFrame:
-    """Milliseconds an image of every method, one training of each variant, and how many forward passes of the
-    CNN take as long; all in turn."""
-    first = {run: one for run, one in generators.items() if run[1] == seed}
-    judged, rows = subject.recipe.judge, []
-    explainers = explainers_of(subject, first, [*judged.methods, *asked.few], seed)
+def _cost(
+    asked: RivalOptions, subject: Subject, generators: Generators, methods: Sequence[str], seed: int
+) -> pd.DataFrame:
+    """Milliseconds an image of every method, and how many forward passes of the CNN take as long; all in
+    turn, methods on few images at the smallest batch only."""
+    rows, rounds = [], subject.recipe.judge.timing_rounds
+    explainers = explainers_of(subject, generators, [*methods, *asked.few], seed)
     for batch in asked.batches:
         sample = subject.draw(batch)
         contestants: dict[str, Callable[[], object]] = {
@@ -196,11 +212,10 @@ def _cost(asked: RivalOptions, subject: Subject, generators: Generators, seed: i
         for (name, _), own in explainers.items():
             if name not in asked.few or batch == min(asked.batches):
                 contestants[name] = partial(own.attribute, sample.images, sample.explained)
-        seconds = median_seconds(contestants, judged.timing_rounds)
+        seconds = median_seconds(contestants, rounds)
         for name, took in seconds.items():
-            passes = took / seconds[FORWARD]
-            row = {"method": name, "images": batch, "ms per image": 1000 * took / batch}
-            rows.append({**row, "forward passes": passes})
+            row = {"method": name, "images": len(sample), "ms per image": 1000 * took / len(sample)}
+            rows.append({**row, "forward passes": took / seconds[FORWARD]})
     return pd.DataFrame(rows)
 
 

@@ -196,13 +196,18 @@ class FeatureRecipe:
 
 @options
 class EvidenceRecipe(FeatureRecipe):
-    """The universal generators, likewise, with what they see of the image and where they begin."""
+    """The generators that read evidence, universal and contrastive ones, likewise, with what they see of the
+    image and where they begin."""
 
     layers: PositiveInt = 7
     image: Literal["whole", "fine", "none"] = "fine"
     prior: bool = True
     emphasis: PositiveFloat | None = None
     contrast: tuple[float, float] = (2.0, -0.4)
+
+    def __post_init__(self) -> None:
+        if self.emphasis is not None and not self.prior:
+            raise ValueError("emphasis is of the evidence in the prior: not without prior")
 
 
 @options
@@ -304,19 +309,15 @@ class ConfoundedRecipe:
 
     epochs: PositiveInt = 16  # of its CNNs, as the reference ones have
     images: PositiveInt = 1000  # for training generators
-    areas: Annotated[tuple[Share, Share], AfterValidator(_rising)] = (
-        0.01,
-        0.25,
-    )  # their ``ranked_area``: the mark covers 1.6 %
+    # Their ``ranked_area``: the mark covers 1.6 %.
+    areas: Annotated[tuple[Share, Share], AfterValidator(_rising)] = (0.01, 0.25)
 
 
 @options
 class InversionRecipe:
     """Guided feature inversion (:mod:`gan_lib.inversion`)."""
 
-    layer: Text | None = (
-        "backbone.features.19"  # whose channels masks are made of; None: the last with places
-    )
+    layer: Text | None = "backbone.features.19"  # of whose channels masks are; None: the last with places
     class_layer: Text | None = None  # the same where classes are to be told apart
     sigma: PositiveFloat | None = 10.0  # of the blur in pixels; None: 11 for a side of 224
     second: InversionOptions = replace(
@@ -347,11 +348,7 @@ class StudyRecipe:
     """The user study: what a participant is asked, and the simulated ones."""
 
     methods: Annotated[Methods, Field(min_length=2)] = (
-        "contrastive_lsft",
-        "grad_cam",
-        "guided_backprop",
-        "saliency",
-        "edges",
+        *("contrastive_lsft", "grad_cam", "guided_backprop", "saliency", "edges"),
     )
     images: PositiveInt = 12
     pairs: PositiveInt = 20

@@ -22,7 +22,6 @@ from gan_lib.workbench import checks
 from gan_lib.workbench.bench import Workbench
 from gan_lib.workbench.cohort import side_by_side
 from gan_lib.workbench.pools import (
-    RIVALS,
     Explainers,
     Judged,
     Pool,
@@ -30,7 +29,7 @@ from gan_lib.workbench.pools import (
     cells,
     explainers_of,
     order,
-    settings_of,
+    projections_of,
 )
 from gan_lib.workbench.recipes import ProfileError
 from gan_lib.workbench.samples import Sample
@@ -53,8 +52,9 @@ def run_universal(sweep: Sweep, bench: Workbench) -> Tables:
 
     Returns:
         ``pool``; ``missing_data``; ``results`` by architecture and data set, ``unseen`` by architecture,
-        ``overall`` over all of them; ``tests``, paired differences from Grad-CAM and the untrained projection
-        with Holm's correction; ``sanity``, ``marks``, ``wrong_cnn``; ``numbers`` of training CNNs.
+        ``overall`` over all of them; ``tests``, paired differences from Grad-CAM and the untrained
+        projections with Holm's correction; ``sanity``, ``marks``, ``wrong_cnn``; ``numbers`` of training
+        CNNs.
 
     Raises:
         ProfileError: options that do not fit.
@@ -76,6 +76,7 @@ def run_universal(sweep: Sweep, bench: Workbench) -> Tables:
     if not scores:
         raise ProfileError(f"sweep {sweep.name!r}: no data that its CNNs are judged on are at hand")
     every = pd.concat(scores, ignore_index=True)
+    rivals = ["Grad-CAM", *projections_of(bench.recipe)]
     redrawn = "Rank correlation of maps after the last quarter of the layers is drawn anew"
     marked = "Share of the highest pixels' mass on the mark that a cheating CNN relies on"
     return {
@@ -84,7 +85,7 @@ def run_universal(sweep: Sweep, bench: Workbench) -> Tables:
         "results": (_summaries(every, ["unseen", "data set"], asked.measures), f"{sweep.title}, by cell"),
         "unseen": (_summaries(every, ["unseen"], asked.measures), f"{sweep.title}, by architecture"),
         "overall": (_overall(every, asked.measures), sweep.title),
-        "tests": (_tests(every, asked), f"{sweep.title}: paired differences"),
+        "tests": (_tests(every, asked, rivals), f"{sweep.title}: paired differences"),
         **_table("sanity", sanity, ["rank"], redrawn),
         **_table("marks", marks, ["top mass"], marked),
         **_another_table(wrong),
@@ -198,7 +199,7 @@ def _redrawn(asked: PoolOptions, subject: Subject, explainers: Explainers, sampl
     for seed in sorted({seed for _, seed in explainers}):
         own = {run: explainer for run, explainer in explainers.items() if run[1] == seed}
         given = (subject.cnn, few, own, len(subject.names), SANITY_STAGES)
-        parts.append(checks.sanity(*given, options=settings_of(subject)).assign(seed=seed))
+        parts.append(checks.sanity(*given).assign(seed=seed))
     made = pd.concat(parts, ignore_index=True)
     forgetting = made[made["check"] == "randomised"]
     return forgetting[forgetting["share"] == forgetting["share"].min()].drop(columns=["check", "share"])
@@ -216,10 +217,9 @@ def _of_another(
             predicted = subject.cnn(marked.images).argmax(1)
         sample, kinds = replace(marked, explained=predicted), (None,)
     few, others = sample[: asked.wrong_images], {seed: other.cnn for _, seed in explainers}
-    named: dict[str, Any] = {"options": settings_of(subject), "steps": asked.steps}
+    given = (subject.cnn, few, explainers, others)
     tables = [
-        checks.wrong_cnn(subject.cnn, few, explainers, others, kind, **named).assign(pictures=kind or "alone")
-        for kind in kinds
+        checks.wrong_cnn(*given, kind, steps=asked.steps).assign(pictures=kind or "alone") for kind in kinds
     ]
     return pd.concat(tables, ignore_index=True)
 
@@ -246,13 +246,12 @@ def _overall(scores: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
     return every.drop(columns="of")
 
 
-def _tests(scores: pd.DataFrame, asked: PoolOptions) -> pd.DataFrame:
+def _tests(scores: pd.DataFrame, asked: PoolOptions, rivals: Sequence[str]) -> pd.DataFrame:
     """Paired differences of the universal explainers from their rivals, of each architecture."""
     universal, parts = [f"universal_{variant}" for variant in asked.variants], []
     for name, own in scores.groupby("unseen", sort=False):
         given = own.assign(image=own["data set"] + "/" + own["image"])
-        there = [rival for rival in RIVALS if rival in set(own["method"])]
-        made = differences(given, asked.tested, universal, there)
+        made = differences(given, asked.tested, universal, rivals)
         parts.append(made.assign(unseen=name)[["unseen", *made.columns]])
     return corrected(pd.concat(parts, ignore_index=True))
 

@@ -73,6 +73,10 @@ def test_emphasis_of_the_evidence(tiny_net, images):
     usual = EvidenceProjection(tiny_net, 2).attribute(images, 1)
     assert torch.equal(usual, EvidenceProjection(tiny_net, 2, emphasis=1).attribute(images, 1))
     assert not torch.allclose(usual, made)
+    torch.manual_seed(3)
+    other = type(tiny_net)().eval()
+    on_other = EvidenceProjection(tiny_net, 2, emphasis=4).on(other).attribute(images, 1)
+    assert torch.equal(on_other, EvidenceProjection(other, 2, emphasis=4).attribute(images, 1))
     for wrong in (-1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="emphasis="):
             EvidenceProjection(tiny_net, 2, emphasis=wrong)

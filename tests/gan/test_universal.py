@@ -190,7 +190,7 @@ def test_projections_with_weights_by_hand():
 
 def test_the_evidence_counts_as_emphasised_and_its_weight_is_learned(pool, scenes):
     generator = generator_of(pool, emphasis=4.0).eval()
-    assert generator.weights.tolist() == [1.0, 1.0, 4.0]
+    assert generator.prior_weights.tolist() == [1.0, 1.0, 4.0]
     torch.nn.init.zeros_(generator.output.weight)
     torch.nn.init.zeros_(generator.output.bias)
     pictures = scenes.train.batch(range(4)).images
@@ -199,9 +199,9 @@ def test_the_evidence_counts_as_emphasised_and_its_weight_is_learned(pool, scene
     prior = projections(conditions, (32, 32), [1.0, 1.0, 4.0])
     deviation, mean = torch.std_mean(prior, dim=(1, 2, 3), keepdim=True)
     torch.testing.assert_close(made, 3 * (prior - mean) / (deviation + 1e-3) - 3)
-    made.square().mean().backward()
-    assert generator.weights.grad.abs().min() > 0
-    assert generator_of(pool).weights is None, "nothing is learned of a prior without emphasis"
+    (made * torch.arange(32.0)).mean().backward()
+    assert generator.prior_weights.grad.abs().min() > 0
+    assert generator_of(pool).prior_weights is None, "nothing is learned of a prior without emphasis"
     with pytest.raises(ValueError, match="emphasis is of the evidence in the prior"):
         generator_of(pool, prior=False, emphasis=4.0)
 

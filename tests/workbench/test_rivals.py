@@ -105,6 +105,7 @@ def test_explainers_read_evidence(tmp_path, places):
     ("old", "new", "told"),
     [
         ("few: [rise]", "few: [universal_lsft]", "universal_lsft is no rival"),
+        ("edges]", "lsft]", "lsft is no rival"),
         ("few: [rise]", "few: [sunrise]", "sunrise"),
         ("few_images: 5", "few_pictures: 5", "few_pictures"),
         ("few_images: 5", "few_images: 0", "greater than 0"),
@@ -116,3 +117,51 @@ def test_options_that_do_not_fit(tmp_path, places, old, new, told):
     sweep = sweep_of(tmp_path, FILE.replace(old, new))
     with pytest.raises(ProfileError, match=told):
         rivals.run_rivals(sweep, Workbench("sweep", "tiny", sweep.changes, places))
+
+
+def test_methods_on_few_images_are_on_few_images_alone(tmp_path, places, few_at_once):
+    sweep = sweep_of(tmp_path, FILE.replace("few: [rise]", "few: [edges]"))
+    tables = rivals.run_rivals(sweep, Workbench("sweep", "tiny", sweep.changes, places))
+    results = tables["results"][0].query("measure == 'area'").set_index("method")["n"]
+    assert results.to_dict() == {
+        "grad_cam": 14,
+        "evidence_projection": 14,
+        "edges": 5,
+        "contrastive_lsft": 14,
+    }
+
+
+def test_cost_by_hand(tmp_path, places, monkeypatch):
+    """Of 20 images asked 64: .2 s for a pass is 10 ms an image, .5 s are 2.5 passes."""
+    sweep = sweep_of(tmp_path)
+    subject = Workbench("sweep", "tiny", sweep.changes, places).subject()
+    monkeypatch.setattr(
+        rivals,
+        "median_seconds",
+        lambda runs, rounds: {name: 0.2 if name == rivals.FORWARD else 0.5 for name in runs},
+    )
+    asked = rivals.RivalOptions(batches=(64,))
+    rows = rivals._cost(asked, subject, {}, ["edges"], 0).to_dict("records")
+    assert rows == [
+        {"method": "forward pass", "images": 20, "ms per image": pytest.approx(10), "forward passes": 1},
+        {
+            "method": "edges",
+            "images": 20,
+            "ms per image": pytest.approx(25),
+            "forward passes": pytest.approx(2.5),
+        },
+    ]
+
+
+def test_scores_are_made_anew_when_what_they_are_made_from_changes(tmp_path, places):
+    """Other masks of RISE, other areas: no scores of before."""
+    made = []
+    for old, new in (("", ""), ("masks: 8", "masks: 9"), ("areas: [0.2]", "areas: [0.1, 0.2]")):
+        sweep = sweep_of(tmp_path, FILE.replace(old, new) if old else FILE)
+        subject = Workbench("sweep", "tiny", sweep.changes, places).subject()
+        made.append(rivals._scores(subject, {}, ["rise"], 0, (14, 3, 2)))
+    first, second, third = made
+    assert first["image"].tolist() == [3, 4]
+    assert first["area"].tolist() != second["area"].tolist()
+    assert "drop_black@10" in third
+    assert "drop_black@10" not in first

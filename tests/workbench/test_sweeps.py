@@ -437,6 +437,7 @@ options:
 
 def test_universal_explainers_of_cnns_that_they_have_not_met(tmp_path, places):
     changes = {"universal.held_out": 4, "universal.max_steps": 2, "universal.batch_size": 4}
+    changes |= {"evidence.emphasis": 4.0}
     paths = run_sweep(Sweep.load(write(tmp_path, POOLS, "pools"), changes), places)
     tables = {path.stem: pd.read_csv(path) for path in paths}
     assert set(tables["missing_data"]["data.name"]) == {"not_at_hand"}
@@ -453,7 +454,10 @@ def test_universal_explainers_of_cnns_that_they_have_not_met(tmp_path, places):
         "numbers",
     }
     assert tables["pool"]["cnn"].tolist() == [*["slim_vgg"] * 2, *["slim_resnet"] * 3, "varied_7"]
-    methods = {"Grad-CAM", "evidence_projection", "universal_lsft"}
+    methods = {
+        *("Grad-CAM", "evidence_projection", "evidence_projection, emphasised"),
+        "universal_lsft",
+    }
     for name in ("results", "unseen", "sanity", "marks", "numbers"):
         assert set(tables[name]["method"]) == methods, name
         known = tables[name].dropna(subset=["low", "high"])
@@ -470,7 +474,7 @@ def test_universal_explainers_of_cnns_that_they_have_not_met(tmp_path, places):
         [name, measure, "universal_lsft", rival]
         for name in ("slim_vgg", "slim_resnet")
         for measure in ("insertion - deletion", "drop_black@10")
-        for rival in ("Grad-CAM", "evidence_projection")
+        for rival in ("Grad-CAM", "evidence_projection", "evidence_projection, emphasised")
     ]
     mine = tables["unseen"].query("measure == 'insertion - deletion' and unseen == 'slim_vgg'")
     mean = mine.set_index("method")["mean"]

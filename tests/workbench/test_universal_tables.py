@@ -49,17 +49,13 @@ def test_holms_correction_is_over_all_rows():
 
 
 def test_the_least_share_is_the_one_that_is_reported(monkeypatch):
-    def sanity(cnn, sample, explainers, classes, stages, options):
-        emphasised = {"layers": 7, "emphasis": 4.0}
-        expected = {"evidence_projection": {"layers": 7}, "evidence_projection, emphasised": emphasised}
-        assert (len(sample), stages, options) == (1, 4, expected)
+    def sanity(cnn, sample, explainers, classes, stages):
+        assert (len(sample), stages) == (1, 4)
         found = rows(method="m", image=0, rank=[0.1, 0.2, 0.9], share=[50.0, 25.0, None])
         return found.assign(check=["randomised", "randomised", "another class"])
 
     monkeypatch.setattr(checks, "sanity", sanity)
-    subject = SimpleNamespace(
-        cnn=None, names="ab", recipe=SimpleNamespace(evidence=SimpleNamespace(layers=7, emphasis=4.0))
-    )
+    subject = SimpleNamespace(cnn=None, names="ab")
     explainers = {("m", seed): Fixed(None) for seed in (0, 2)}
     made = universal._redrawn(replace(ASKED, sanity_images=1), subject, explainers, ["one", "two"])
     assert made.to_dict("records") == [

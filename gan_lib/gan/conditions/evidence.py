@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -146,7 +147,10 @@ class EvidenceMaker(FeatureMaker):
 
     def on(self, cnn: nn.Module) -> EvidenceMaker:
         """The same conditions of another CNN with the same layers."""
-        return type(self)(cnn, self.image_size, layers=self.layers, fold=self.fold, salience=self.salience)
+        return type(self)(cnn, self.image_size, **self.settings())
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), **({"salience": True} if self.salience else {})}
 
     def _find_head(self, example: Tensor) -> str:
         try:

@@ -115,6 +115,10 @@ class FeatureMaker:
         """The last layer with places before the head."""
         return last_places(self.net, example, before=self.head)
 
+    def settings(self) -> dict[str, Any]:
+        """What conditions depend on, CNN and size aside: JSON values, arguments of the class."""
+        return {"layers": self.layers, "fold": self.fold}
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "net"}
 

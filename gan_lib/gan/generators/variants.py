@@ -57,6 +57,7 @@ from gan_lib.gan.generators.layers import (
 
 GENERATORS: Registry[type[Generator]] = Registry("generator")
 QUIET = 0.1  # of the weights that draw the logits, where there is a prior
+LEAST = 1e-3  # that a condition counts for in it: none is turned inside out
 _BY_CLASS: dict[str, type[Generator]] = {}  # every subclass, by which those that nobody registered are found
 
 
@@ -86,9 +87,9 @@ class Generator(nn.Module):
             drawn = self.output.output if isinstance(self.output, DetailBranch) else self.output
             with torch.no_grad():
                 drawn.weight.mul_(QUIET)
-        self.weights: nn.Parameter | None = None  # of the conditions in the prior
+        self.prior_weights: nn.Parameter | None = None
         if sizes.emphasis is not None:
-            self.weights = nn.Parameter(torch.tensor(emphasised(sizes.conditions, sizes.emphasis)))
+            self.prior_weights = nn.Parameter(torch.tensor(emphasised(sizes.conditions, sizes.emphasis)))
 
     def body(self, features: Tensor, conditions: Tensor) -> Tensor:
         """Features (B, C, h, w) of the stem, modulated by processed conditions (B, n * Q, h, w)."""
@@ -118,7 +119,9 @@ class Generator(nn.Module):
         logits: Tensor = self.output(seen, features, conditions)
         if self.sizes.prior:
             assert not isinstance(conditions, Tensor)
-            logits = logits + projections(conditions, (size[0], size[1]), self.weights)
+            own = self.prior_weights
+            weights = None if own is None else own.clamp(min=LEAST)
+            logits = logits + projections(conditions, (size[0], size[1]), weights)
         return logits if self.contrast is None else self.contrast(logits)
 
     def forward(self, images: Tensor, conditions: Tensor | Sequence[Tensor]) -> Tensor:

@@ -61,8 +61,8 @@ class ContrastiveOptions(Schedule):
         ranked: share of the images whose mask is drawn at a random area from the order of the map's
             pixels alone, so that the order holds at every area and maps stay graded.
         ranked_area: between which shares of the image that area is drawn.
-        ranked_draw: ``logarithmic``, small areas as often as large ones twice their size, or ``uniform``, as
-            insertion and deletion curves weigh them.
+        ranked_draw: ``logarithmic``, every doubling of the area equally often, or ``uniform``, as insertion
+            and deletion curves weigh areas.
         mosaics: kinds of mosaics (:func:`gan_lib.data.mosaics.mosaic`), in turn; empty for none.
         mosaic_every: every so many steps is one with mosaics.
         fills: what stands in place of what is hidden (:data:`gan_lib.core.masking.FILLS`), in turn.
