@@ -18,6 +18,8 @@ from torchvision.models import resnet18
 
 import gan_lib
 from gan_lib.api import explaining
+from gan_lib.explainers import GeneratorExplainer
+from gan_lib.explorer import conditions_of
 from gan_lib.metrics import sanity_checks
 from gan_lib.workbench import ProfileError, Recipe, jobs
 from gan_lib.workbench.jobs import ContrastiveJob
@@ -239,6 +241,24 @@ def test_training_leaves_the_global_generator_alone(monkeypatch, tiny_net, image
     torch.manual_seed(1)
     gan_lib.train_explainer(cnn, images, Recipe().changed({"features.layers": 2}))
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_an_explainer_that_reads_evidence_is_trained_and_kept(tiny_net, images, tmp_path):
+    """Of a CNN with fewer layers than are read: each condition has a name of its own."""
+    cnn = gan_lib.wrap(tiny_net, image_size=16)
+    small = {"width": 8, "stem_stride": 8, "detail": 4, "emphasis": 3.0}
+    changes = {"gan.reads": "evidence", **{f"evidence.{name}": own for name, own in small.items()}}
+    changes |= {"evidence.layers": 4, "contrastive.held_out": 2, "contrastive.epochs": 1}
+    pictures = torch.cat([images, images.flip(-1)])
+    made = gan_lib.train_explainer(cnn, pictures, Recipe().changed(changes))
+    assert (made.maker.reads, made.name) == ("evidence", "contrastive_lsft")
+    maps = made.attribute(images)
+    made.save(tmp_path / "contrastive-lsft")
+    again = GeneratorExplainer.from_pretrained(tmp_path / "contrastive-lsft", cnn)
+    assert torch.equal(again.attribute(images), maps)
+    names = list(conditions_of(made, images[:1], 1))
+    assert len(names) == 5
+    assert names[-1] == "evidence for the class"
 
 
 def test_a_mask_takes_images_of_an_explanation(tiny_net, images):

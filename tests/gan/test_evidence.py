@@ -306,6 +306,9 @@ def test_the_same_conditions_of_another_cnn(net, images):
     again = maker.on(other)
     assert (again.layers, again.channels) == (maker.layers, (5, 5, 3))
     torch.testing.assert_close(again(images).logits, other(images).detach())
+    assert maker.settings() == {"layers": maker.layers, "fold": maker.fold, "salience": True}
+    kept = EvidenceMaker(other, (16, 16), **maker.settings())
+    assert (kept.salience, kept.channels) == (True, maker.channels)
 
 
 @pytest.mark.parametrize(("activation", "evidence"), [((3, 4), (3, 3)), ((3, 3), (3, 4)), ((5, 2), (2, 5))])
