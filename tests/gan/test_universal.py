@@ -202,6 +202,12 @@ def test_the_evidence_counts_as_emphasised_and_its_weight_is_learned(pool, scene
     (made * torch.arange(32.0)).mean().backward()
     assert generator.prior_weights.grad.abs().min() > 0
     assert generator_of(pool).prior_weights is None, "nothing is learned of a prior without emphasis"
+    with torch.no_grad():  # what counts for less than nothing counts for next to nothing
+        generator.prior_weights.copy_(torch.tensor([1.0, -0.5, -0.5]))
+        turned = generator.logits(pictures, conditions)
+    first = projections(conditions, (32, 32), [1.0, 1e-3, 1e-3])
+    deviation, mean = torch.std_mean(first, dim=(1, 2, 3), keepdim=True)
+    torch.testing.assert_close(turned, 3 * (first - mean) / (deviation + 1e-3) - 3)
     with pytest.raises(ValueError, match="emphasis is of the evidence in the prior"):
         generator_of(pool, prior=False, emphasis=4.0)
 
