@@ -133,22 +133,23 @@ def ship(
     weights: Annotated[
         str | None, typer.Option(help="Torchvision's name of the CNN's weights, named instead of shipped.")
     ] = None,
-    sweep: Annotated[str | None, typer.Option(help="A sweep of the runner universal.")] = None,
+    sweep: Annotated[str | None, typer.Option(help="A sweep of the runner universal or rivals.")] = None,
     root: Root = Path(),
 ) -> None:
     """Put the explainers that a profile has trained, those of the first seed, into data/pretrained.
 
-    With --sweep: those for any CNN, trained on all CNNs of a sweep's pool.
+    With --sweep: those for any CNN, trained on all CNNs of a sweep's pool, or the contrastive ones of the
+    CNN of a sweep of rivals.
     """
     from gan_lib.workbench import Places, Workbench
     from gan_lib.workbench.ship import ship as ship_explainers
-    from gan_lib.workbench.ship import ship_universal
+    from gan_lib.workbench.ship import ship_swept
 
     places = Places.of(root.resolve())
     with _problems():
         if sweep is not None:
             own = _sweep_of(sweep, places, {})
-            folder, methods = ship_universal(own, Workbench("ship", own.profile, own.changes, places))
+            folder, methods = ship_swept(own, Workbench("ship", own.profile, own.changes, places), weights)
             typer.echo(f"{folder.relative_to(places.data)}: {', '.join(methods)}")
             return
         folder, methods = ship_explainers(Workbench("ship", profile, places=places).subject(), weights)

@@ -20,10 +20,10 @@ from pydantic import TypeAdapter, ValidationError
 from gan_lib.core.capture import find_layer
 from gan_lib.core.options import options
 from gan_lib.explainers import EvidenceProjection, Explainer, GradCAM, UniversalExplainer
-from gan_lib.gan.generators import Generator
 from gan_lib.workbench.bench import Workbench
 from gan_lib.workbench.cohort import side_by_side
 from gan_lib.workbench.jobs import TrainedGenerator, UniversalJob, train_all
+from gan_lib.workbench.parts import Generators
 from gan_lib.workbench.recipes import ProfileError, Recipe
 from gan_lib.workbench.subject import Subject, subject_again
 from gan_lib.workbench.sweeps import Sweep
@@ -231,7 +231,7 @@ def cells(grids: Sequence[Changes]) -> Iterator[Changes]:
 
 
 def explainers_of(
-    subject: Subject, generators: Mapping[tuple[str, int], Generator], seeds: Sequence[int]
+    subject: Subject, generators: Generators, seeds: Sequence[int]
 ) -> dict[tuple[str, int], Explainer]:
     """Grad-CAM and the untrained projection, under the first of some seeds, and these seeds' universal
     explainers of a subject's CNN, by method and seed; ``generators`` are by variant and seed.
@@ -243,9 +243,9 @@ def explainers_of(
         ("Grad-CAM", seeds[0]): GradCAM(subject.cnn, subject.target_layer),
         **{(name, seeds[0]): EvidenceProjection(subject.cnn, **own) for name, own in projections.items()},
     }
-    for (variant, trained), generator in generators.items():
+    for (variant, trained), own in generators.items():
         if trained in seeds:
-            explainer = UniversalExplainer(subject.cnn, subject.image_size, generator, layers)
+            explainer = UniversalExplainer(subject.cnn, subject.image_size, own.generator, layers)
             made[f"universal_{variant}", trained] = explainer.to(subject.device)
     return made
 

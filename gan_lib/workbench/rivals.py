@@ -6,9 +6,9 @@ All seeds' explainers explain all images, so that an interval tells how training
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -21,12 +21,11 @@ from gan_lib.core.runtime import median_seconds
 from gan_lib.explainers import METHODS, ContrastiveExplainer, Explainer, make_explainer
 from gan_lib.gan.conditions import READERS
 from gan_lib.metrics import differences, judge, summarise
-from gan_lib.workbench import checks
 from gan_lib.workbench.bench import Workbench
 from gan_lib.workbench.cohort import side_by_side
 from gan_lib.workbench.jobs import Run, TrainedGenerator
-from gan_lib.workbench.outside import outside_code
-from gan_lib.workbench.recipes import ProfileError
+from gan_lib.workbench.parts import Generators, kept_table, keys_of, redrawn
+from gan_lib.workbench.recipes import ProfileError, Recipe
 from gan_lib.workbench.sections import Counts, Methods
 from gan_lib.workbench.subject import Subject
 from gan_lib.workbench.sweeps import SWEEPS, Sweep, Tables
@@ -34,7 +33,6 @@ from gan_lib.workbench.sweeps import SWEEPS, Sweep, Tables
 AT_ONCE = 32  # images
 FORWARD = "forward pass"
 CHECKED = ("grad_cam", "evidence_projection")  # beside the explainers, after redrawing
-Generators = Mapping[Run, TrainedGenerator]  # by method and seed
 
 
 @options
@@ -46,12 +44,15 @@ class RivalOptions:
     Attributes:
         few: methods, further ones or some of these, that are compared on the first ``few_images`` only, as
             costly ones.
+        trained: how the recipe under which explainers are trained differs from that under which they are
+            judged, by dotted name, as in the images' size.
         measures: reported ones; tested: those of them in which differences are tested.
         batches: of images, for which the time of an explanation is measured.
     """
 
     few: Methods = ()
     few_images: PositiveInt = 100
+    trained: dict[str, Any] = field(default_factory=dict)
     measures: tuple[str, ...] = ("insertion - deletion", "insertion", "deletion", "drop_black@20", "area")
     tested: tuple[str, ...] = ("insertion - deletion", "drop_black@20")
     batches: Counts = (1, 32)
@@ -73,7 +74,7 @@ def run_rivals(sweep: Sweep, bench: Workbench) -> Tables:
         ProfileError: options that do not fit.
     """
     recipe, own = bench.recipe, bench.recipe.judge
-    asked, seeds = _asked(sweep, own.methods), list(sweep.seeds or recipe.seeds)
+    asked, seeds = options_of(sweep, recipe), list(sweep.seeds or recipe.seeds)
     methods = [name for name in own.methods if name not in asked.few]
     subject = bench.subject()
     known = _known(subject)
@@ -82,7 +83,7 @@ def run_rivals(sweep: Sweep, bench: Workbench) -> Tables:
         raise ProfileError(f"sweep {sweep.name!r}: {told}")
     generators = {
         (f"contrastive_{variant}", seed): TrainedGenerator(one.generator, one.log, one.key)
-        for (variant, seed), one in subject.contrastive(seeds=seeds).items()
+        for (variant, seed), one in trained_on(sweep, asked, subject, bench).contrastive(seeds=seeds).items()
     }
     count = min(own.images, len(subject.data["test"]))
     calls: list[Callable[[], pd.DataFrame]] = []
@@ -93,7 +94,7 @@ def run_rivals(sweep: Sweep, bench: Workbench) -> Tables:
         calls += [partial(_scores, subject, {}, asked.few, seeds[0], (count, first, few))] if few else []
     checked = [name for name in methods if name in CHECKED]
     calls.append(partial(_redrawn, subject, generators, checked, seeds[0]))
-    *tables, redrawn = side_by_side(recipe.machine, calls)
+    *tables, sanity = side_by_side(recipe.machine, calls)
     scores = pd.concat(tables, ignore_index=True).assign(cnn=subject.trained.key)
     ours = list(dict.fromkeys(name for name, _ in generators))
     tests = differences(scores, asked.tested, ours, [*methods, *asked.few])
@@ -102,7 +103,7 @@ def run_rivals(sweep: Sweep, bench: Workbench) -> Tables:
     return {
         "results": (summarise(scores[["method", "seed", "cnn", "image", *asked.measures]]), title),
         "tests": (tests, f"{title}: paired differences from other methods"),
-        "sanity": (redrawn, "Rank correlation of maps with those after the last layers are drawn anew"),
+        "sanity": (sanity, "Rank correlation of maps with those after the last layers are drawn anew"),
         "cost": (
             _cost(asked, subject, timed, methods, seeds[0]),
             "Time of an explanation, over a forward pass",
@@ -110,16 +111,36 @@ def run_rivals(sweep: Sweep, bench: Workbench) -> Tables:
     }
 
 
-def _asked(sweep: Sweep, methods: Sequence[str]) -> RivalOptions:
-    """The sweep's options; ``ProfileError`` where they, or the recipe's methods, do not fit."""
+def options_of(sweep: Sweep, recipe: Recipe) -> RivalOptions:
+    """The options of a sweep with a recipe.
+
+    Raises:
+        ProfileError: they, or the recipe's methods, do not fit.
+    """
     try:
         asked = _OPTIONS.validate_json(json.dumps(sweep.options))
     except ValidationError as error:
         raise ProfileError(f"sweep {sweep.name!r}: {error}") from None
-    if trained := [name for name in (*methods, *asked.few) if METHODS[name].kind == "trained"]:
+    recipe.changed(asked.trained, f"sweep {sweep.name!r}, trained")
+    if trained := [name for name in (*recipe.judge.methods, *asked.few) if METHODS[name].kind == "trained"]:
         told = f"{trained[0]} is no rival: the recipe's own variants are judged"
         raise ProfileError(f"sweep {sweep.name!r}: {told}")
     return asked
+
+
+def trained_on(sweep: Sweep, asked: RivalOptions, subject: Subject, bench: Workbench) -> Subject:
+    """What a subject's explainers are trained on: itself, or its CNN as ``trained`` has it.
+
+    Raises:
+        ProfileError: that is another CNN.
+    """
+    if not asked.trained:
+        return subject
+    own = bench.subject(asked.trained)
+    weights, others = own.cnn.state_dict(), subject.cnn.state_dict()
+    if weights.keys() != others.keys() or not all(one.equal(others[name]) for name, one in weights.items()):
+        raise ProfileError(f"sweep {sweep.name!r}: trained makes another CNN than the one that is judged")
+    return own
 
 
 def explainers_of(
@@ -158,41 +179,31 @@ def _scores(
     count, first, size = part
     own, settings = subject.draw(count)[first : first + size], _settings(subject)
 
-    def make(folder: Path) -> None:
+    def make() -> pd.DataFrame:
         maps = {
             run: one.attribute(own.images, target=own.explained, batch_size=AT_ONCE)
             for run, one in explainers_of(subject, generators, methods, seed).items()
         }
-        scores, _ = judge(subject.cnn, own.images, maps, own.explained, evidence=own.masks, **settings)
-        scores.to_csv(folder / "scores.csv", index=False)
+        return judge(subject.cnn, own.images, maps, own.explained, evidence=own.masks, **settings)[0]
 
     made_from = {
-        "classifier": subject.trained.key,
         "images": own.split.fingerprint,
-        "generators": {f"{name}/{seed}": one.key for (name, seed), one in generators.items()},
+        "generators": keys_of(generators),
         "methods": {name: subject.recipe.judge.settings.get(name, {}) for name in methods},
         "seed": seed,
         **settings,
     }
-    if code := outside_code():  # a measure, a method, ...
-        made_from["outside"] = code
-    made = pd.read_csv(subject.jobs_store.get("scores", __name__, made_from, make) / "scores.csv")
+    made = kept_table(subject, __name__, made_from, make)
     return made.assign(image=made["image"] + first)
 
 
 def _redrawn(subject: Subject, generators: Generators, methods: Sequence[str], seed: int) -> pd.DataFrame:
-    """``rank`` by ``method``, ``share`` of the layers, ``seed`` and ``image``; of the recipe's images and
-    stages."""
-    own, parts = subject.recipe.judge, []
-    sample = subject.draw(own.sanity_images)
+    """``rank`` by ``method`` and ``share`` of the layers; of the recipe's images and stages."""
+    own = subject.recipe.judge
     explainers = explainers_of(subject, generators, methods, seed)
-    for place in sorted({seed for _, seed in explainers}):
-        few = {run: one for run, one in explainers.items() if run[1] == place}
-        given = (subject.cnn, sample, few, len(subject.names), own.sanity_stages)
-        parts.append(checks.sanity(*given, options=own.settings).assign(seed=place))
-    made = pd.concat(parts, ignore_index=True)
-    made = made[made["check"] == "randomised"].assign(cnn=subject.trained.key)
-    kept = made[["method", "seed", "cnn", "image", "share", "rank"]]
+    sample = subject.draw(own.sanity_images)
+    made = redrawn(subject, explainers, sample, own.sanity_stages, own.settings)
+    kept = made.assign(cnn=subject.trained.key)[["method", "seed", "cnn", "image", "share", "rank"]]
     shares = [summarise(one.drop(columns="share")).assign(share=of) for of, one in kept.groupby("share")]
     return pd.concat(shares, ignore_index=True)
 

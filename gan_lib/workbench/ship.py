@@ -9,9 +9,10 @@ from gan_lib.classifiers import Classifier, make_classifier, save_classifier
 from gan_lib.classifiers.factories import folder_name
 from gan_lib.core.checksums import CHECKSUMS, write_checksums
 from gan_lib.core.storage import write_json
-from gan_lib.explainers import UniversalExplainer
+from gan_lib.explainers import GeneratorExplainer, UniversalExplainer
 from gan_lib.workbench.bench import Workbench
 from gan_lib.workbench.pools import Pool
+from gan_lib.workbench.rivals import explainers_of, options_of, trained_on
 from gan_lib.workbench.subject import Subject
 from gan_lib.workbench.sweeps import Sweep
 
@@ -36,6 +37,14 @@ def ship(subject: Subject, torchvision_weights: str | None = None) -> tuple[Path
             own[method.replace("_", "-")] = found[min(found)]
     if not own:
         raise FileNotFoundError("the profile has trained no explainers: run 02 and 03 first")
+    home = _write_cnn(subject, torchvision_weights)
+    for method, explainer in own.items():
+        explainer.save(home / method, subject.about())
+    return home, list(own)
+
+
+def _write_cnn(subject: Subject, torchvision_weights: str | None) -> Path:
+    """Write a subject's CNN; returns its folder."""
     cnn, home = subject.cnn.cpu(), subject.places.data / "pretrained" / folder_name(subject.architecture)
     card = replace(cnn.card, image_size=subject.image_size)
     if torchvision_weights is not None:
@@ -47,10 +56,43 @@ def ship(subject: Subject, torchvision_weights: str | None = None) -> tuple[Path
         write_json(home / "weights.json", torchvision_weights)
     (home / CHECKSUMS).unlink()
     write_checksums(home, [own.name for own in home.iterdir() if own.is_file()])
-    about = {"recipe": subject.recipe.flat(), "data": subject.data.fingerprint}
-    for method, explainer in own.items():
-        explainer.save(home / method, about)
-    return home, list(own)
+    return home
+
+
+def ship_swept(
+    sweep: Sweep, bench: Workbench, torchvision_weights: str | None = None
+) -> tuple[Path, list[str]]:
+    """Write the explainers of a sweep to ``data/pretrained``, those of its first seed; they are trained where
+    the store does not have them.
+
+    Of the runner ``universal``: one of each variant, trained on all CNNs of the pool. Of ``rivals``: the
+    CNN's contrastive ones with the CNN, as :func:`ship` writes it.
+
+    Returns:
+        The folder, and the names of the explainers.
+
+    Raises:
+        ProfileError: a sweep of another runner.
+    """
+    if sweep.runner == "rivals":
+        return _ship_contrastive(sweep, bench, torchvision_weights)
+    return ship_universal(sweep, bench)
+
+
+def _ship_contrastive(
+    sweep: Sweep, bench: Workbench, torchvision_weights: str | None
+) -> tuple[Path, list[str]]:
+    asked, subject = options_of(sweep, bench.recipe), bench.subject()
+    trained, seed = trained_on(sweep, asked, subject, bench), (sweep.seeds or bench.recipe.seeds)[0]
+    made = {
+        (f"contrastive_{variant}", seed): own
+        for (variant, _), own in trained.contrastive(seeds=[seed]).items()
+    }
+    home = _write_cnn(subject, torchvision_weights)
+    for (method, _), own in explainers_of(subject, made, []).items():
+        assert isinstance(own, GeneratorExplainer)
+        own.to("cpu").save(home / method.replace("_", "-"), trained.about())
+    return home, [method.replace("_", "-") for method, _ in made]
 
 
 def ship_universal(sweep: Sweep, bench: Workbench) -> tuple[Path, list[str]]:

@@ -15,12 +15,12 @@ from typing import Any
 import pandas as pd
 import torch
 
-from gan_lib.gan.generators import Generator
 from gan_lib.metrics import corrected, differences, summarise
 from gan_lib.metrics.localisation import mass_inside
 from gan_lib.workbench import checks
 from gan_lib.workbench.bench import Workbench
 from gan_lib.workbench.cohort import side_by_side
+from gan_lib.workbench.parts import Generators, kept_table, keys_of, redrawn
 from gan_lib.workbench.pools import (
     Explainers,
     Judged,
@@ -38,7 +38,6 @@ from gan_lib.workbench.sweeps import SWEEPS, Sweep, Tables
 from gan_lib.workbench.unseen import cell_scores, share
 
 Call = Callable[[], dict[str, pd.DataFrame]]
-Generators = Mapping[tuple[str, int], Generator]  # by variant and seed
 KINDS = ("scores", "sanity", "marks", "wrong")  # of tables
 
 AT_ONCE = 32  # images
@@ -63,7 +62,7 @@ def run_universal(sweep: Sweep, bench: Workbench) -> Tables:
     there, missing = pool.judged()
     asked, runs = pool.asked, list(itertools.product(pool.asked.left_out, pool.asked.variants, pool.seeds))
     made = pool.trained([pool.job(variant, pool.without(name), seed) for name, variant, seed in runs])
-    generators = {run: own.generator for run, own in zip(runs, made, strict=True)}
+    generators = dict(zip(runs, made, strict=True))
     calls: list[Call] = []
     for name in asked.left_out:
         own = {(variant, seed): generators[name, variant, seed] for variant, seed in _each(pool)}
@@ -159,12 +158,33 @@ def judge_cnn(
         dealt: how many images of the subject's, and how many those before it have.
         labels: columns of every table, beside ``data set`` and ``cnn``.
     """
-    explainers = explainers_of(subject, generators, seeds)
+    given = {run: own for run, own in generators.items() if run[1] in seeds}
+    explainers = explainers_of(subject, given, seeds)
     sample = subject.draw(dealt[0], asked.split, skip=dealt[1])
-    made = {"scores": cell_scores(subject, explainers, sample, asked.areas, steps=asked.steps)}
+    areas, steps = asked.areas, asked.steps
+    calls: dict[str, tuple[Callable[[], pd.DataFrame], dict[str, Any]]] = {
+        "scores": (
+            lambda: cell_scores(subject, explainers, sample, areas, steps=steps).drop(columns="cell"),
+            {"areas": areas, "steps": steps},
+        )
+    }
     if other is not None:
-        made["sanity"] = _redrawn(asked, subject, explainers, sample)
-        made["wrong"] = _of_another(asked, subject, other, explainers, sample)
+        looked = [subject.trained.key, other.trained.key]
+        calls["sanity"] = (lambda: _redrawn(asked, subject, explainers, sample), {"few": asked.sanity_images})
+        calls["wrong"] = (
+            lambda: _of_another(asked, subject, other, explainers, sample),
+            {"few": asked.wrong_images, "steps": steps, "cnns": looked, "cheating": bool(asked.cheating)},
+        )
+    made_from = {
+        "images": sample.split.fingerprint,
+        "generators": keys_of(given),
+        "projections": projections_of(subject.recipe),
+        "seeds": seeds,
+    }
+    made = {
+        kind: kept_table(subject, __name__, {**made_from, "kind": kind, **decided}, make)
+        for kind, (make, decided) in calls.items()
+    }
     about = {**labels, "data set": subject.recipe.data.name, "cnn": subject.trained.key}
     shared = {"wrong"} if asked.cheating else set()  # else every part of the images is named apart
     names = {
@@ -195,14 +215,8 @@ def on_marks(
 def _redrawn(asked: PoolOptions, subject: Subject, explainers: Explainers, sample: Sample) -> pd.DataFrame:
     """``rank`` by ``method`` and ``image``: the rank correlation of maps with those of the CNN whose last
     quarter of layers is drawn anew."""
-    few, parts = sample[: asked.sanity_images], []
-    for seed in sorted({seed for _, seed in explainers}):
-        own = {run: explainer for run, explainer in explainers.items() if run[1] == seed}
-        given = (subject.cnn, few, own, len(subject.names), SANITY_STAGES)
-        parts.append(checks.sanity(*given).assign(seed=seed))
-    made = pd.concat(parts, ignore_index=True)
-    forgetting = made[made["check"] == "randomised"]
-    return forgetting[forgetting["share"] == forgetting["share"].min()].drop(columns=["check", "share"])
+    made = redrawn(subject, explainers, sample[: asked.sanity_images], SANITY_STAGES)
+    return made[made["share"] == made["share"].min()].drop(columns="share")
 
 
 def _of_another(
@@ -290,7 +304,7 @@ def _numbers(pool: Pool, there: Judged) -> Tables:
     calls: list[Call] = []
     for (number, seed), own in zip(runs, made, strict=True):
         same_seed = {key: subject for key, subject in there.items() if key[2] == seed}
-        given = {(variant, seed): own.generator}
+        given = {(variant, seed): own}
         calls += _judgements(pool, name, same_seed, given, {"CNNs": number}, checked=False)
     scores = pd.concat(
         [own["scores"] for own in side_by_side(pool.bench.recipe.machine, calls)], ignore_index=True

@@ -5,9 +5,12 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from gan_lib.classifiers import load_classifier
+from gan_lib.core.storage import save_tensors
 from gan_lib.explainers import ContrastiveExplainer
 from gan_lib.gan.conditions import EvidenceMaker
 from gan_lib.workbench import ProfileError, Sweep, Workbench, rivals, run_sweep
+from gan_lib.workbench.ship import ship_swept
 
 FILE = """
 title: Beside
@@ -85,6 +88,54 @@ def test_scores_are_those_of_the_whole_images(tmp_path, places, few_at_once, mon
     pd.testing.assert_frame_equal(parts, rivals.run_rivals(sweep, bench)["results"][0], atol=1e-5)
 
 
+@pytest.fixture
+def given_weights(places):
+    """A sweep whose CNN has given weights, and so is the same for images of any size."""
+    cnn = Workbench("weights", "tiny", {}, places).subject().cnn
+    save_tensors(places.data / "given.safetensors", cnn.backbone.state_dict())
+    changes = "\n  cnn: {weights: given.safetensors, epochs: 0}\n  gan: {reads"
+    text = FILE.replace("\n  gan: {reads", changes)
+    return text.replace("few: [rise]", "trained: {data.image_size: 48}").replace("[0, 3]", "[3]")
+
+
+def test_explainers_may_be_trained_on_other_images(tmp_path, places, given_weights, monkeypatch):
+    """On larger images than those that are judged."""
+    sweep = sweep_of(tmp_path, given_weights)
+    bench = Workbench("sweep", "tiny", sweep.changes, places)
+    asked, subject = rivals.options_of(sweep, bench.recipe), bench.subject()
+    trained = rivals.trained_on(sweep, asked, subject, bench)
+    assert (trained.image_size, subject.image_size) == ((48, 48), (32, 32))
+    assert rivals.trained_on(sweep, rivals.RivalOptions(), subject, bench) is subject
+    generator = trained.contrastive(["lsft"], [3])["lsft", 3].generator
+    timed, cost = [], rivals._cost
+    monkeypatch.setattr(rivals, "_cost", lambda *given: timed.append(given[1:3]) or cost(*given))
+    rivals.run_rivals(sweep, bench)
+    [(judged, generators)] = timed
+    assert judged.image_size == (32, 32)
+    assert weights_of(generators["contrastive_lsft", 3].generator) == weights_of(generator)
+
+
+def weights_of(generator):
+    return {name: own.sum().item() for name, own in generator.state_dict().items()}
+
+
+def test_contrastive_explainers_are_shipped_with_their_cnn(tmp_path, places, given_weights):
+    """Those of the first seed, for images of the size that they were judged at."""
+    sweep = sweep_of(tmp_path, given_weights)
+    bench = Workbench("ship", "tiny", sweep.changes, places)
+    subject = bench.subject()
+    folder, names = ship_swept(sweep, bench)
+    assert (folder, names) == (places.data / "pretrained" / "slim_vgg", ["contrastive-lsft"])
+    cnn = load_classifier(folder)
+    assert cnn.card.image_size == (32, 32)
+    kept = ContrastiveExplainer.from_pretrained(folder / "contrastive-lsft", cnn)
+    changed = bench.subject({"data.image_size": 48}).contrastive(["lsft"], [3])["lsft", 3]
+    assert weights_of(kept.generator) == weights_of(changed.generator)
+    assert kept.image_size == (32, 32)
+    sample = subject.draw(2)
+    assert kept.attribute(sample.images, sample.explained).shape == (2, 1, 32, 32)
+
+
 def test_explainers_read_evidence(tmp_path, places):
     bench = Workbench("sweep", "tiny", sweep_of(tmp_path).changes, places)
     subject = bench.subject()
@@ -110,6 +161,8 @@ def test_explainers_read_evidence(tmp_path, places):
         ("few_images: 5", "few_pictures: 5", "few_pictures"),
         ("few_images: 5", "few_images: 0", "greater than 0"),
         ("batches: [1, 2]", "tested: [charm]", "nothing measures charm; there are area, .*insertion"),
+        ("batches: [1, 2]", "trained: {cnn.seed: 1}", "trained makes another CNN"),
+        ("batches: [1, 2]", "trained: {cnn.sead: 1}", "trained: .*sead"),
         ("batches: [1, 2]", "measures: [drop_black@30]", "nothing measures drop_black@30"),
     ],
 )

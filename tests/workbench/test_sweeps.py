@@ -17,7 +17,17 @@ from gan_lib.core.storage import read_json
 from gan_lib.data import ImageSplit
 from gan_lib.explainers import GeneratorExplainer
 from gan_lib.figures import check_manifest
-from gan_lib.workbench import Places, ProfileError, Recipe, Sample, Sweep, Workbench, run_sweep, sweep_table
+from gan_lib.workbench import (
+    Places,
+    ProfileError,
+    Recipe,
+    Sample,
+    Sweep,
+    Workbench,
+    run_sweep,
+    sweep_table,
+    universal,
+)
 from gan_lib.workbench.jobs import UniversalJob
 from gan_lib.workbench.places import SWEPT
 from gan_lib.workbench.pools import Pool, PoolOptions, cells, order
@@ -435,7 +445,8 @@ options:
 """
 
 
-def test_universal_explainers_of_cnns_that_they_have_not_met(tmp_path, places):
+def test_universal_explainers_of_cnns_that_they_have_not_met(tmp_path, places, monkeypatch):
+    """A second run finds again what was judged."""
     changes = {"universal.held_out": 4, "universal.max_steps": 2, "universal.batch_size": 4}
     changes |= {"evidence.emphasis": 4.0}
     paths = run_sweep(Sweep.load(write(tmp_path, POOLS, "pools"), changes), places)
@@ -482,6 +493,14 @@ def test_universal_explainers_of_cnns_that_they_have_not_met(tmp_path, places):
     assert tables["wrong_cnn"]["pictures"].unique().tolist() == ["alone"]
     assert set(tables["sanity"]["n"]) == {4}, "two images of each of two CNNs, not the same two"
     assert tables["wrong_cnn"]["n"].max() == 4, "the marked images are the same for both"
+    for name in ("cell_scores", "_redrawn", "_of_another"):
+        monkeypatch.setattr(universal, name, not_again)
+    for path in run_sweep(Sweep.load(write(tmp_path, POOLS, "pools"), changes), places):
+        pd.testing.assert_frame_equal(pd.read_csv(path), tables[path.stem])
+
+
+def not_again(*given, **settings):
+    raise AssertionError("it is in the store")
 
 
 def coloured(count=25):

@@ -49,8 +49,8 @@ def test_holms_correction_is_over_all_rows():
 
 
 def test_the_least_share_is_the_one_that_is_reported(monkeypatch):
-    def sanity(cnn, sample, explainers, classes, stages):
-        assert (len(sample), stages) == (1, 4)
+    def sanity(cnn, sample, explainers, classes, stages, options):
+        assert (len(sample), stages, options) == (1, 4, None)
         found = rows(method="m", image=0, rank=[0.1, 0.2, 0.9], share=[50.0, 25.0, None])
         return found.assign(check=["randomised", "randomised", "another class"])
 
