@@ -28,7 +28,8 @@ from gan_lib.explainers.gradients import GradientExplainer
 
 WEIGHTS = (nn.modules.conv._ConvNd, nn.Linear)
 NORMALISATIONS = nn.modules.batchnorm._BatchNorm
-MOVING_LAYERS = (nn.modules.dropout._DropoutNd, nn.Identity, nn.Flatten, nn.ConstantPad2d, zt.MaxPool, Sum)
+PADDINGS = (nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d)
+MOVING_LAYERS = (nn.modules.dropout._DropoutNd, nn.Identity, nn.Flatten, *PADDINGS, zt.MaxPool, Sum)
 # By name, whether called as a function or as a tensor's method.
 ACTIVATIONS = {"relu", "relu_", "relu6", "hardtanh", "leaky_relu", "elu", "silu", "gelu", "hardswish", "tanh"}
 AVERAGES = {"mean", "avg_pool2d", "adaptive_avg_pool2d"}
@@ -36,6 +37,7 @@ ARITHMETIC = {"add", "iadd", "sub", "mul", "truediv"}
 MOVING = {"flatten", "view", "reshape", "permute", "transpose", "contiguous", "clone", "squeeze", "unsqueeze"}
 MOVING |= {"cat", "concat", "max_pool2d", "adaptive_max_pool2d", "boolean_dispatch", "dropout", "getitem"}
 MOVING |= {"size", "getattr", "chunk", "split"}
+MOVING |= {"pad"}  # of which numbers have no relevance, and copies give theirs back
 MOVING |= {"interpolate"}  # its gradient shares relevance out by weights that add up to 1 for each place made
 OF_IMAGES, RULED = "of_images", "ruled"  # of a graph: nodes that depend on the images, layers with rules
 

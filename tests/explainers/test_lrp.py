@@ -86,6 +86,36 @@ def test_a_residual_shares_out_by_what_each_way_adds():
     assert not against.any(), "nothing speaks for a class whose logit is below 0 everywhere"
 
 
+class Padded(nn.Module):
+    """Sums of a = r + g, twice as wide by padding: (1.5, 1) with zeros around or its own copies."""
+
+    def __init__(self, mode, layer=None):
+        super().__init__()
+        self.mode, self.layer = mode, layer
+        self.first, self.last = convolution([1.0, 1.0, 0.0]), linear([3.0])
+
+    def forward(self, images):
+        inner = self.first(images)
+        padded = self.layer(inner) if self.layer else F.pad(inner, (1, 1, 0, 0), mode=self.mode)
+        return self.last(padded.mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("net", "left", "right"),
+    [
+        (Padded("constant"), 1.5, 1.0),
+        (Padded("replicate"), 3.0, 2.0),
+        (Padded("reflect"), 3.0, 2.0),  # 1, 1.5, 1, 1.5: each place is there twice
+        (Padded("", nn.ReplicationPad2d((1, 1, 0, 0))), 3.0, 2.0),
+        (Padded("", nn.ZeroPad2d((1, 1, 0, 0))), 1.5, 1.0),
+    ],
+)
+def test_what_is_padded_gives_relevance_back_to_where_it_is_from(net, left, right):
+    """Four places weigh 3 / 4 each, and the flat first layer gives what is a place's to its colours."""
+    made = LRP(net.eval()).attributions(PICTURE, 0).sum(1).flatten()
+    assert made.tolist() == pytest.approx([0.75 * left, 0.75 * right], abs=1e-3)
+
+
 @pytest.mark.parametrize("name", ["squeezenet1_1", "resnet18", "mobilenet_v2"])
 def test_relevance_adds_up_to_the_score_without_biases(name):
     """Of torchvision's CNNs with no bias left, up to the stabilisers of the rules: within 1 %."""
@@ -104,7 +134,7 @@ def test_relevance_adds_up_to_the_score_without_biases(name):
     assert torch.allclose(total, scores, rtol=1e-2)
 
 
-@pytest.mark.parametrize("name", ["slim_vgg", "slim_resnet", "slim_mobilenet"])
+@pytest.mark.parametrize("name", ["slim_vgg", "slim_resnet", "slim_mobilenet", "resnet20"])
 def test_batch_normalisation_and_the_wrapped_normalisation_pass(name):
     """The same maps for a CNN and for one whose images are scaled otherwise before the same layers."""
     cnn = make_classifier(name, ["a", "b", "c"], seed=2).eval()
