@@ -26,9 +26,9 @@ def follow(copied: nn.Module, source: nn.Module, make: Callable[[nn.Module], nn.
 
         quick = follow(half(cnn), cnn, half)    # half makes such a copy
 
-    The weights are compared value by value, since no counter tells of a write to ``.data``: for slim_vgg
-    0.2 ms, where a pass takes 1 ms for one image and 14 ms for 32 (one core). That takes another copy of the
-    weights in memory. The copy keeps its own device and number format. A copy of it follows nothing.
+    The weights are compared byte by byte, since no counter tells of a write to ``.data``: for MobileNetV2
+    1.5 ms, where a pass takes 19 ms for one image (one core). That takes another copy of the weights in
+    memory. The copy keeps its own device and number format. A copy of it follows nothing.
 
     A source that follows another itself is brought up to date first. Where it has got other layers, a pass of
     the copy raises ``RuntimeError``.
@@ -161,16 +161,17 @@ def _same(tensor: Tensor, other: Tensor) -> bool:
     """Whether tensors on the CPU, of one shape and type, are the same bytes, in a third of the time that
     ``torch.equal`` takes; where bytes do not say all, whether they are equal."""
     pair = (tensor, other)
-    if tensor.stride() == other.stride() and all(map(_fills_its_storage, pair)):
+    if all(map(_fills_its_storage, pair)) and tensor.stride() == other.stride():
         return _LIBC.memcmp(*(own.data_ptr() for own in pair), tensor.nbytes) == 0
     return torch.equal(tensor, other)
 
 
 def _fills_its_storage(tensor: Tensor) -> bool:
-    return (
+    return bool(
         type(tensor) in (Tensor, nn.Parameter)
         and tensor.layout is torch.strided
-        and not tensor.is_quantized
+        and not (tensor.is_quantized or tensor.is_conj() or tensor.is_neg())
+        and tensor.storage_offset() == 0
         and tensor.untyped_storage().nbytes() == tensor.nbytes
     )
 

@@ -1,6 +1,6 @@
 """Parts of a sweep's judgement: tables that the store keeps, and a check that goes seed by seed.
 
-A sweep of hours goes on where it stopped: what was judged is found again.
+A sweep of hours goes on where it stopped: what was judged is found again, all but times.
 """
 
 from __future__ import annotations

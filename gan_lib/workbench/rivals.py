@@ -5,9 +5,10 @@ All seeds' explainers explain all images, so that an interval tells how training
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from functools import partial
 from typing import Any
 
@@ -16,18 +17,20 @@ import torch
 from pydantic import PositiveInt, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from gan_lib.classifiers import Classifier
 from gan_lib.core.options import options
 from gan_lib.core.runtime import median_seconds
+from gan_lib.core.storage import tensor_bytes
 from gan_lib.explainers import METHODS, ContrastiveExplainer, Explainer, make_explainer
 from gan_lib.gan.conditions import READERS
 from gan_lib.metrics import differences, judge, summarise
 from gan_lib.workbench.bench import Workbench
 from gan_lib.workbench.cohort import side_by_side
-from gan_lib.workbench.jobs import Run, TrainedGenerator
+from gan_lib.workbench.jobs import Run, TrainedGenerator, reader
 from gan_lib.workbench.parts import Generators, kept_table, keys_of, redrawn
 from gan_lib.workbench.recipes import ProfileError, Recipe
 from gan_lib.workbench.sections import Counts, Methods
-from gan_lib.workbench.subject import Subject
+from gan_lib.workbench.subject import Subject, subject_again
 from gan_lib.workbench.sweeps import SWEEPS, Sweep, Tables
 
 AT_ONCE = 32  # images
@@ -132,15 +135,27 @@ def trained_on(sweep: Sweep, asked: RivalOptions, subject: Subject, bench: Workb
     """What a subject's explainers are trained on: itself, or its CNN as ``trained`` has it.
 
     Raises:
-        ProfileError: that is another CNN.
+        ProfileError: that is another CNN, or other conditions are read of it.
     """
     if not asked.trained:
         return subject
-    own = bench.subject(asked.trained)
-    weights, others = own.cnn.state_dict(), subject.cnn.state_dict()
-    if weights.keys() != others.keys() or not all(one.equal(others[name]) for name, one in weights.items()):
-        raise ProfileError(f"sweep {sweep.name!r}: trained makes another CNN than the one that is judged")
+    where = f"sweep {sweep.name!r}: trained"
+    recipe = bench.recipe.changed(asked.trained, where)
+    # Not the bench's own: beside the tables the manifest names the data that were judged.
+    own = subject_again(recipe, bench.profile.name, bench.places, bench.store.root)
+    if _identity(own.cnn) != _identity(subject.cnn):
+        raise ProfileError(f"{where} makes another CNN than the one that is judged")
+    makers = [reader(one.recipe, one.cnn, one.image_size)[1] for one in (own, subject)]
+    if makers[0].settings() != makers[1].settings() or makers[0].reads != makers[1].reads:
+        raise ProfileError(f"{where} reads other conditions of the CNN than where it is judged")
     return own
+
+
+def _identity(cnn: Classifier) -> tuple[Any, str]:
+    """What tells a CNN from others, whatever images it was made with."""
+    tensors = [tensor_bytes(own) for own in (*cnn.state_dict().values(), *cnn.buffers())]
+    card = replace(cnn.card, image_size=None)
+    return card, hashlib.sha256(b"".join(tensors)).hexdigest()
 
 
 def explainers_of(
@@ -200,10 +215,21 @@ def _scores(
 def _redrawn(subject: Subject, generators: Generators, methods: Sequence[str], seed: int) -> pd.DataFrame:
     """``rank`` by ``method`` and ``share`` of the layers; of the recipe's images and stages."""
     own = subject.recipe.judge
-    explainers = explainers_of(subject, generators, methods, seed)
-    sample = subject.draw(own.sanity_images)
-    made = redrawn(subject, explainers, sample, own.sanity_stages, own.settings)
-    kept = made.assign(cnn=subject.trained.key)[["method", "seed", "cnn", "image", "share", "rank"]]
+    sample, tables = subject.draw(own.sanity_images), []
+    for place in sorted({seed, *(other for _, other in generators)}):
+        few = {run: one for run, one in generators.items() if run[1] == place}
+        beside = methods if place == seed else []
+        explainers = explainers_of(subject, few, beside, seed)
+        made_from = {
+            "images": sample.split.fingerprint,
+            "generators": keys_of(few),
+            "methods": {name: own.settings.get(name, {}) for name in beside},
+            "stages": own.sanity_stages,
+        }
+        given = (subject, explainers, sample, own.sanity_stages, own.settings)
+        tables.append(kept_table(subject, __name__, made_from, partial(redrawn, *given)))
+    kept = pd.concat(tables, ignore_index=True).assign(cnn=subject.trained.key)
+    kept = kept[["method", "seed", "cnn", "image", "share", "rank"]]
     shares = [summarise(one.drop(columns="share")).assign(share=of) for of, one in kept.groupby("share")]
     return pd.concat(shares, ignore_index=True)
 

@@ -12,6 +12,7 @@ from gan_lib.core.storage import write_json
 from gan_lib.explainers import GeneratorExplainer, UniversalExplainer
 from gan_lib.workbench.bench import Workbench
 from gan_lib.workbench.pools import Pool
+from gan_lib.workbench.recipes import ProfileError
 from gan_lib.workbench.rivals import explainers_of, options_of, trained_on
 from gan_lib.workbench.subject import Subject
 from gan_lib.workbench.sweeps import Sweep
@@ -72,10 +73,14 @@ def ship_swept(
         The folder, and the names of the explainers.
 
     Raises:
-        ProfileError: a sweep of another runner.
+        ProfileError: a sweep of another runner, or ``torchvision_weights`` for what fits any CNN.
     """
     if sweep.runner == "rivals":
         return _ship_contrastive(sweep, bench, torchvision_weights)
+    if sweep.runner != "universal":
+        raise ProfileError(f"sweep {sweep.name!r}: runner {sweep.runner} trains nothing that is shipped")
+    if torchvision_weights is not None:
+        raise ProfileError(f"sweep {sweep.name!r}: its explainers are of no CNN, whose weights were named")
     return ship_universal(sweep, bench)
 
 

@@ -169,20 +169,15 @@ def judge_cnn(
         )
     }
     if other is not None:
-        looked = [subject.trained.key, other.trained.key]
         calls["sanity"] = (lambda: _redrawn(asked, subject, explainers, sample), {"few": asked.sanity_images})
+        marked = other.draw(asked.wrong_images, "conflict").split.fingerprint if asked.cheating else ""
         calls["wrong"] = (
             lambda: _of_another(asked, subject, other, explainers, sample),
-            {"few": asked.wrong_images, "steps": steps, "cnns": looked, "cheating": bool(asked.cheating)},
+            {"few": asked.wrong_images, "steps": steps, "other": other.trained.key, "marked": marked},
         )
-    made_from = {
-        "images": sample.split.fingerprint,
-        "generators": keys_of(given),
-        "projections": projections_of(subject.recipe),
-        "seeds": seeds,
-    }
+    made_from = {**_decided_by(subject, sample, given), "seeds": seeds}
     made = {
-        kind: kept_table(subject, __name__, {**made_from, "kind": kind, **decided}, make)
+        kind: kept_table(subject, __name__, {**made_from, "table": kind, **decided}, make)
         for kind, (make, decided) in calls.items()
     }
     about = {**labels, "data set": subject.recipe.data.name, "cnn": subject.trained.key}
@@ -201,15 +196,31 @@ def on_marks(
     the share of the map's mass that lies on it; on images whose mark is another class's than the digit.
     Data without marks raise ``ProfileError``."""
     sample = subject.draw(asked.marked_images, "conflict")
-    if sample.marks is None:
+    marks = sample.marks
+    if marks is None:
         raise ProfileError(f"{subject.name} has no marks: `cheating` names data whose CNNs rely on one")
-    tables = []
-    for (method, _), own in explainers_of(subject, generators, [seed]).items():
-        maps = own.attribute(sample.images, sample.explained, AT_ONCE)
-        shares = mass_inside(maps, sample.marks, top=True).tolist()  # (N,)
-        tables.append(pd.DataFrame({"method": method, "image": range(len(shares)), "top mass": shares}))
-    made = pd.concat(tables, ignore_index=True).astype({"image": str})
+    given = {run: own for run, own in generators.items() if run[1] == seed}
+
+    def make() -> pd.DataFrame:
+        tables = []
+        for (method, _), own in explainers_of(subject, given, [seed]).items():
+            maps = own.attribute(sample.images, sample.explained, AT_ONCE)
+            shares = mass_inside(maps, marks, top=True).tolist()  # (N,)
+            tables.append(pd.DataFrame({"method": method, "image": range(len(shares)), "top mass": shares}))
+        return pd.concat(tables, ignore_index=True)
+
+    made = kept_table(subject, __name__, {**_decided_by(subject, sample, given), "table": "marks"}, make)
+    made = made.astype({"image": str})
     return {"marks": made.assign(**labels, seed=seed, cnn=subject.trained.key)}
+
+
+def _decided_by(subject: Subject, sample: Sample, generators: Generators) -> dict[str, Any]:
+    """What decides a table about images and generators, beside the CNN and the table's own options."""
+    return {
+        "images": sample.split.fingerprint,
+        "generators": keys_of(generators),
+        "projections": projections_of(subject.recipe),
+    }
 
 
 def _redrawn(asked: PoolOptions, subject: Subject, explainers: Explainers, sample: Sample) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from functools import cache
 from types import SimpleNamespace
 
@@ -220,6 +221,18 @@ def test_what_a_tensor_holds_and_not_what_lies_beside_it_is_compared():
     square = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     assert not _same(square, square.T.clone())
     assert _same(square, square.T.contiguous().T)
+
+
+def test_what_bytes_do_not_say_is_looked_at():
+    """A conjugate of the same bytes; one number read twice, the second time past the storage's end."""
+    numbers = torch.tensor([1 + 2j, 3 - 1j])
+    assert not _same(numbers.conj(), numbers.clone())
+    assert _same(numbers.conj(), numbers.conj().clone())
+    twice = torch.arange(2.0)[1:].expand(2)
+    assert _same(twice, torch.arange(2.0)[1:].expand(2))
+    assert not _same(twice, torch.tensor([5.0, 1.0])[1:].expand(2) + 1)
+    unknown = torch.tensor([math.nan, 1.0])
+    assert _same(unknown, unknown.clone()), "a weight that is no number has not changed"
 
 
 @pytest.mark.filterwarnings("ignore:.*quantize:UserWarning")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 
 from gan_lib.classifiers import load_classifier
+from gan_lib.core.artifacts import digest
 from gan_lib.core.storage import save_tensors
 from gan_lib.explainers import ContrastiveExplainer
 from gan_lib.gan.conditions import EvidenceMaker
@@ -95,7 +98,7 @@ def given_weights(places):
     save_tensors(places.data / "given.safetensors", cnn.backbone.state_dict())
     changes = "\n  cnn: {weights: given.safetensors, epochs: 0}\n  gan: {reads"
     text = FILE.replace("\n  gan: {reads", changes)
-    return text.replace("few: [rise]", "trained: {data.image_size: 48}").replace("[0, 3]", "[3]")
+    return text.replace("few: [rise]", "trained: {data.image_size: 48}").replace("[0, 3]", "[3, 0]")
 
 
 def test_explainers_may_be_trained_on_other_images(tmp_path, places, given_weights, monkeypatch):
@@ -111,6 +114,7 @@ def test_explainers_may_be_trained_on_other_images(tmp_path, places, given_weigh
     monkeypatch.setattr(rivals, "_cost", lambda *given: timed.append(given[1:3]) or cost(*given))
     rivals.run_rivals(sweep, bench)
     [(judged, generators)] = timed
+    assert bench.provenance["data"] == {subject.recipe.data.name: subject.data.fingerprint}
     assert judged.image_size == (32, 32)
     assert weights_of(generators["contrastive_lsft", 3].generator) == weights_of(generator)
 
@@ -134,6 +138,63 @@ def test_contrastive_explainers_are_shipped_with_their_cnn(tmp_path, places, giv
     assert kept.image_size == (32, 32)
     sample = subject.draw(2)
     assert kept.attribute(sample.images, sample.explained).shape == (2, 1, 32, 32)
+
+
+def test_other_sweeps_have_no_explainers_to_ship(tmp_path, places):
+    for text, told in (
+        (
+            "title: Settings\nprofile: tiny\nsettings: [{method: CGMA}]",
+            "settings trains nothing that is shipped",
+        ),
+        ("title: Pool\nprofile: tiny\nrunner: universal", "its explainers are of no CNN"),
+    ):
+        sweep = sweep_of(tmp_path, text)
+        with pytest.raises(ProfileError, match=told):
+            ship_swept(sweep, Workbench("ship", "tiny", {}, places), "IMAGENET1K_V1")
+
+
+def address(monkeypatch, text, tmp_path, places, **given):
+    """What decides the scores of a part, and the ranks after redrawing, as a sweep's text has it."""
+    found = []
+
+    def collected(subject, module, made_from, make):
+        found.append(made_from)
+        return pd.DataFrame({"image": [0], "method": "m", "seed": 0, "share": 50.0, "rank": 0.0})
+
+    monkeypatch.setattr(rivals, "kept_table", collected)
+    monkeypatch.setattr(rivals, "explainers_of", lambda *given: {})
+    sweep = sweep_of(tmp_path, text)
+    subject = Workbench("sweep", "tiny", sweep.changes, places).subject()
+    whole = {"generators": {}, "methods": ["grad_cam"], "seed": 0, "part": (14, 3, 2)} | given
+    rivals._scores(subject, *whole.values())
+    rivals._redrawn(subject, *[*whole.values()][:3])
+    return [digest(own) for own in found]
+
+
+@pytest.mark.parametrize(
+    ("change", "scores", "ranks"),
+    [
+        ({"generators": {("contrastive_lsft", 0): SimpleNamespace(key="g")}}, True, True),
+        ({"methods": ["grad_cam", "edges"]}, True, True),
+        ({"seed": 1}, True, False),  # of random methods, none of which is checked
+        ({"part": (14, 5, 2)}, True, False),
+        ("areas: [0.2]", "areas: [0.1]", (True, False)),
+        ("curve_steps: 4", "curve_steps: 5", (True, False)),
+        ("images: 14", "images: 14\n    fills: [blur]", (True, False)),
+        ("sanity_images: 3", "sanity_images: 4", (False, True)),
+        ("sanity_stages: 2", "sanity_stages: 3", (False, True)),
+        ("settings: {", "settings: {grad_cam: {layer: backbone.features.0}, ", (True, True)),
+    ],
+)
+def test_what_decides_a_table_is_in_its_address(monkeypatch, tmp_path, places, change, scores, ranks):
+    before = address(monkeypatch, FILE, tmp_path, places)
+    if isinstance(change, dict):
+        after = address(monkeypatch, FILE, tmp_path, places, **change)
+    else:
+        assert change in FILE
+        after = address(monkeypatch, FILE.replace(change, scores, 1), tmp_path, places)
+        scores, ranks = ranks
+    assert [one != two for one, two in zip(before, after, strict=True)] == [scores, ranks]
 
 
 def test_explainers_read_evidence(tmp_path, places):
@@ -162,6 +223,10 @@ def test_explainers_read_evidence(tmp_path, places):
         ("few_images: 5", "few_images: 0", "greater than 0"),
         ("batches: [1, 2]", "tested: [charm]", "nothing measures charm; there are area, .*insertion"),
         ("batches: [1, 2]", "trained: {cnn.seed: 1}", "trained makes another CNN"),
+        ("batches: [1, 2]", "trained: {cnn.mean: [0.4, 0.5, 0.6]}", "trained makes another CNN"),
+        ("batches: [1, 2]", "trained: {cnn.input_size: 64}", "trained makes another CNN"),
+        ("batches: [1, 2]", "trained: {gan.reads: activations}", "trained reads other conditions"),
+        ("batches: [1, 2]", "trained: {evidence.layers: 3}", "trained reads other conditions"),
         ("batches: [1, 2]", "trained: {cnn.sead: 1}", "trained: .*sead"),
         ("batches: [1, 2]", "measures: [drop_black@30]", "nothing measures drop_black@30"),
     ],

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from gan_lib.core.artifacts import digest
 from gan_lib.explainers import Explainer
 from gan_lib.metrics import corrected
 from gan_lib.workbench import PoolOptions, checks, forgetful, universal
@@ -63,30 +64,47 @@ def test_the_least_share_is_the_one_that_is_reported(monkeypatch):
     ]
 
 
+class Drawn(list):
+    """So many images."""
+
+    def __init__(self, count):
+        super().__init__(range(count))
+        self.split = SimpleNamespace(fingerprint=f"{count} images")
+
+
+def at_once(subject, module, made_from, make):
+    """In place of a store."""
+    return make()
+
+
 @pytest.mark.parametrize(
     ("keys", "seeds"), [(["a", "a"], [[0, 1], [0, 1]]), (["a", "b"], [[0], [1]])], ids=["given", "trained"]
 )
 def test_a_cnn_with_given_weights_is_judged_by_all_seeds_on_every_image(monkeypatch, keys, seeds):
     """Five images: three and two. Of one CNN each seed's generator scores all five, of two CNNs its own."""
-    drawn = SimpleNamespace(recipe=SimpleNamespace(data=SimpleNamespace(name="d")), data={"test": range(5)})
+    recipe = SimpleNamespace(
+        data=SimpleNamespace(name="d"), evidence=SimpleNamespace(layers=2, emphasis=None)
+    )
+    drawn = SimpleNamespace(recipe=recipe, data={"test": range(5)})
     there = {
         ("x", 0, seed): SimpleNamespace(
-            **vars(drawn), trained=SimpleNamespace(key=key), draw=lambda count, split, skip: (skip, count)
+            **vars(drawn), trained=SimpleNamespace(key=key), draw=lambda count, split, skip: Drawn(count)
         )
         for seed, key in enumerate(keys)
     }
 
     def scores(subject, explainers, sample, areas, steps):
-        kept = [(name, seed, image) for name, seed in explainers for image in range(sample[1])]
-        return pd.DataFrame(kept, columns=["method", "seed", "image"])
+        kept = [(name, seed, image) for name, seed in explainers for image in range(len(sample))]
+        return pd.DataFrame(kept, columns=["method", "seed", "image"]).assign(cell="x")
 
     def explainers(subject, generators, given):
         return {("rival", given[0]): None, **{("universal", seed): None for seed in given}}
 
     monkeypatch.setattr(universal, "cell_scores", scores)
     monkeypatch.setattr(universal, "explainers_of", explainers)
+    monkeypatch.setattr(universal, "kept_table", at_once)
     pool = SimpleNamespace(asked=replace(ASKED, test_images=5), seeds=[0, 1])
-    given = {("lsft", 0): None, ("lsft", 1): None}
+    given = {("lsft", seed): SimpleNamespace(key=f"g{seed}") for seed in (0, 1)}
     calls = universal._judgements(pool, "x", there, given, {}, checked=False)
     assert [call.args[3] for call in calls] == seeds
     mixed = there | {
@@ -101,6 +119,51 @@ def test_a_cnn_with_given_weights_is_judged_by_all_seeds_on_every_image(monkeypa
     assert len(own) == sum(count * len(by) for count, by in zip((3, 2), seeds, strict=True))
     assert not own.duplicated(["seed", "image"]).any()
     assert (own.groupby("image")["seed"].nunique() == len(seeds[0])).all()
+
+
+def cell_addresses(monkeypatch, asked=ASKED, key="g", marked="m", other="o", seeds=(0, 1), layers=2):
+    """Of the tables of a cell: ``scores``, ``sanity`` and ``wrong``."""
+    found = {}
+
+    def collected(subject, module, made_from, make):
+        found[made_from["table"]] = digest(made_from)
+        return pd.DataFrame({"image": [0]})
+
+    monkeypatch.setattr(universal, "kept_table", collected)
+    monkeypatch.setattr(universal, "explainers_of", lambda *given: {})
+    recipe = SimpleNamespace(
+        data=SimpleNamespace(name="d"), evidence=SimpleNamespace(layers=layers, emphasis=None)
+    )
+    subject = SimpleNamespace(
+        recipe=recipe, trained=SimpleNamespace(key="c"), draw=lambda count, split, skip: Drawn(count)
+    )
+    split = SimpleNamespace(split=SimpleNamespace(fingerprint=marked))
+    cheat = SimpleNamespace(trained=SimpleNamespace(key=other), draw=lambda count, split_name: split)
+    generators = {("lsft", seed): SimpleNamespace(key=f"{key}{seed}") for seed in (0, 1)}
+    universal.judge_cnn(asked, subject, generators, list(seeds), (5, 0), cheat, {})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "others"),
+    [
+        ({"key": "h"}, {"scores", "sanity", "wrong"}),
+        ({"seeds": (0,)}, {"scores", "sanity", "wrong"}),
+        ({"layers": 3}, {"scores", "sanity", "wrong"}),
+        ({"asked": {"areas": (0.3,)}}, {"scores"}),
+        ({"asked": {"steps": 3}}, {"scores", "wrong"}),
+        ({"asked": {"sanity_images": 3}}, {"sanity"}),
+        ({"asked": {"wrong_images": 3}}, {"wrong"}),
+        ({"other": "p"}, {"wrong"}),
+        ({"marked": "n"}, {"wrong"}),
+    ],
+)
+def test_what_decides_a_table_is_in_its_address(monkeypatch, change, others):
+    cheating = replace(ASKED, cheating=({"data.name": "confounded_digits"},))
+    before = cell_addresses(monkeypatch, cheating)
+    given = {**change, "asked": replace(cheating, **change.get("asked", {}))}
+    after = cell_addresses(monkeypatch, **given)
+    assert {name for name in before if before[name] != after[name]} == others
 
 
 class Fixed(Explainer):
@@ -125,13 +188,16 @@ def test_the_highest_pixels_on_the_mark(monkeypatch):
     monkeypatch.setattr(
         universal, "explainers_of", lambda *given: {(name, 0): Fixed(own) for name, own in made.items()}
     )
+    monkeypatch.setattr(universal, "kept_table", at_once)
     sample = SimpleNamespace(images=torch.rand(2, 3, 4, 4), explained=torch.tensor([0, 1]), marks=marks)
+    sample.split = SimpleNamespace(fingerprint="two images")
 
     def draw(count, split):
         assert (count, split) == (40, "conflict")
         return sample
 
-    subject = SimpleNamespace(draw=draw, trained=SimpleNamespace(key="c"))
+    recipe = SimpleNamespace(evidence=SimpleNamespace(layers=2, emphasis=None))
+    subject = SimpleNamespace(draw=draw, trained=SimpleNamespace(key="c"), recipe=recipe)
     table = universal.on_marks(ASKED, subject, {}, 0, {"unseen": "x"})["marks"]
     means = table.groupby("method")["top mass"].mean()
     assert means.to_dict() == pytest.approx({"on": 1, "off": 0, "half": 0.5})
