@@ -21,7 +21,6 @@ from gan_lib.concepts.layers import HiddenLayer
 from gan_lib.core.capture import (
     Capture,
     evaluation_mode,
-    find_layer,
     frozen,
     has_places,
     module_calls,
@@ -117,11 +116,9 @@ def perceptual_layers(hidden: HiddenLayer) -> list[str]:
     calls = module_calls(hidden.cnn, example)
     ran = [name for name, _, _ in calls]
     names = [numbered(ran, index) for index in range(len(ran))]
-    own, call = find_layer(hidden.cnn, hidden.layer)  # which may have another name as well
-    place = [index for index, (_, module, _) in enumerate(calls) if module is own][call or 0]
     before = [
         name
-        for name, (_, module, made) in zip(names[:place], calls, strict=False)
+        for name, (_, module, made) in zip(names[: names.index(hidden.layer)], calls, strict=False)
         if isinstance(module, nn.Conv2d) and has_places(made)
     ]
     count = min(PERCEPTUAL_LAYERS + 1, len(before))  # the last one hardly differs from the layer

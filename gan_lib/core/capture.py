@@ -28,31 +28,21 @@ T = TypeVar("T")
 INPUT = "@input"
 
 
-def modules_of(model: nn.Module) -> list[nn.Module]:
-    """What ``model.modules()`` gives, in a fourth of the time: explanations of one image ask for it often."""
-    found: dict[int, nn.Module] = {}
-    waiting = [model]
-    while waiting:
-        own = waiting.pop()
-        if id(own) not in found:
-            found[id(own)] = own
-            waiting += [part for part in [*own._modules.values()][::-1] if part is not None]
-    return [*found.values()]
-
-
-def find_layer(model: nn.Module, layer: str) -> tuple[nn.Module, int | None]:
+def find_layer(
+    model: nn.Module, layer: str, named: Mapping[str, nn.Module] | None = None
+) -> tuple[nn.Module, int | None]:
     """The module that a layer name means, and its call number if the name has one.
+
+    Args:
+        named: the model's modules by name, where many are looked for.
 
     Raises:
         KeyError: no such module; the message lists near misses.
         ValueError: a call number that is no number.
     """
     name, _, call = layer.removesuffix(INPUT).partition("#")
-    found: nn.Module | None = model if name else None
-    for part in name.split("."):
-        found = None if found is None else dict(found._modules).get(part)
-    if found is None:
-        modules = dict(model.named_modules())
+    modules = dict(model.named_modules()) if named is None else named
+    if name not in modules or not name:
         last = name.rsplit(".", 1)[-1]
         near = difflib.get_close_matches(name, modules, n=4, cutoff=0.5)
         near += [other for other in modules if other.endswith(f".{last}") and other not in near][:4]
@@ -60,7 +50,7 @@ def find_layer(model: nn.Module, layer: str) -> tuple[nn.Module, int | None]:
         raise KeyError(f"no layer {name!r} in {type(model).__name__}{hint}")
     if call and not call.isdecimal():
         raise ValueError(f"layer {layer!r}: the call number after '#' must be 0, 1, ...")
-    return found, int(call) if call else None
+    return modules[name], int(call) if call else None
 
 
 class Capture(Mapping[str, Tensor]):
@@ -78,7 +68,8 @@ class Capture(Mapping[str, Tensor]):
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[str]) -> None:
-        self._found = {layer: find_layer(model, layer) for layer in layers}
+        named = dict(model.named_modules())
+        self._found = {layer: find_layer(model, layer, named) for layer in layers}
         self._kept: dict[str, Tensor] = {}
         self._handles: list[RemovableHandle] = []
 
@@ -207,7 +198,7 @@ def replaced_activation(
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Within the block every module is in eval mode; after it, each is in its own mode again."""
-    modes = [(module, module.training) for module in modules_of(model)]
+    modes = [(module, module.training) for module in model.modules()]
     # By their flags: ``eval()`` may be a module's own, and change more (LoRA's merges weights). Setting one
     # takes ten times as long as reading it, and most are what they should be.
     for module, mode in modes:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lib.classifiers import Classifier, load_classifier
-from gan_lib.core.capture import evaluation_mode, find_layer
+from gan_lib.core.capture import INPUT, evaluation_mode
 from gan_lib.core.checksums import is_there, write_checksums
 from gan_lib.core.inputs import weight_of
 from gan_lib.core.maps import upsample
@@ -338,13 +338,12 @@ def _signature(cnn: nn.Module, image_size: tuple[int, int]) -> dict[str, Any]:
 def _misfit(cnn: nn.Module, image_size: tuple[int, int], about: Mapping[str, Any]) -> str:
     """Why an explainer does not fit a CNN; empty when it does."""
     known = about["cnn"]
+    modules = dict(cnn.named_modules())
     layers: list[str] = about["settings"]["layers"]
-    for name in layers:
-        try:
-            find_layer(cnn, name)
-        except KeyError:
-            trained = known.get("architecture", "another CNN")
-            return f"it was trained on {trained}; this one has no layer {name!r}"
+    lacking = [name for name in layers if name.removesuffix(INPUT).partition("#")[0] not in modules]
+    if lacking:
+        trained = known.get("architecture", "another CNN")
+        return f"it was trained on {trained}; this one has no layer {lacking[0]!r}"
     if isinstance(cnn, Classifier):
         for name in ("mean", "std"):
             if name in known and list(getattr(cnn.card, name)) != known[name]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from functools import cache
 from types import SimpleNamespace
 
@@ -13,7 +12,7 @@ from joblib import Parallel, delayed
 from torch import nn
 
 from gan_lib.classifiers import folded, make_classifier
-from gan_lib.classifiers.copies import _same, follow
+from gan_lib.classifiers.copies import follow
 from gan_lib.concepts.layers import HiddenLayer, LayerRelevance
 from gan_lib.explainers import GradCAM, make_explainer
 from gan_lib.gan.conditions import FeatureMaker
@@ -191,57 +190,6 @@ def test_a_copy_is_made_again_only_when_something_changed(cnn, pictures):
     copied(pictures)
     assert made == [cnn]
     assert all(parameter.requires_grad for parameter in copied.parameters())
-
-
-@pytest.mark.parametrize(
-    "tensor",
-    [
-        torch.arange(24.0).view(1, 2, 3, 4),
-        torch.arange(24.0).view(1, 2, 3, 4).contiguous(memory_format=torch.channels_last),
-        torch.arange(24.0).view(4, 6)[:, ::2],  # with holes
-        torch.arange(6.0).expand(3, 6),  # each value is there three times
-        torch.tensor(3),
-        torch.arange(6).to(torch.bfloat16),
-    ],
-    ids=["dense", "channels last", "with holes", "expanded", "number", "half"],
-)
-def test_weights_are_compared_to_the_last_value(tensor):
-    changed = tensor.clone()
-    assert _same(tensor, changed)
-    changed[(-1,) * tensor.ndim] += 4
-    assert not _same(tensor, changed)
-    assert not _same(changed, tensor)
-
-
-def test_what_a_tensor_holds_and_not_what_lies_beside_it_is_compared():
-    """Parts of one storage, and the same bytes in another order."""
-    whole = torch.arange(8.0)
-    assert not _same(whole[:4], whole[4:])
-    assert _same(whole[2:4], whole[2:4].clone())
-    square = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    assert not _same(square, square.T.clone())
-    assert _same(square, square.T.contiguous().T)
-
-
-def test_what_bytes_do_not_say_is_looked_at():
-    """A conjugate of the same bytes; one number read twice, the second time past the storage's end."""
-    numbers = torch.tensor([1 + 2j, 3 - 1j])
-    assert not _same(numbers.conj(), numbers.clone())
-    assert _same(numbers.conj(), numbers.conj().clone())
-    twice = torch.arange(2.0)[1:].expand(2)
-    assert _same(twice, torch.arange(2.0)[1:].expand(2))
-    assert not _same(twice, torch.tensor([5.0, 1.0])[1:].expand(2) + 1)
-    unknown = torch.tensor([math.nan, 1.0])
-    assert _same(unknown, unknown.clone()), "a weight that is no number has not changed"
-
-
-@pytest.mark.filterwarnings("ignore:.*quantize:UserWarning")
-def test_quantised_weights_of_another_scale_are_others():
-    """Of the same bytes."""
-    one, two = (torch.quantize_per_tensor(torch.arange(6.0) * own, own, 0, torch.qint8) for own in (0.5, 1.0))
-    assert torch.equal(one.int_repr(), two.int_repr())
-    assert not _same(one, two)
-    assert _same(one, one.clone())
 
 
 def test_other_layers_are_refused(cnn, pictures):

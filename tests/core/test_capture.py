@@ -8,9 +8,7 @@ from torchvision.models import resnet18, vgg16
 from gan_lib.core.capture import (
     Capture,
     evaluation_mode,
-    find_layer,
     layers_in_order,
-    modules_of,
     replaced_activation,
     spread,
     spread_positions,
@@ -250,28 +248,6 @@ def test_evaluation_mode_restores_every_module(tiny_net):
         assert not any(module.training for module in tiny_net.modules())
         tiny_net.features[3].train()
     assert [module.training for module in tiny_net.modules()] == before
-
-
-def test_modules_are_those_that_torch_finds_in_its_order(tiny_net):
-    """Also of a module that is there twice, and of one set to None."""
-    twice = nn.Sequential(nn.ReLU(), nn.Sequential(nn.ReLU(), nn.Conv2d(1, 1, 1)), nn.Sequential())
-    twice.append(twice[1][1])
-    twice.append(twice[1])
-    twice.register_module("nothing", None)
-    for model in (twice, tiny_net, resnet18(), nn.Module()):
-        assert [*map(id, modules_of(model))] == [*map(id, model.modules())]
-    assert len(modules_of(twice)) == 6
-
-
-def test_layers_are_found_by_every_name_that_they_have():
-    shared = nn.ReLU()
-    model = nn.ModuleDict({"one": nn.Sequential(shared, nn.Sequential()), "two": shared})
-    assert find_layer(model, "two#3") == (shared, 3)
-    assert find_layer(model, "one.0@input") == (shared, None)
-    assert find_layer(model, "one.1")[0] is model["one"][1], "an empty one, too"
-    for name in ("", "one.", ".one", "one.1.0", "one.0.0", "three", "forward"):
-        with pytest.raises(KeyError, match="no layer"):
-            find_layer(model, name)
 
 
 def test_layers_come_in_the_order_in_which_they_run():
