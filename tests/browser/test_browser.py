@@ -167,7 +167,7 @@ def test_a_photograph_of_ones_own_and_a_large_cnn(explored, test_data, tmp_path)
     upload(page, tmp_path / "cat_dog.bmp")
     changed(page, before)
     expect(explorer.get_by_text("3000 x 2800")).to_be_visible(timeout=PATIENCE)
-    expect(page.locator(".gan-lib-view").get_by_text("tiger: ").first).to_be_visible()
+    expect(page.locator(".gan-lib-view").get_by_text("bull mastiff: ").first).to_be_visible()
     expect(explorer.locator("[role=alert]")).to_have_count(0)
     photographed(page, "explorer_mobilenet_v2")
 

@@ -64,11 +64,12 @@ def test_digits(fresh, method):
         assert dice == pytest.approx(reference, abs=0.1)
 
 
-def test_photographs(test_data):
+@pytest.mark.parametrize("variant", ["lsft", "gsft"])
+def test_photographs(test_data, variant):
     """One picture, a dog above a cat: asked for either, the map lies on that one."""
     weights = test_data / "weights" / "mobilenet_v2_imagenet.safetensors"
     cnn = load_classifier(PRETRAINED / "mobilenet_v2", weights)
-    explainer = GeneratorExplainer.from_pretrained(PRETRAINED / "mobilenet_v2" / "contrastive-lsft", cnn)
+    explainer = GeneratorExplainer.from_pretrained(PRETRAINED / "mobilenet_v2" / f"contrastive-{variant}", cnn)
     picture = read_image(test_data / "test-images" / "cat_dog.png", explainer.image_size)[None] / 255
     below = torch.zeros(1, 1, *explainer.image_size, dtype=torch.bool)
     below[..., explainer.image_size[0] // 2 :, :] = True
@@ -81,7 +82,7 @@ def test_every_method_on_photographs(test_data, untrained_methods):
     folder = PRETRAINED / "mobilenet_v2"
     cnn = load_classifier(folder, test_data / "weights" / "mobilenet_v2_imagenet.safetensors")
     cnn.requires_grad_(False)
-    picture = read_image(test_data / "test-images" / "cat_dog.png", (160, 160))[None] / 255
+    picture = read_image(test_data / "test-images" / "cat_dog.png", cnn.card.image_size)[None] / 255
     both = picture.expand(2, -1, -1, -1).contiguous()
     target = torch.tensor([cnn.class_names.index(name) for name in ("bull mastiff", "tiger cat")])
     cheap = {
@@ -93,16 +94,16 @@ def test_every_method_on_photographs(test_data, untrained_methods):
         "rise": {"masks": 100},
     }
     cheap |= {"occlusion": {"window": 40}, "feature_ablation": {"count": 4}}
-    names = [*untrained_methods, "contrastive_lsft"]
+    names = [*untrained_methods, "contrastive_lsft", "contrastive_gsft"]
     explainers = {name: make_explainer(name, cnn, folder, **cheap.get(name, {})) for name in names}
     maps = {(name, 0): explainer.attribute(both, target) for name, explainer in explainers.items()}
     for (name, _), made in maps.items():
         assert made.amax((1, 2, 3)).tolist() == pytest.approx([1, 1], abs=0.1), name
         unasked = name in (*methods_of("control"), "guided_feature_inversion_step_1", "eigen_cam")
         assert unasked == torch.allclose(made[0], made[1], atol=1e-4) or name == "random", name
-    above = torch.zeros(2, 1, 160, 160, dtype=torch.bool)
-    above[0, :, :80], above[1, :, 80:] = True, True  # the dog sits above, the cat lies below
-    for name in ("grad_cam", "guided_grad_cam", "contrastive_lsft"):
+    above = torch.zeros(2, 1, 224, 224, dtype=torch.bool)
+    above[0, :, :112], above[1, :, 112:] = True, True  # the dog sits above, the cat lies below
+    for name in ("grad_cam", "guided_grad_cam", "contrastive_lsft", "contrastive_gsft"):
         # 0 for maps that do not tell the classes apart, 1 where each lies on its own animal only.
         assert mass_inside(maps[name, 0], above).sum() - 1 > 0.4, name
     scores = judge(cnn, both, maps, target, steps=8, road=(0.3,), fills=()).scores

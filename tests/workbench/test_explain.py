@@ -370,16 +370,19 @@ def test_options_reach_the_cnn(photos, here, monkeypatch):
 
 def test_real_pictures_are_seen_at_224_pixels(test_data, here):
     weights = test_data / "weights/mobilenet_v2_imagenet.safetensors"
-    explained(f"{test_data}/test-images/snake.png --model mobilenet_v2 --weights {weights} --out out")
-    own = "--method contrastive_lsft --out out"
-    done = explained(f"{test_data}/test-images/snake.png --model mobilenet_v2 --weights {weights} {own}")
-    assert "contrastive_lsft was trained at 160x160 pixels and explains at the CNN's 224x224" in done.stderr
+    snake = f"{test_data}/test-images/snake.png --model mobilenet_v2 --weights {weights}"
+    own = "--method contrastive_lsft --method contrastive_gsft"
+    explained(f"{snake} --out out")
+    assert "was trained at" not in explained(f"{snake} {own} --out out").stderr
     rows = table(here / "out")
-    assert rows["prediction"].tolist() == ["king snake"] * 3
-    assert rows["probability"].tolist() == [pytest.approx(0.51, abs=0.01)] * 3
-    for method in ("universal_lsft", "contrastive_lsft"):
+    assert rows["prediction"].tolist() == ["king snake"] * 4
+    assert rows["probability"].tolist() == [pytest.approx(0.51, abs=0.01)] * 4
+    for method in ("universal_lsft", "contrastive_lsft", "contrastive_gsft"):
         with Image.open(here / "out" / method / "snake_overlay.png") as picture:
             assert picture.size == (224, 224)
+    small = explained(f"{snake} {own} --image-size 160 --out small").stderr
+    for method in ("contrastive_lsft", "contrastive_gsft"):
+        assert f"{method} was trained at 224x224 pixels and explains at the CNN's 160x160" in small
 
 
 def test_a_folder_that_is_read_in_parts(tmp_path, monkeypatch):
