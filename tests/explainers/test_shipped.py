@@ -69,7 +69,9 @@ def test_photographs(test_data, variant):
     """One picture, a dog above a cat: asked for either, the map lies on that one."""
     weights = test_data / "weights" / "mobilenet_v2_imagenet.safetensors"
     cnn = load_classifier(PRETRAINED / "mobilenet_v2", weights)
-    explainer = GeneratorExplainer.from_pretrained(PRETRAINED / "mobilenet_v2" / f"contrastive-{variant}", cnn)
+    explainer = GeneratorExplainer.from_pretrained(
+        PRETRAINED / "mobilenet_v2" / f"contrastive-{variant}", cnn
+    )
     picture = read_image(test_data / "test-images" / "cat_dog.png", explainer.image_size)[None] / 255
     below = torch.zeros(1, 1, *explainer.image_size, dtype=torch.bool)
     below[..., explainer.image_size[0] // 2 :, :] = True
