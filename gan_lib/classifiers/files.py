@@ -60,6 +60,10 @@ def load_classifier(
     if weights is not None:
         return with_weights(card, weights).eval()
     own = folder / WEIGHTS
+    if not is_there(own):
+        raise FileNotFoundError(
+            f"{folder.name} comes without its weights: give a file of them, weights= or --weights"
+        )
     return filled(card, {"": load_tensors(own)}, own).eval()
 
 

@@ -131,7 +131,8 @@ def sweep(
 def ship(
     profile: Annotated[str, typer.Option(help="Whose explainers are shipped.")] = "cpu",
     weights: Annotated[
-        str | None, typer.Option(help="Torchvision's name of the CNN's weights, named instead of shipped.")
+        str | None,
+        typer.Option(help="Torchvision's name of the CNN's weights, named instead of shipped; or none."),
     ] = None,
     sweep: Annotated[str | None, typer.Option(help="A sweep of the runner universal or rivals.")] = None,
     root: Root = Path(),

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
 
 from gan_lib.classifiers import load_classifier
 from gan_lib.core.artifacts import digest
-from gan_lib.core.storage import save_tensors
+from gan_lib.core.storage import read_json, save_tensors
 from gan_lib.explainers import ContrastiveExplainer
 from gan_lib.gan.conditions import EvidenceMaker
 from gan_lib.workbench import ProfileError, Sweep, Workbench, rivals, run_sweep
@@ -138,6 +139,21 @@ def test_contrastive_explainers_are_shipped_with_their_cnn(tmp_path, places, giv
     assert kept.image_size == (32, 32)
     sample = subject.draw(2)
     assert kept.attribute(sample.images, sample.explained).shape == (2, 1, 32, 32)
+
+
+def test_a_cnn_whose_weights_users_bring(tmp_path, places, given_weights):
+    """Explainers and card are shipped; without a file of weights it is said what is missing."""
+    sweep = sweep_of(tmp_path, given_weights)
+    folder, names = ship_swept(sweep, Workbench("ship", "tiny", sweep.changes, places), "none")
+    assert names == ["contrastive-lsft"]
+    files = {own.name for own in folder.iterdir() if own.is_file()}
+    assert files == {"classifier.json", "checksums.json"}
+    assert set(read_json(folder / "checksums.json")) == {"classifier.json"}
+    with pytest.raises(FileNotFoundError, match="slim_vgg comes without its weights: give a file of them"):
+        load_classifier(folder)
+    cnn = load_classifier(folder, places.data / "given.safetensors")
+    kept = ContrastiveExplainer.from_pretrained(folder / names[0], cnn)
+    assert kept.attribute(torch.rand(1, 3, 32, 32), 0).shape == (1, 1, 32, 32)
 
 
 def test_other_sweeps_have_no_explainers_to_ship(tmp_path, places):
