@@ -12,7 +12,7 @@ from setuptools.command.build_py import build_py
 SWEPT = (  # tables that studies read
     *("figures/ablations", "figures/counts", "figures/generalisation", "figures/prediction_test"),
     *("figures/universal", "figures/universal_photographs"),
-    "figures/contrastive_photographs",
+    *("figures/contrastive_cifar10", "figures/contrastive_photographs"),
 )
 SHIPPED = ("notebooks", "data/pretrained", "data/README.md", *SWEPT)
 

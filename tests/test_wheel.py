@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 BUILT_FROM = ("gan_lib", "notebooks", "data/pretrained", "data/README.md", "pyproject.toml", "setup.py")
 BUILT_FROM += (
     "figures/ablations",
+    "figures/contrastive_cifar10",
     "figures/contrastive_photographs",
     "figures/counts",
     "figures/generalisation",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from gan_lib import api
 from gan_lib.classifiers import load_classifier, randomised, relabelled
@@ -112,6 +115,29 @@ def test_every_method_on_photographs(test_data, untrained_methods):
     means = scores.groupby("method")[["insertion - deletion", "road"]].mean()
     assert means.notna().all().all()
     assert means.loc["grad_cam", "insertion - deletion"] > means.loc["random", "insertion - deletion"]
+
+
+def test_cifar10(test_data):
+    """ResNet-20 comes without weights. With them the order of its own explainers' maps is far from random."""
+    with pytest.raises(FileNotFoundError, match="resnet20 comes without its weights"):
+        api.load_cnn("resnet20", pretrained=PRETRAINED)
+    cnn = api.load_cnn("resnet20", test_data / "weights/resnet20_cifar10.safetensors", pretrained=PRETRAINED)
+    with zipfile.ZipFile(test_data / "cifar10-jpeg.zip") as archive:
+        names = sorted(
+            name for name in archive.namelist() if name.startswith("test/") and name.endswith(".jpg")
+        )
+        pictures = [Image.open(io.BytesIO(archive.read(name))).convert("RGB") for name in names[::100]]
+    images = api.read_images(pictures, cnn)
+    assert images.shape == (100, 3, 32, 32)
+    right = [Path(name).parent.name for name in names[::100]]
+    with torch.no_grad():
+        asked = cnn(images).argmax(1)
+    assert sum(cnn.class_names[own] == name for own, name in zip(asked, right, strict=True)) > 70
+    methods = ("contrastive-lsft", "contrastive-gsft", "edges", "random")
+    maps = {(own, 0): api.explainer(own, cnn, PRETRAINED).attribute(images, asked) for own in methods}
+    scores = judge(cnn, images, maps, asked, steps=8, fills=()).scores
+    means = scores.groupby("method")["insertion - deletion"].mean()
+    assert means[["contrastive-lsft", "contrastive-gsft"]].min() > means[["edges", "random"]].max() + 0.1
 
 
 @pytest.mark.parametrize("variant", ["lsft", "gsft"])
