@@ -101,7 +101,9 @@ def test_a_shipped_cnn_is_found_from_anywhere(photos):
     assert gan_lib.read_images("photos", (20, 30)).shape == (5, 3, 20, 30)
     gan_lib.save_classifier(cnn, photos / "mine")
     assert torch.equal(gan_lib.load_cnn("mine").mean, cnn.mean), "the folder of one's own"
-    with pytest.raises(FileNotFoundError, match=r"no weights for 'slim_resnet'.*mobilenet_v2, slim_vgg"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no weights for 'slim_resnet'.*mobilenet_v2, resnet20, slim_vgg"
+    ):
         gan_lib.load_cnn("slim_resnet")
     with pytest.raises(FileNotFoundError, match="no weights for 'no_such'"):
         gan_lib.load_cnn("no_such")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from copy import copy
 from math import inf
+from typing import get_args
 
 from torch import Tensor, nn
 
 from gan_lib.core.maps import min_max
 from gan_lib.explainers.base import Explainer, Target
 from gan_lib.gan.conditions import EvidenceMakers
-from gan_lib.gan.generators import emphasised, projections
+from gan_lib.gan.generators import Joint, emphasised, projections
 
 
 class EvidenceProjection(Explainer):
@@ -28,13 +29,17 @@ class EvidenceProjection(Explainer):
         cnn: the CNN to be explained.
         layers: how many of its layers are read, spread over the depth.
         emphasis: how many layers the evidence itself counts for in the mean, at least 0.
+        joint: ``mean``, or ``product`` for the layers' geometric mean, which is sharper
+            (:func:`gan_lib.gan.generators.projections`).
     """
 
-    def __init__(self, cnn: nn.Module, layers: int = 4, emphasis: float = 1.0) -> None:
+    def __init__(self, cnn: nn.Module, layers: int = 4, emphasis: float = 1.0, joint: Joint = "mean") -> None:
         super().__init__(cnn)
         if not 0 <= emphasis < inf:
             raise ValueError(f"emphasis={emphasis} is a number from 0")
-        self.makers, self.emphasis = EvidenceMakers(cnn, layers), emphasis
+        if joint not in get_args(Joint):
+            raise ValueError(f"joint is mean or product, not {joint!r}")
+        self.makers, self.emphasis, self.joint = EvidenceMakers(cnn, layers), emphasis, joint
 
     def on(self, cnn: nn.Module) -> EvidenceProjection:
         """The same of another CNN."""
@@ -46,4 +51,5 @@ class EvidenceProjection(Explainer):
         conditions = self.makers(images, target).activations
         size = (images.shape[-2], images.shape[-1])
         weights = emphasised(len(conditions), self.emphasis)
-        return min_max(projections(conditions, size, weights).relu())
+        made = projections(conditions, size, weights, self.joint)
+        return min_max(made.exp() if self.joint == "product" else made.relu())

@@ -236,7 +236,7 @@ def explainers_of(
     """Grad-CAM and the untrained projection, under the first of some seeds, and these seeds' universal
     explainers of a subject's CNN, by method and seed; ``generators`` are by variant and seed.
 
-    Where generators begin with an emphasis, so does one more untrained projection.
+    Where generators begin with an emphasis, or a product, so does one more untrained projection.
     """
     layers, projections = subject.recipe.evidence.layers, projections_of(subject.recipe)
     made: dict[tuple[str, int], Explainer] = {
@@ -254,8 +254,16 @@ def projections_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
     """Arguments of the untrained projections beside a recipe's universal explainers, by name."""
     own = recipe.evidence
     made: dict[str, dict[str, Any]] = {"evidence_projection": {"layers": own.layers}}
+    begins: dict[str, Any] = {}
+    named = ["evidence_projection,"]
     if own.emphasis is not None:
-        made["evidence_projection, emphasised"] = {"layers": own.layers, "emphasis": own.emphasis}
+        begins["emphasis"] = own.emphasis
+        named.append("emphasised")
+    if own.joint != "mean":
+        begins["joint"] = own.joint
+        named.append(own.joint)
+    if begins:
+        made[" ".join(named)] = {"layers": own.layers, **begins}
     return made
 
 

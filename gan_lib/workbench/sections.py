@@ -16,7 +16,7 @@ from gan_lib.core.outputs import Meaning
 from gan_lib.core.runtime import Precision
 from gan_lib.explainers import METHODS
 from gan_lib.gan.conditions import CONDITIONS
-from gan_lib.gan.generators import DISCRIMINATORS, GENERATORS, DiscriminatorSizes
+from gan_lib.gan.generators import DISCRIMINATORS, GENERATORS, DiscriminatorSizes, Joint
 from gan_lib.inversion import PUBLISHED_STEP_2, InversionOptions
 
 
@@ -196,18 +196,18 @@ class FeatureRecipe:
 
 @options
 class EvidenceRecipe(FeatureRecipe):
-    """The generators that read evidence, universal and contrastive ones, likewise, with what they see of the
-    image and where they begin."""
+    """The generators that read evidence, likewise, with what they see of the image and where they begin."""
 
     layers: PositiveInt = 7
     image: Literal["whole", "fine", "none"] = "fine"
     prior: bool = True
+    joint: Joint = "mean"
     emphasis: PositiveFloat | None = None
     contrast: tuple[float, float] = (2.0, -0.4)
 
     def __post_init__(self) -> None:
-        if self.emphasis is not None and not self.prior:
-            raise ValueError("emphasis is of the evidence in the prior: not without prior")
+        if (self.emphasis is not None or self.joint != "mean") and not self.prior:
+            raise ValueError("emphasis is of the evidence in the prior, as joint is: not without prior")
 
 
 @options

@@ -82,6 +82,16 @@ def test_emphasis_of_the_evidence(tiny_net, images):
             EvidenceProjection(tiny_net, 2, emphasis=wrong)
 
 
+def test_the_product_of_the_layers(tiny_net, images):
+    conditions = EvidenceMaker(tiny_net, (16, 16), 2)(images, 1).activations
+    expected = min_max(projections(conditions, (16, 16), joint="product").exp())
+    made = EvidenceProjection(tiny_net, 2, joint="product").attribute(images, 1)
+    torch.testing.assert_close(made, expected)
+    assert (made.amin((1, 2, 3)).tolist(), made.amax((1, 2, 3)).tolist()) == ([0.0] * 3, [1.0] * 3)
+    with pytest.raises(ValueError, match="joint is mean or product, not 'sum'"):
+        EvidenceProjection(tiny_net, 2, joint="sum")
+
+
 def test_saved_and_read_for_another_cnn(tiny_net, generator, images, tmp_path):
     explainer = UniversalExplainer(tiny_net, (16, 16), generator, 2)
     assert (explainer.name, explainer.kind) == ("universal_lsft", "universal")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,14 @@ import torch
 from gan_lib.classifiers import make_classifier
 from gan_lib.core.runtime import make_fabric
 from gan_lib.gan.conditions import EvidenceMaker
-from gan_lib.gan.generators import DiscriminatorSizes, ProjectionDiscriminator, make_generator, projections
+from gan_lib.gan.generators import (
+    DiscriminatorSizes,
+    ProjectionDiscriminator,
+    load_generator,
+    make_generator,
+    projections,
+    save_generator,
+)
 from gan_lib.gan.objectives import likeness_loss
 from gan_lib.gan.training import Member, UniversalOptions, train_universal, universal
 from gan_lib.gan.training.contrastive import CNNTask
@@ -186,6 +194,41 @@ def test_projections_with_weights_by_hand():
     second = torch.tensor([[0.0, 4.0], [8.0, 12.0]]).view(1, 1, 2, 2).expand(1, 2, 2, 2)
     made = projections([first, second], (2, 2), [2.0, 6.0])
     assert made.flatten().tolist() == [0.75, 6.75, 12.75, 18.75]
+
+
+def test_products_of_projections_by_hand():
+    """(0, 4, 8, 12) is (0, 1/3, 2/3, 1) within its image; what is the same everywhere says the least."""
+    flat = torch.tensor([1.0, 2.0, 50.0]).view(1, 3, 1, 1)
+    graded = torch.tensor([[0.0, 4.0], [8.0, 12.0]]).view(1, 1, 2, 2).expand(1, 2, 2, 2)
+    again = torch.tensor([[3.0, 0.0], [0.0, 3.0]]).view(1, 1, 2, 2).expand(1, 2, 2, 2)
+    shares, other = [0.0, 1 / 3, 2 / 3, 1.0], [1.0, 0.0, 0.0, 1.0]
+    made = projections([flat, graded], (2, 2), joint="product").flatten().tolist()
+    assert made == pytest.approx([(math.log(0.05) + math.log(own + 0.05)) / 2 for own in shares])
+    made = projections([graded, again], (2, 2), [1.0, 3.0], "product").flatten().tolist()
+    expected = [
+        (math.log(one + 0.05) + 3 * math.log(two + 0.05)) / 4 for one, two in zip(shares, other, strict=True)
+    ]
+    assert made == pytest.approx(expected)
+    two = torch.cat([graded, 100 * graded + 7])  # each within its own image
+    made = projections([two], (2, 2), joint="product")
+    torch.testing.assert_close(made[0], made[1])
+
+
+def test_a_product_is_what_a_silent_generator_draws(pool, scenes, tmp_path):
+    generator = generator_of(pool, joint="product").eval()
+    torch.nn.init.zeros_(generator.output.weight)
+    torch.nn.init.zeros_(generator.output.bias)
+    pictures = scenes.train.batch(range(4)).images
+    conditions = pool[0].maker(pictures).activations
+    prior = projections(conditions, (32, 32), joint="product")
+    deviation, mean = torch.std_mean(prior, dim=(1, 2, 3), keepdim=True)
+    save_generator(generator, tmp_path)
+    for own in (generator, load_generator(tmp_path)):
+        with torch.no_grad():
+            made = own.logits(pictures, conditions)
+        torch.testing.assert_close(made, 3 * (prior - mean) / (deviation + 1e-3) - 3)
+    with pytest.raises(ValueError, match="as joint is"):
+        generator_of(pool, prior=False, joint="product")
 
 
 def test_the_evidence_counts_as_emphasised_and_its_weight_is_learned(pool, scenes):

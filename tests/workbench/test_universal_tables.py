@@ -14,6 +14,8 @@ from gan_lib.core.artifacts import digest
 from gan_lib.explainers import Explainer
 from gan_lib.metrics import corrected
 from gan_lib.workbench import PoolOptions, checks, forgetful, universal
+from gan_lib.workbench.pools import projections_of
+from gan_lib.workbench.recipes import Recipe
 
 ASKED = PoolOptions(pool=(), left_out={})
 
@@ -83,7 +85,7 @@ def at_once(subject, module, made_from, make):
 def test_a_cnn_with_given_weights_is_judged_by_all_seeds_on_every_image(monkeypatch, keys, seeds):
     """Five images: three and two. Of one CNN each seed's generator scores all five, of two CNNs its own."""
     recipe = SimpleNamespace(
-        data=SimpleNamespace(name="d"), evidence=SimpleNamespace(layers=2, emphasis=None)
+        data=SimpleNamespace(name="d"), evidence=SimpleNamespace(layers=2, emphasis=None, joint="mean")
     )
     drawn = SimpleNamespace(recipe=recipe, data={"test": range(5)})
     there = {
@@ -132,7 +134,7 @@ def cell_addresses(monkeypatch, asked=ASKED, key="g", marked="m", other="o", see
     monkeypatch.setattr(universal, "kept_table", collected)
     monkeypatch.setattr(universal, "explainers_of", lambda *given: {})
     recipe = SimpleNamespace(
-        data=SimpleNamespace(name="d"), evidence=SimpleNamespace(layers=layers, emphasis=None)
+        data=SimpleNamespace(name="d"), evidence=SimpleNamespace(layers=layers, emphasis=None, joint="mean")
     )
     subject = SimpleNamespace(
         recipe=recipe, trained=SimpleNamespace(key="c"), draw=lambda count, split, skip: Drawn(count)
@@ -196,7 +198,7 @@ def test_the_highest_pixels_on_the_mark(monkeypatch):
         assert (count, split) == (40, "conflict")
         return sample
 
-    recipe = SimpleNamespace(evidence=SimpleNamespace(layers=2, emphasis=None))
+    recipe = SimpleNamespace(evidence=SimpleNamespace(layers=2, emphasis=None, joint="mean"))
     subject = SimpleNamespace(draw=draw, trained=SimpleNamespace(key="c"), recipe=recipe)
     table = universal.on_marks(ASKED, subject, {}, 0, {"unseen": "x"})["marks"]
     means = table.groupby("method")["top mass"].mean()
@@ -228,3 +230,22 @@ def test_maps_that_are_turned_inside_out(monkeypatch, signs, mean):
         dict.fromkeys([forgetful.OWN, forgetful.SAME], mean)
     )
     assert table["absolute"].tolist() == pytest.approx([1.0] * 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "begins"),
+    [
+        ({}, None, {}),
+        ({"evidence.emphasis": 2.0}, "evidence_projection, emphasised", {"emphasis": 2.0}),
+        ({"evidence.joint": "product"}, "evidence_projection, product", {"joint": "product"}),
+        (
+            {"evidence.emphasis": 2.0, "evidence.joint": "product"},
+            "evidence_projection, emphasised product",
+            {"emphasis": 2.0, "joint": "product"},
+        ),
+    ],
+)
+def test_what_a_generator_begins_with_is_a_rival(changes, name, begins):
+    made = projections_of(Recipe().changed({"evidence.layers": 3, **changes}))
+    expected = {"evidence_projection": {"layers": 3}}
+    assert made == expected | ({name: {"layers": 3, **begins}} if name else {})

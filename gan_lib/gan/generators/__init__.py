@@ -1,6 +1,6 @@
 """Networks of the GANs: LSFT and GSFT generators, and the discriminators."""
 
-from gan_lib.gan.generators.conditioning import emphasised, projections
+from gan_lib.gan.generators.conditioning import Joint, emphasised, projections
 from gan_lib.gan.generators.discriminators import (
     DISCRIMINATORS,
     Discriminator,
@@ -31,6 +31,7 @@ __all__ = [
     "GSFTGenerator",
     "Generator",
     "GeneratorSizes",
+    "Joint",
     "LSFTGenerator",
     "PairDiscriminator",
     "ProjectionDiscriminator",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_lib.gan.generators.layers import SLOPE, GeneratorSizes, conv3x3, resize
+
+Joint = Literal["mean", "product"]
+LEAST_SAID = 0.05  # of a condition in a product
 
 
 class MapConditions(nn.Module):
@@ -105,16 +109,32 @@ class FeatureConditions(nn.Module):
 
 
 def projections(
-    conditions: Sequence[Tensor], size: tuple[int, int], weights: Sequence[float] | Tensor | None = None
+    conditions: Sequence[Tensor],
+    size: tuple[int, int],
+    weights: Sequence[float] | Tensor | None = None,
+    joint: Joint = "mean",
 ) -> Tensor:
     """What evidence conditions say without a generator, (B, 1, H, W): the mean over the conditions of their
     first two channels' sum (:mod:`gan_lib.gan.conditions.evidence`), at a size (H, W), by ``weights`` (n,)
-    where they do not count alike."""
+    where they do not count alike.
+
+    ``joint="product"``: the logarithm of their geometric mean, each between ``LEAST_SAID`` and 1 more within
+    its image. Where one layer sees the evidence sharply and another broadly, it is the sharp one inside of
+    the broad one that stands out, and no layer alone can say no.
+    """
     weighed = [1.0] * len(conditions) if weights is None else weights
     maps = (resize(given[:, :2].sum(1, keepdim=True), size) for given in conditions)
+    if joint == "product":
+        maps = ((_spread(own) + LEAST_SAID).log() for own in maps)
     total = sum(weight * own for weight, own in zip(weighed, maps, strict=True))
     assert isinstance(total, Tensor)
     return total / sum(weighed)
+
+
+def _spread(maps: Tensor) -> Tensor:
+    """Maps (B, 1, H, W) from their lowest value, 0, to their highest, 1; 0 where they are flat."""
+    low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
+    return (maps - low) / (high - low).clamp(min=1e-6)
 
 
 def emphasised(count: int, emphasis: float) -> list[float]:

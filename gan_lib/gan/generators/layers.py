@@ -36,6 +36,7 @@ class GeneratorSizes:
             draws details; or ``none``, so that a map can only follow the conditions.
         prior: add the conditions' own projections (:mod:`gan_lib.gan.conditions.evidence`) to the logits, so
             that an untrained generator draws them.
+        joint: whether that prior is their ``mean`` or the logarithm of their ``product``.
         emphasis: how many conditions the last, the evidence itself, counts for in the prior at first; all
             weights are then learned. By default all conditions count alike, and nothing of it is learned.
         contrast: scale and shift of standardised logits at the start, where conditions are activations: they
@@ -53,14 +54,15 @@ class GeneratorSizes:
     features: tuple[PositiveInt, ...] = ()
     image: Literal["whole", "fine", "none"] = "whole"
     prior: bool = False
+    joint: Literal["mean", "product"] = "mean"
     emphasis: PositiveFloat | None = None
     contrast: tuple[float, float] = (3.0, -3.0)
 
     def __post_init__(self) -> None:
         if self.features and len(self.features) != self.conditions:
             raise ValueError(f"{self.conditions} conditions, but features of {len(self.features)}")
-        if self.emphasis is not None and not self.prior:
-            raise ValueError("emphasis is of the evidence in the prior, and there is none")
+        if (self.emphasis is not None or self.joint != "mean") and not self.prior:
+            raise ValueError("emphasis is of the evidence in the prior, as joint is, and there is none")
 
 
 def conv3x3(channels_in: int, channels_out: int, stride: int = 1) -> nn.Conv2d:

@@ -121,7 +121,7 @@ class Generator(nn.Module):
             assert not isinstance(conditions, Tensor)
             own = self.prior_weights
             weights = None if own is None else own.clamp(min=LEAST)
-            logits = logits + projections(conditions, (size[0], size[1]), weights)
+            logits = logits + projections(conditions, (size[0], size[1]), weights, self.sizes.joint)
         return logits if self.contrast is None else self.contrast(logits)
 
     def forward(self, images: Tensor, conditions: Tensor | Sequence[Tensor]) -> Tensor:
