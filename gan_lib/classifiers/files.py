@@ -61,9 +61,7 @@ def load_classifier(
         return with_weights(card, weights).eval()
     own = folder / WEIGHTS
     if not is_there(own):
-        raise FileNotFoundError(
-            f"{folder.name} comes without its weights: give a file of them, weights= or --weights"
-        )
+        raise FileNotFoundError(f"{folder.name} comes without its weights: give a file of them")
     return filled(card, {"": load_tensors(own)}, own).eval()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_lib.classifiers.factories import is_factory
-from gan_lib.classifiers.files import CARD, load_classifier
+from gan_lib.classifiers.files import CARD, WEIGHTS, load_classifier, read_card
 from gan_lib.classifiers.published import is_torchvisions, published
 from gan_lib.classifiers.wrap import IMAGENET_MEAN, IMAGENET_STD, Classifier
 from gan_lib.classifiers.zoo import classifier_names, make_classifier, settled
@@ -50,6 +50,13 @@ def _loaded(
     named: dict[str, Any] = {} if class_names is None else {"class_names": class_names}
     saved = next((own for own in (home / name, Path(name)) if (own / CARD).is_file()), None)
     if saved is not None:
+        brought = weights is not None and not any(
+            (saved / own).is_file() for own in (WEIGHTS, "weights.json")
+        )
+        if brought and class_names is None:
+            first = ", ".join(read_card(saved).class_names[:3])
+            told = f"{name}: its classes are taken to be {first}, ...; of others give class_names="
+            warnings.warn(told, stacklevel=3)
         return _sized(load_classifier(saved, weights, **named, **about), weights)
     if is_factory(name):
         if weights is not None and (Path(weights) / CARD).is_file():

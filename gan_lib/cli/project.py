@@ -132,7 +132,9 @@ def ship(
     profile: Annotated[str, typer.Option(help="Whose explainers are shipped.")] = "cpu",
     weights: Annotated[
         str | None,
-        typer.Option(help="Torchvision's name of the CNN's weights, named instead of shipped; or none."),
+        typer.Option(
+            help="Torchvision's name of the CNN's weights, named instead of shipped; none: users bring some."
+        ),
     ] = None,
     sweep: Annotated[str | None, typer.Option(help="A sweep of the runner universal or rivals.")] = None,
     root: Root = Path(),

@@ -29,7 +29,7 @@ class EvidenceProjection(Explainer):
         cnn: the CNN to be explained.
         layers: how many of its layers are read, spread over the depth.
         emphasis: how many layers the evidence itself counts for in the mean, at least 0.
-        joint: ``mean``, or ``product`` for the layers' geometric mean, which is sharper
+        joint: ``mean``, or ``product`` for the geometric mean of all layers, which then count alike
             (:func:`gan_lib.gan.generators.projections`).
     """
 

@@ -121,7 +121,10 @@ def test_cifar10(test_data):
     """ResNet-20 comes without weights. With them the order of its own explainers' maps is far from random."""
     with pytest.raises(FileNotFoundError, match="resnet20 comes without its weights"):
         api.load_cnn("resnet20", pretrained=PRETRAINED)
-    cnn = api.load_cnn("resnet20", test_data / "weights/resnet20_cifar10.safetensors", pretrained=PRETRAINED)
+    with pytest.warns(UserWarning, match="its classes are taken to be airplane, automobile, bird, ..."):
+        cnn = api.load_cnn(
+            "resnet20", test_data / "weights/resnet20_cifar10.safetensors", pretrained=PRETRAINED
+        )
     with zipfile.ZipFile(test_data / "cifar10-jpeg.zip") as archive:
         names = sorted(
             name for name in archive.namelist() if name.startswith("test/") and name.endswith(".jpg")
@@ -135,6 +138,10 @@ def test_cifar10(test_data):
     assert sum(cnn.class_names[own] == name for own, name in zip(asked, right, strict=True)) > 70
     methods = ("contrastive-lsft", "contrastive-gsft", "edges", "random")
     maps = {(own, 0): api.explainer(own, cnn, PRETRAINED).attribute(images, asked) for own in methods}
+    for variant in ("lsft", "gsft"):  # another class, another map
+        explainer = api.explainer(f"contrastive-{variant}", cnn, PRETRAINED)
+        others = explainer.attribute(images, (asked + 1) % 10)
+        assert rank_correlation(maps[f"contrastive-{variant}", 0], others).mean() < 0.5
     scores = judge(cnn, images, maps, asked, steps=8, fills=()).scores
     means = scores.groupby("method")["insertion - deletion"].mean()
     assert means[["contrastive-lsft", "contrastive-gsft"]].min() > means[["edges", "random"]].max() + 0.1

@@ -229,6 +229,15 @@ def test_a_product_is_what_a_silent_generator_draws(pool, scenes, tmp_path):
         torch.testing.assert_close(made, 3 * (prior - mean) / (deviation + 1e-3) - 3)
     with pytest.raises(ValueError, match="as joint is"):
         generator_of(pool, prior=False, joint="product")
+    emphasised = generator_of(pool, joint="product", emphasis=4.0)  # exponents, which are learned
+    torch.nn.init.zeros_(emphasised.output.weight)
+    torch.nn.init.zeros_(emphasised.output.bias)
+    prior = projections(conditions, (32, 32), [1.0, 1.0, 4.0], "product")
+    deviation, mean = torch.std_mean(prior, dim=(1, 2, 3), keepdim=True)
+    made = emphasised.logits(pictures, conditions)
+    torch.testing.assert_close(made, 3 * (prior - mean) / (deviation + 1e-3) - 3)
+    (made * torch.arange(32.0)).mean().backward()
+    assert emphasised.prior_weights.grad.abs().min() > 0
 
 
 def test_the_evidence_counts_as_emphasised_and_its_weight_is_learned(pool, scenes):

@@ -1,6 +1,6 @@
 """Networks of the GANs: LSFT and GSFT generators, and the discriminators."""
 
-from gan_lib.gan.generators.conditioning import Joint, emphasised, projections
+from gan_lib.gan.generators.conditioning import emphasised, projections
 from gan_lib.gan.generators.discriminators import (
     DISCRIMINATORS,
     Discriminator,
@@ -9,7 +9,7 @@ from gan_lib.gan.generators.discriminators import (
     ProjectionDiscriminator,
     PublishedDiscriminator,
 )
-from gan_lib.gan.generators.layers import GeneratorSizes, conv3x3
+from gan_lib.gan.generators.layers import GeneratorSizes, Joint, conv3x3
 from gan_lib.gan.generators.variants import (
     GENERATORS,
     Generator,

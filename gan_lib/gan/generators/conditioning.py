@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan_lib.gan.generators.layers import SLOPE, GeneratorSizes, conv3x3, resize
+from gan_lib.gan.generators.layers import SLOPE, GeneratorSizes, Joint, conv3x3, resize
 
-Joint = Literal["mean", "product"]
 LEAST_SAID = 0.05  # of a condition in a product
 
 
@@ -118,9 +116,10 @@ def projections(
     first two channels' sum (:mod:`gan_lib.gan.conditions.evidence`), at a size (H, W), by ``weights`` (n,)
     where they do not count alike.
 
-    ``joint="product"``: the logarithm of their geometric mean, each between ``LEAST_SAID`` and 1 more within
-    its image. Where one layer sees the evidence sharply and another broadly, it is the sharp one inside of
-    the broad one that stands out, and no layer alone can say no.
+    ``joint="product"``: the logarithm of their geometric mean, each from ``LEAST_SAID`` to 1 more within its
+    image, so that conditions count alike however large they are, and one alone lowers the mean of n by a
+    factor of ``((1 + LEAST_SAID) / LEAST_SAID) ** (1 / n)`` at most. Where one sees the evidence sharply and
+    another broadly, the sharp one stands out inside of the broad one.
     """
     weighed = [1.0] * len(conditions) if weights is None else weights
     maps = (resize(given[:, :2].sum(1, keepdim=True), size) for given in conditions)

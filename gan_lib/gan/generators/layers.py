@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from gan_lib.core.options import options
 
+Joint = Literal["mean", "product"]  # how conditions make up a prior
 SLOPE = 0.1  # of every LeakyReLU
 
 
@@ -54,7 +55,7 @@ class GeneratorSizes:
     features: tuple[PositiveInt, ...] = ()
     image: Literal["whole", "fine", "none"] = "whole"
     prior: bool = False
-    joint: Literal["mean", "product"] = "mean"
+    joint: Joint = "mean"
     emphasis: PositiveFloat | None = None
     contrast: tuple[float, float] = (3.0, -3.0)
 
