@@ -61,7 +61,8 @@ def load_classifier(
         return with_weights(card, weights).eval()
     own = folder / WEIGHTS
     if not is_there(own):
-        raise FileNotFoundError(f"{folder.name} comes without its weights: give a file of them")
+        told = f"give a file of them, or put it there as {own}"
+        raise FileNotFoundError(f"{folder.name} comes without its weights: {told}")
     return filled(card, {"": load_tensors(own)}, own).eval()
 
 
