@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gan_lib.core.maps import min_max
 from gan_lib.gan.generators.layers import SLOPE, GeneratorSizes, Joint, conv3x3, resize
 
 LEAST_SAID = 0.05  # of a condition in a product
@@ -124,16 +125,10 @@ def projections(
     weighed = [1.0] * len(conditions) if weights is None else weights
     maps = (resize(given[:, :2].sum(1, keepdim=True), size) for given in conditions)
     if joint == "product":
-        maps = ((_spread(own) + LEAST_SAID).log() for own in maps)
+        maps = ((min_max(own) + LEAST_SAID).log() for own in maps)
     total = sum(weight * own for weight, own in zip(weighed, maps, strict=True))
     assert isinstance(total, Tensor)
     return total / sum(weighed)
-
-
-def _spread(maps: Tensor) -> Tensor:
-    """Maps (B, 1, H, W) from their lowest value, 0, to their highest, 1; 0 where they are flat."""
-    low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
-    return (maps - low) / (high - low).clamp(min=1e-6)
 
 
 def emphasised(count: int, emphasis: float) -> list[float]:
